@@ -1,0 +1,7 @@
+"""Device code: one meaning per file, the same functions for CUDA (`cuda`) and the CPU (`cpu`).
+
+Arrays are C-ordered float32 in the solver's layout, slice index fastest: volumes ``(z, x, y)``, stacks
+``(tilt, u, y)``, vector fields ``(3, z, x, y)`` with components ``(z, x, y)``, symmetric tensors
+``(6, z, x, y)`` with components ``(zz, xx, yy, zx, zy, xy)``, off-diagonal ones times sqrt(2) so that
+Euclidean norm and inner product are the tensors' own.
+"""

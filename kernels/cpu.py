@@ -1,0 +1,425 @@
+"""Numba kernels. Rows along y are contiguous, so inner loops vectorise; planes run on all cores.
+
+The functions, their arguments and their order are those of `recon.kernels.cuda`; layouts are stated
+in `recon.kernels`. Everything is written into arguments, nothing is allocated but one row per plane.
+"""
+
+from __future__ import annotations
+
+from math import ceil, floor, sqrt
+
+import numpy as np
+from numba import njit, prange
+
+_FAST = {"contract", "arcp", "nsz", "reassoc"}  # no infinities or NaNs are assumed away
+# float32 constants: an integer literal would lift a whole loop to float64
+_ONE, _TWO, _FOUR, _ZERO = np.float32(1), np.float32(2), np.float32(4), np.float32(0)
+_HALF, _ROOT_HALF = np.float32(0.5), np.float32(sqrt(0.5))
+
+
+def jit(f):  # type: ignore[no-untyped-def]
+    return njit(f, parallel=True, fastmath=_FAST, cache=True, nogil=True)
+
+
+def row(f):  # type: ignore[no-untyped-def]
+    return njit(f, fastmath=_FAST, cache=True, nogil=True)
+
+
+# ---------------------------------------------------------------- projection (Joseph's linear model)
+# A voxel at u = x cos t + z sin t gives pixel d the weight tent(|u - d| / m) / m, m = max(|cos|, |sin|).
+
+
+@row
+def _tent(distance, m):  # type: ignore[no-untyped-def]
+    return np.float32(max(0.0, 1.0 - abs(distance) / m) / m)
+
+
+@jit
+def project(volume, out, cos, sin):  # type: ignore[no-untyped-def]
+    """Line integrals of `volume` (z, x, y) into `out` (tilt, u, y), in units of a voxel's edge."""
+    nz, nx, ny = volume.shape
+    n_tilts, nu, _ = out.shape
+    z0, x0, u0 = (nz - 1) / 2, (nx - 1) / 2, (nu - 1) / 2
+    for ray in prange(n_tilts * nu):
+        t, d = ray // nu, ray % nu
+        c, s = cos[t], sin[t]
+        m = max(abs(c), abs(s))
+        row = out[t, d]
+        row[:] = 0
+        if abs(c) >= abs(s):
+            for z in range(nz):
+                x = floor((d - u0 - (z - z0) * s) / c + x0)
+                rest = d - u0 - (z - z0) * s
+                if 0 <= x < nx - 1:
+                    a, b = _tent(rest - (x - x0) * c, m), _tent(rest - (x + 1 - x0) * c, m)
+                    va, vb = volume[z, x], volume[z, x + 1]
+                    for y in range(ny):
+                        row[y] += a * va[y] + b * vb[y]
+                elif x == -1 or x == nx - 1:
+                    x = max(x, 0)
+                    a, va = _tent(rest - (x - x0) * c, m), volume[z, x]
+                    for y in range(ny):
+                        row[y] += a * va[y]
+        else:
+            for x in range(nx):
+                z = floor((d - u0 - (x - x0) * c) / s + z0)
+                rest = d - u0 - (x - x0) * c
+                if 0 <= z < nz - 1:
+                    a, b = _tent(rest - (z - z0) * s, m), _tent(rest - (z + 1 - z0) * s, m)
+                    va, vb = volume[z, x], volume[z + 1, x]
+                    for y in range(ny):
+                        row[y] += a * va[y] + b * vb[y]
+                elif z == -1 or z == nz - 1:
+                    z = max(z, 0)
+                    a, va = _tent(rest - (z - z0) * s, m), volume[z, x]
+                    for y in range(ny):
+                        row[y] += a * va[y]
+
+
+@jit
+def backproject(stack, out, cos, sin):  # type: ignore[no-untyped-def]
+    """The exact adjoint of `project`: `stack` (tilt, u, y) into `out` (z, x, y)."""
+    n_tilts, nu, _ = stack.shape
+    nz, nx, ny = out.shape
+    z0, x0, u0 = (nz - 1) / 2, (nx - 1) / 2, (nu - 1) / 2
+    for column in prange(nz * nx):
+        z, x = column // nx, column % nx
+        row = out[z, x]
+        row[:] = 0
+        for t in range(n_tilts):
+            c, s = cos[t], sin[t]
+            m = max(abs(c), abs(s))
+            u = (x - x0) * c + (z - z0) * s + u0
+            d = floor(u)
+            if 0 <= d < nu - 1:
+                a, b = _tent(u - d, m), _tent(u - d - 1, m)
+                sa, sb = stack[t, d], stack[t, d + 1]
+                for y in range(ny):
+                    row[y] += a * sa[y] + b * sb[y]
+            elif d == -1 or d == nu - 1:
+                d = max(d, 0)
+                a, sa = _tent(u - d, m), stack[t, d]
+                for y in range(ny):
+                    row[y] += a * sa[y]
+
+
+# ---------------------------------------------------------------- detector warp (bilinear)
+# Recorded pixel (i, j) shows the ideal projection at (p, q) = A (i, j) + b; ideal pixel (k, l) enters
+# with weight tent(p - k) tent(q - l). `affine` (tilt, 6) holds A00 A01 b0 A10 A11 b1, indices (u, y).
+
+
+@jit
+def warp(stack, out, affine):  # type: ignore[no-untyped-def]
+    """Ideal projections `stack` (tilt, u, y) as recorded, into `out` (tilt, u, y); zero outside."""
+    _, nu, ny = stack.shape
+    n_tilts, mu, my = out.shape
+    for line in prange(n_tilts * mu):
+        t, i = line // mu, line % mu
+        a = affine[t]
+        for j in range(my):
+            p = a[0] * i + a[1] * j + a[2]
+            q = a[3] * i + a[4] * j + a[5]
+            k, m = int(floor(p)), int(floor(q))
+            fp, fq = p - k, q - m
+            total = 0.0
+            if 0 <= k < nu:
+                if 0 <= m < ny:
+                    total += (1 - fp) * (1 - fq) * stack[t, k, m]
+                if 0 <= m + 1 < ny:
+                    total += (1 - fp) * fq * stack[t, k, m + 1]
+            if 0 <= k + 1 < nu:
+                if 0 <= m < ny:
+                    total += fp * (1 - fq) * stack[t, k + 1, m]
+                if 0 <= m + 1 < ny:
+                    total += fp * fq * stack[t, k + 1, m + 1]
+            out[t, i, j] = total
+
+
+@jit
+def warp_adjoint(stack, out, affine):  # type: ignore[no-untyped-def]
+    """The exact adjoint of `warp`: each ideal pixel gathers the recorded ones that it reaches."""
+    _, mu, my = stack.shape
+    n_tilts, nu, ny = out.shape
+    for line in prange(n_tilts * nu):
+        t, k = line // nu, line % nu
+        a = affine[t]
+        det = a[0] * a[4] - a[1] * a[3]
+        ri = (abs(a[4]) + abs(a[1])) / abs(det)  # half-width of the preimage of the tent's square
+        rj = (abs(a[3]) + abs(a[0])) / abs(det)
+        for m in range(ny):
+            dp, dq = k - a[2], m - a[5]
+            ci = (a[4] * dp - a[1] * dq) / det
+            cj = (a[0] * dq - a[3] * dp) / det
+            total = 0.0
+            for i in range(max(0, int(ceil(ci - ri))), min(mu, int(floor(ci + ri)) + 1)):
+                for j in range(max(0, int(ceil(cj - rj))), min(my, int(floor(cj + rj)) + 1)):
+                    p = a[0] * i + a[1] * j + a[2]
+                    q = a[3] * i + a[4] * j + a[5]
+                    total += max(0.0, 1 - abs(p - k)) * max(0.0, 1 - abs(q - m)) * stack[t, i, j]
+            out[t, k, m] = total
+
+
+# ---------------------------------------------------------------- differences: the boundary rule
+# Forward differences (gradient) vanish at the last index, backward ones (symmetrised gradient) at the
+# first; where a forward difference does not exist, neither does its component of grad u - w. Hence
+# TGV is zero exactly on affine functions. Along z and x the rule is a factor 0 or 1 per row.
+
+
+@row
+def _forward(a, out):  # type: ignore[no-untyped-def]
+    n = a.size
+    for i in range(n - 1):
+        out[i] = a[i + 1] - a[i]
+    out[n - 1] = _ZERO
+
+
+@row
+def _backward(a, out):  # type: ignore[no-untyped-def]
+    out[0] = _ZERO
+    for i in range(1, a.size):
+        out[i] = a[i] - a[i - 1]
+
+
+@row
+def _forward_adjoint(a, out):  # type: ignore[no-untyped-def]
+    out[0] = -a[0]  # a vanishes at its last index
+    for i in range(1, a.size):
+        out[i] = a[i - 1] - a[i]
+
+
+@row
+def _backward_adjoint(a, out):  # type: ignore[no-untyped-def]
+    n = a.size
+    for i in range(n - 1):
+        out[i] = a[i] - a[i + 1]
+    out[n - 1] = a[n - 1]
+    out[0] -= a[0]
+
+
+@row
+def _copy(a, out):  # type: ignore[no-untyped-def]
+    for i in range(out.size):
+        out[i] = a[i]
+
+
+@row
+def _scale_subtract(out, factor, a):  # type: ignore[no-untyped-def]
+    for i in range(out.size):
+        out[i] = factor * out[i] - a[i]
+
+
+@row
+def _difference(out, factor, a, b):  # type: ignore[no-untyped-def]
+    for i in range(out.size):
+        out[i] = factor * (a[i] - b[i])
+
+
+@row
+def _add_difference(out, factor, a, fa, b, fb):  # type: ignore[no-untyped-def]
+    for i in range(out.size):
+        out[i] += factor * (fa * a[i] - fb * b[i])
+
+
+@row
+def _add(out, factor, a):  # type: ignore[no-untyped-def]
+    for i in range(out.size):
+        out[i] += factor * a[i]
+
+
+# ---------------------------------------------------------------- primal-dual steps
+# Each step computes the reflected point xbar = 2 T(x) - x and relaxes in place,
+# x <- keep x + move xbar + anchor x0, with (keep, move, anchor) = `relax`. The rows are short loops
+# with few operands each: with more, the compiler gives up on vectorising them.
+
+
+@row
+def _descend(x, bar, x0, step, tau, lowest, relax):  # type: ignore[no-untyped-def]
+    """xbar = 2 max(lowest, x - tau step) - x; returns sum (xbar - x)^2."""
+    keep, move, anchor = relax
+    total = _ZERO
+    for i in range(x.size):
+        bar[i] = _TWO * max(lowest, x[i] - tau * step[i]) - x[i]
+        total += (bar[i] - x[i]) * (bar[i] - x[i])
+    for i in range(x.size):
+        x[i] = keep * x[i] + move * bar[i]
+    if anchor != _ZERO:
+        _add(x, anchor, x0)
+    return total
+
+
+@row
+def _ascend(x, x0, grad, factor, sigma, relax):  # type: ignore[no-untyped-def]
+    """xbar = 2 factor (x + sigma grad) - x, factor from `_shrink`; returns sum (xbar - x)^2."""
+    keep, move, anchor = relax
+    total = _ZERO
+    for i in range(x.size):
+        bar = _TWO * factor[i] * (x[i] + sigma * grad[i]) - x[i]
+        total += (bar - x[i]) * (bar - x[i])
+        x[i] = keep * x[i] + move * bar
+    if anchor != _ZERO:
+        _add(x, anchor, x0)
+    return total
+
+
+@row
+def _add_square(out, x, grad, sigma):  # type: ignore[no-untyped-def]
+    for i in range(out.size):
+        v = x[i] + sigma * grad[i]
+        out[i] += v * v
+
+
+@row
+def _shrink(square, radius):  # type: ignore[no-untyped-def]
+    """|v|^2 becomes the factor min(1, radius / |v|) that projects v onto the ball."""
+    for i in range(square.size):
+        square[i] = radius / max(radius, sqrt(square[i]))
+
+
+@row
+def _primal_plane(z, u, w, u_bar, w_bar, p, q, g, u0, w0, tau_u, tau_w, relax, moved):  # type: ignore[no-untyped-def]
+    nz, nx, ny = u.shape
+    lowest = np.float32(-np.inf)
+    work = np.empty((2, ny), np.float32)
+    step, d = work[0], work[1]
+    mz, lz = np.float32(z > 0), np.float32(z + 1 < nz)
+    zm, zl = max(z - 1, 0), min(z + 1, nz - 1)
+    moved_u = moved_w = 0.0
+    for x in range(nx):
+        mx, lx = np.float32(x > 0), np.float32(x + 1 < nx)
+        xm, xl = max(x - 1, 0), min(x + 1, nx - 1)
+        _copy(g[z, x], step)
+        if p.shape[0] > 0:  # grad* p
+            _forward_adjoint(p[2, z, x], d)
+            _add(step, _ONE, d)
+            _add_difference(step, _ONE, p[0, zm, x], mz, p[0, z, x], _ONE)
+            _add_difference(step, _ONE, p[1, z, xm], mx, p[1, z, x], _ONE)
+        moved_u += _descend(u[z, x], u_bar[z, x], u0[z, x], step, tau_u, _ZERO, relax)
+        if w.shape[0] > 0:  # E* q - p, component by component
+            _backward_adjoint(q[4, z, x], step)
+            _add_difference(step, _ONE, q[3, z, x], mx, q[3, z, xl], lx)
+            _scale_subtract(step, _ROOT_HALF, p[0, z, x])
+            _add_difference(step, _ONE, q[0, z, x], mz, q[0, zl, x], lz)
+            moved_w += _descend(w[0, z, x], w_bar[0, z, x], w0[0, z, x], step, tau_w, lowest, relax)
+            _backward_adjoint(q[5, z, x], step)
+            _add_difference(step, _ONE, q[3, z, x], mz, q[3, zl, x], lz)
+            _scale_subtract(step, _ROOT_HALF, p[1, z, x])
+            _add_difference(step, _ONE, q[1, z, x], mx, q[1, z, xl], lx)
+            moved_w += _descend(w[1, z, x], w_bar[1, z, x], w0[1, z, x], step, tau_w, lowest, relax)
+            _backward_adjoint(q[2, z, x], step)
+            _add(step, -_ONE, p[2, z, x])
+            _add_difference(step, _ROOT_HALF, q[4, z, x], mz, q[4, zl, x], lz)
+            _add_difference(step, _ROOT_HALF, q[5, z, x], mx, q[5, z, xl], lx)
+            moved_w += _descend(w[2, z, x], w_bar[2, z, x], w0[2, z, x], step, tau_w, lowest, relax)
+    moved[z, 0] = moved_u
+    moved[z, 1] = moved_w
+
+
+@row
+def _dual_plane(z, p, q, u_bar, w_bar, p0, q0, sigma_p, sigma_q, a1, a0, relax, moved):  # type: ignore[no-untyped-def]
+    nz, nx, ny = u_bar.shape
+    work = np.empty((8, ny), np.float32)
+    size, d = work[6], work[7]
+    mz, lz = np.float32(z > 0), np.float32(z + 1 < nz)
+    zm, zl = max(z - 1, 0), min(z + 1, nz - 1)
+    moved_p = moved_q = 0.0
+    for x in range(nx):
+        mx, lx = np.float32(x > 0), np.float32(x + 1 < nx)
+        xm, xl = max(x - 1, 0), min(x + 1, nx - 1)
+        # grad u - w
+        _difference(work[0], lz, u_bar[zl, x], u_bar[z, x])
+        _difference(work[1], lx, u_bar[z, xl], u_bar[z, x])
+        _forward(u_bar[z, x], work[2])
+        if w_bar.shape[0] > 0:
+            _add(work[0], -lz, w_bar[0, z, x])
+            _add(work[1], -lx, w_bar[1, z, x])
+            _add(work[2, : ny - 1], -_ONE, w_bar[2, z, x])
+        size[:] = _ZERO
+        for k in range(3):
+            _add_square(size, p[k, z, x], work[k], sigma_p)
+        _shrink(size, a1)
+        for k in range(3):
+            moved_p += _ascend(p[k, z, x], p0[k, z, x], work[k], size, sigma_p, relax)
+        if w_bar.shape[0] > 0:  # E w
+            _difference(work[0], mz, w_bar[0, z, x], w_bar[0, zm, x])
+            _difference(work[1], mx, w_bar[1, z, x], w_bar[1, z, xm])
+            _backward(w_bar[2, z, x], work[2])
+            _difference(work[3], _ROOT_HALF * mz, w_bar[1, z, x], w_bar[1, zm, x])
+            _difference(d, _ROOT_HALF * mx, w_bar[0, z, x], w_bar[0, z, xm])
+            _add(work[3], _ONE, d)
+            _difference(work[4], _ROOT_HALF * mz, w_bar[2, z, x], w_bar[2, zm, x])
+            _backward(w_bar[0, z, x], d)
+            _add(work[4], _ROOT_HALF, d)
+            _difference(work[5], _ROOT_HALF * mx, w_bar[2, z, x], w_bar[2, z, xm])
+            _backward(w_bar[1, z, x], d)
+            _add(work[5], _ROOT_HALF, d)
+            size[:] = _ZERO
+            for k in range(6):
+                _add_square(size, q[k, z, x], work[k], sigma_q)
+            _shrink(size, a0)
+            for k in range(6):
+                moved_q += _ascend(q[k, z, x], q0[k, z, x], work[k], size, sigma_q, relax)
+    moved[z, 0] = moved_p
+    moved[z, 1] = moved_q
+
+
+@jit
+def tgv_primal(u, w, u_bar, w_bar, p, q, g, u0, w0, tau_u, tau_w, relax, moved):  # type: ignore[no-untyped-def]
+    """u' = max(0, u - tau_u (g + grad* p)), w' = w - tau_w (E* q - p), reflected and relaxed.
+
+    `w`, `q` have no components for TV, `p` none without a regulariser. ``moved[z]`` receives
+    ``(sum (xbar - x)^2 of u, of w)`` of each plane.
+    """
+    for z in prange(u.shape[0]):
+        _primal_plane(z, u, w, u_bar, w_bar, p, q, g, u0, w0, tau_u, tau_w, relax, moved)
+
+
+@jit
+def tgv_dual(p, q, u_bar, w_bar, p0, q0, sigma_p, sigma_q, a1, a0, relax, moved):  # type: ignore[no-untyped-def]
+    """p' = P_a1(p + sigma_p (grad u_bar - w_bar)), q' = P_a0(q + sigma_q E w_bar), reflected and relaxed.
+
+    P_a projects each voxel's vector onto the ball of radius a. ``moved[z]`` as in `tgv_primal`.
+    """
+    for z in prange(u_bar.shape[0]):
+        _dual_plane(z, p, q, u_bar, w_bar, p0, q0, sigma_p, sigma_q, a1, a0, relax, moved)
+
+
+@jit
+def poisson_dual(y, projection, counts, offset, scale, y0, sigma, relax, moved):  # type: ignore[no-untyped-def]
+    """Prox of sigma D* at y + sigma s A u_bar for D = Poisson; arrays (tilt, u, y), `scale` is s.
+
+    With v = y + sigma (s A u_bar + b): y' = (1 + v - sqrt((1 - v)^2 + 4 sigma counts)) / 2. Pixels with
+    scale 0 carry no data: y' = 0.
+    """
+    n_tilts, nu, ny = y.shape
+    keep, move, anchor = relax
+    for t in prange(n_tilts):
+        moved_t = 0.0
+        for i in range(nu):
+            total = _ZERO
+            for j in range(ny):
+                v = y[t, i, j] + sigma * (scale[t, i, j] * projection[t, i, j] + offset[t, i, j])
+                new = _HALF * (_ONE + v - sqrt((_ONE - v) * (_ONE - v) + _FOUR * sigma * counts[t, i, j]))
+                bar = (_TWO * new if scale[t, i, j] > 0 else _ZERO) - y[t, i, j]
+                total += (bar - y[t, i, j]) * (bar - y[t, i, j])
+                y[t, i, j] = keep * y[t, i, j] + move * bar + anchor * y0[t, i, j]
+            moved_t += total
+        moved[t, 0] = moved_t
+
+
+@jit
+def least_squares_dual(y, projection, counts, offset, scale, y0, weight, sigma, relax, moved):  # type: ignore[no-untyped-def]
+    """The same for D = weight/2 |s A u + b - counts|^2: y' = (y + sigma r) / (1 + sigma / weight)."""
+    n_tilts, nu, ny = y.shape
+    keep, move, anchor = relax
+    for t in prange(n_tilts):
+        moved_t = 0.0
+        for i in range(nu):
+            total = _ZERO
+            for j in range(ny):
+                r = scale[t, i, j] * projection[t, i, j] + offset[t, i, j] - counts[t, i, j]
+                new = weight[t, i, j] * (y[t, i, j] + sigma * r) / (weight[t, i, j] + sigma)
+                bar = _TWO * new - y[t, i, j]
+                total += (bar - y[t, i, j]) * (bar - y[t, i, j])
+                y[t, i, j] = keep * y[t, i, j] + move * bar + anchor * y0[t, i, j]
+            moved_t += total
+        moved[t, 0] = moved_t

@@ -1,0 +1,37 @@
+"""Errors that a user can act on.
+
+Every message names the value, the limit and the remedy in one line. The command line prints it and
+exits with status 2; from Python it is an exception of one of the types below.
+"""
+
+
+class ReconError(Exception):
+    """Base of every error that `recon` raises on purpose."""
+
+
+class InputError(ReconError, ValueError):
+    """The data, or a file that holds them, cannot be used as they are."""
+
+
+class JobError(ReconError, ValueError):
+    """A job file or an option is wrong."""
+
+
+class GeometryError(ReconError, ValueError):
+    """Arrays and geometry do not fit each other, or a projector does not serve a geometry."""
+
+
+class BackendError(ReconError, RuntimeError):
+    """An array is of the wrong kind, or a device or library that was asked for is missing."""
+
+
+class OutputError(ReconError, OSError):
+    """Results cannot be written where they should go."""
+
+
+class ResourceError(ReconError, MemoryError):
+    """The job needs more memory or disk than there is."""
+
+
+class Interrupted(ReconError):
+    """The user stopped the run (Ctrl-C) at a point where nothing was half written."""
