@@ -119,7 +119,7 @@ def warp(stack, out, affine):  # type: ignore[no-untyped-def]
         for j in range(my):
             p = a[0] * i + a[1] * j + a[2]
             q = a[3] * i + a[4] * j + a[5]
-            k, m = int(floor(p)), int(floor(q))
+            k, m = floor(p), floor(q)
             fp, fq = p - k, q - m
             total = 0.0
             if 0 <= k < nu:
@@ -151,8 +151,8 @@ def warp_adjoint(stack, out, affine):  # type: ignore[no-untyped-def]
             ci = (a[4] * dp - a[1] * dq) / det
             cj = (a[0] * dq - a[3] * dp) / det
             total = 0.0
-            for i in range(max(0, int(ceil(ci - ri))), min(mu, int(floor(ci + ri)) + 1)):
-                for j in range(max(0, int(ceil(cj - rj))), min(my, int(floor(cj + rj)) + 1)):
+            for i in range(max(0, ceil(ci - ri)), min(mu, floor(ci + ri) + 1)):
+                for j in range(max(0, ceil(cj - rj)), min(my, floor(cj + rj) + 1)):
                     p = a[0] * i + a[1] * j + a[2]
                     q = a[3] * i + a[4] * j + a[5]
                     total += max(0.0, 1 - abs(p - k)) * max(0.0, 1 - abs(q - m)) * stack[t, i, j]
@@ -160,9 +160,10 @@ def warp_adjoint(stack, out, affine):  # type: ignore[no-untyped-def]
 
 
 # ---------------------------------------------------------------- differences: the boundary rule
-# Forward differences (gradient) vanish at the last index, backward ones (symmetrised gradient) at the
-# first; where a forward difference does not exist, neither does its component of grad u - w. Hence
-# TGV is zero exactly on affine functions. Along z and x the rule is a factor 0 or 1 per row.
+# The gradient takes forward differences; at the last index of an axis there is none, and neither w's
+# component along that axis nor p's exists there (both stay 0). The symmetrised gradient takes backward
+# differences of the components that exist. Hence TGV is zero exactly on affine functions. Along z and
+# x the rule is a factor 0 or 1 per row: m where an index before exists, l where one after exists.
 
 
 @row
@@ -197,6 +198,18 @@ def _backward_adjoint(a, out):  # type: ignore[no-untyped-def]
 
 
 @row
+def _fill(out, value):  # type: ignore[no-untyped-def]
+    for i in range(out.size):
+        out[i] = value
+
+
+@row
+def _multiply_by(out, factor):  # type: ignore[no-untyped-def]
+    for i in range(out.size):
+        out[i] *= factor
+
+
+@row
 def _copy(a, out):  # type: ignore[no-untyped-def]
     for i in range(out.size):
         out[i] = a[i]
@@ -224,6 +237,35 @@ def _add_difference(out, factor, a, fa, b, fb):  # type: ignore[no-untyped-def]
 def _add(out, factor, a):  # type: ignore[no-untyped-def]
     for i in range(out.size):
         out[i] += factor * a[i]
+
+
+@row
+def _gradient_row(u, w, z, x, zl, xl, lz, lx, work):  # type: ignore[no-untyped-def]
+    """grad u - w of one row into work[0:3]."""
+    _difference(work[0], lz, u[zl, x], u[z, x])
+    _difference(work[1], lx, u[z, xl], u[z, x])
+    _forward(u[z, x], work[2])
+    if w.shape[0] > 0:
+        for k in range(3):
+            _add(work[k], -_ONE, w[k, z, x])
+
+
+@row
+def _symmetrised_gradient_row(w, z, x, zm, xm, mlz, mlx, mz, mx, work, d):  # type: ignore[no-untyped-def]
+    """E w of one row into work[0:6]; `d` is scratch."""
+    _difference(work[0], mlz, w[0, z, x], w[0, zm, x])
+    _difference(work[1], mlx, w[1, z, x], w[1, z, xm])
+    _backward(w[2, z, x], work[2])
+    work[2, d.size - 1] = _ZERO
+    _difference(work[3], _ROOT_HALF * mz, w[1, z, x], w[1, zm, x])
+    _difference(d, _ROOT_HALF * mx, w[0, z, x], w[0, z, xm])
+    _add(work[3], _ONE, d)
+    _difference(work[4], _ROOT_HALF * mz, w[2, z, x], w[2, zm, x])
+    _backward(w[0, z, x], d)
+    _add(work[4], _ROOT_HALF, d)
+    _difference(work[5], _ROOT_HALF * mx, w[2, z, x], w[2, z, xm])
+    _backward(w[1, z, x], d)
+    _add(work[5], _ROOT_HALF, d)
 
 
 # ---------------------------------------------------------------- primal-dual steps
@@ -299,16 +341,17 @@ def _primal_plane(z, u, w, u_bar, w_bar, p, q, g, u0, w0, tau_u, tau_w, relax, m
             _add_difference(step, _ONE, q[3, z, x], mx, q[3, z, xl], lx)
             _scale_subtract(step, _ROOT_HALF, p[0, z, x])
             _add_difference(step, _ONE, q[0, z, x], mz, q[0, zl, x], lz)
-            moved_w += _descend(w[0, z, x], w_bar[0, z, x], w0[0, z, x], step, tau_w, lowest, relax)
+            moved_w += _descend(w[0, z, x], w_bar[0, z, x], w0[0, z, x], step, lz * tau_w, lowest, relax)
             _backward_adjoint(q[5, z, x], step)
             _add_difference(step, _ONE, q[3, z, x], mz, q[3, zl, x], lz)
             _scale_subtract(step, _ROOT_HALF, p[1, z, x])
             _add_difference(step, _ONE, q[1, z, x], mx, q[1, z, xl], lx)
-            moved_w += _descend(w[1, z, x], w_bar[1, z, x], w0[1, z, x], step, tau_w, lowest, relax)
+            moved_w += _descend(w[1, z, x], w_bar[1, z, x], w0[1, z, x], step, lx * tau_w, lowest, relax)
             _backward_adjoint(q[2, z, x], step)
             _add(step, -_ONE, p[2, z, x])
             _add_difference(step, _ROOT_HALF, q[4, z, x], mz, q[4, zl, x], lz)
             _add_difference(step, _ROOT_HALF, q[5, z, x], mx, q[5, z, xl], lx)
+            step[ny - 1] = _ZERO
             moved_w += _descend(w[2, z, x], w_bar[2, z, x], w0[2, z, x], step, tau_w, lowest, relax)
     moved[z, 0] = moved_u
     moved[z, 1] = moved_w
@@ -316,6 +359,9 @@ def _primal_plane(z, u, w, u_bar, w_bar, p, q, g, u0, w0, tau_u, tau_w, relax, m
 
 @row
 def _dual_plane(z, p, q, u_bar, w_bar, p0, q0, sigma_p, sigma_q, a1, a0, relax, moved):  # type: ignore[no-untyped-def]
+    if p.shape[0] == 0:
+        moved[z, 0] = moved[z, 1] = 0.0
+        return
     nz, nx, ny = u_bar.shape
     work = np.empty((8, ny), np.float32)
     size, d = work[6], work[7]
@@ -325,34 +371,16 @@ def _dual_plane(z, p, q, u_bar, w_bar, p0, q0, sigma_p, sigma_q, a1, a0, relax, 
     for x in range(nx):
         mx, lx = np.float32(x > 0), np.float32(x + 1 < nx)
         xm, xl = max(x - 1, 0), min(x + 1, nx - 1)
-        # grad u - w
-        _difference(work[0], lz, u_bar[zl, x], u_bar[z, x])
-        _difference(work[1], lx, u_bar[z, xl], u_bar[z, x])
-        _forward(u_bar[z, x], work[2])
-        if w_bar.shape[0] > 0:
-            _add(work[0], -lz, w_bar[0, z, x])
-            _add(work[1], -lx, w_bar[1, z, x])
-            _add(work[2, : ny - 1], -_ONE, w_bar[2, z, x])
-        size[:] = _ZERO
+        _gradient_row(u_bar, w_bar, z, x, zl, xl, lz, lx, work)
+        _fill(size, _ZERO)
         for k in range(3):
             _add_square(size, p[k, z, x], work[k], sigma_p)
         _shrink(size, a1)
         for k in range(3):
             moved_p += _ascend(p[k, z, x], p0[k, z, x], work[k], size, sigma_p, relax)
-        if w_bar.shape[0] > 0:  # E w
-            _difference(work[0], mz, w_bar[0, z, x], w_bar[0, zm, x])
-            _difference(work[1], mx, w_bar[1, z, x], w_bar[1, z, xm])
-            _backward(w_bar[2, z, x], work[2])
-            _difference(work[3], _ROOT_HALF * mz, w_bar[1, z, x], w_bar[1, zm, x])
-            _difference(d, _ROOT_HALF * mx, w_bar[0, z, x], w_bar[0, z, xm])
-            _add(work[3], _ONE, d)
-            _difference(work[4], _ROOT_HALF * mz, w_bar[2, z, x], w_bar[2, zm, x])
-            _backward(w_bar[0, z, x], d)
-            _add(work[4], _ROOT_HALF, d)
-            _difference(work[5], _ROOT_HALF * mx, w_bar[2, z, x], w_bar[2, z, xm])
-            _backward(w_bar[1, z, x], d)
-            _add(work[5], _ROOT_HALF, d)
-            size[:] = _ZERO
+        if w_bar.shape[0] > 0:
+            _symmetrised_gradient_row(w_bar, z, x, zm, xm, mz * lz, mx * lx, mz, mx, work, d)
+            _fill(size, _ZERO)
             for k in range(6):
                 _add_square(size, q[k, z, x], work[k], sigma_q)
             _shrink(size, a0)
@@ -423,3 +451,135 @@ def least_squares_dual(y, projection, counts, offset, scale, y0, weight, sigma, 
                 y[t, i, j] = keep * y[t, i, j] + move * bar + anchor * y0[t, i, j]
             moved_t += total
         moved[t, 0] = moved_t
+
+
+# ---------------------------------------------------------------- certificate
+
+
+@row
+def _clip_factor(q, z, x, radius, out):  # type: ignore[no-untyped-def]
+    """min(1, radius / |q|) of one row of tensors."""
+    _fill(out, _ZERO)
+    for k in range(6):
+        a = q[k, z, x]
+        for i in range(out.size):
+            out[i] += a[i] * a[i]
+    _shrink(out, radius)
+
+
+@row
+def _multiply(a, b, out):  # type: ignore[no-untyped-def]
+    for i in range(out.size):
+        out[i] = a[i] * b[i]
+
+
+@row
+def _tgv_divergence_plane(z, q, a0, out, largest):  # type: ignore[no-untyped-def]
+    _, nz, nx, ny = q.shape
+    work = np.empty((8, ny), np.float32)
+    fc, fz, fx, a, b, size = work[0], work[1], work[2], work[3], work[4], work[5]
+    mz, lz = np.float32(z > 0), np.float32(z + 1 < nz)
+    zl = min(z + 1, nz - 1)
+    top = _ZERO
+    for x in range(nx):
+        mx, lx = np.float32(x > 0), np.float32(x + 1 < nx)
+        xl = min(x + 1, nx - 1)
+        _clip_factor(q, z, x, a0, fc)
+        _clip_factor(q, zl, x, a0, fz)
+        _clip_factor(q, z, xl, a0, fx)
+        _fill(size, _ZERO)
+        # row k of E* q sums D* q_kl over l; tensors are (zz, xx, yy, zx, zy, xy)
+        for k in range(3):
+            row_z, row_x, row_y = (0, 3, 4) if k == 0 else ((3, 1, 5) if k == 1 else (4, 5, 2))
+            dz = _ONE if k == 0 else _ROOT_HALF
+            dx = _ONE if k == 1 else _ROOT_HALF
+            dy = _ONE if k == 2 else _ROOT_HALF
+            target = out[k, z, x]
+            _multiply(fc, q[row_y, z, x], a)
+            _backward_adjoint(a, b)
+            for i in range(ny):
+                target[i] = dy * b[i]
+            _multiply(fc, q[row_z, z, x], a)
+            _multiply(fz, q[row_z, zl, x], b)
+            _add_difference(target, dz, a, mz, b, lz)
+            _multiply(fc, q[row_x, z, x], a)
+            _multiply(fx, q[row_x, z, xl], b)
+            _add_difference(target, dx, a, mx, b, lx)
+            if k == 0:
+                _multiply_by(target, lz)
+            elif k == 1:
+                _multiply_by(target, lx)
+            else:
+                target[ny - 1] = _ZERO
+            for i in range(ny):
+                size[i] += target[i] * target[i]
+        for i in range(ny):
+            top = max(top, size[i])
+    largest[z] = sqrt(top)
+
+
+@jit
+def tgv_divergence(q, a0, out, largest):  # type: ignore[no-untyped-def]
+    """out = E* P_a0(q) where w exists, 0 where it does not; ``largest[z]`` = max |out| of a plane."""
+    for z in prange(q.shape[1]):
+        _tgv_divergence_plane(z, q, a0, out, largest)
+
+
+@jit
+def gradient_adjoint(p, factor, out):  # type: ignore[no-untyped-def]
+    """out += factor grad* p; p vanishes where the gradient does not exist."""
+    for z in prange(p.shape[1]):
+        _gradient_adjoint_plane(z, p, factor, out)
+
+
+@row
+def _gradient_adjoint_plane(z, p, factor, out):  # type: ignore[no-untyped-def]
+    _, _, nx, ny = p.shape
+    d = np.empty(ny, np.float32)
+    mz, zm = np.float32(z > 0), max(z - 1, 0)
+    for x in range(nx):
+        mx, xm = np.float32(x > 0), max(x - 1, 0)
+        _forward_adjoint(p[2, z, x], d)
+        _add(out[z, x], factor, d)
+        _add_difference(out[z, x], factor, p[0, zm, x], mz, p[0, z, x], _ONE)
+        _add_difference(out[z, x], factor, p[1, z, xm], mx, p[1, z, x], _ONE)
+
+
+@row
+def _tgv_value_plane(z, u, w, values):  # type: ignore[no-untyped-def]
+    nz, nx, ny = u.shape
+    work = np.empty((8, ny), np.float32)
+    size, d = work[6], work[7]
+    mz, lz = np.float32(z > 0), np.float32(z + 1 < nz)
+    zl, zm = min(z + 1, nz - 1), max(z - 1, 0)
+    first = second = 0.0
+    for x in range(nx):
+        mx, lx = np.float32(x > 0), np.float32(x + 1 < nx)
+        xl, xm = min(x + 1, nx - 1), max(x - 1, 0)
+        _gradient_row(u, w, z, x, zl, xl, lz, lx, work)
+        first += _norm_sum(work, 3, size)
+        if w.shape[0] > 0:
+            _symmetrised_gradient_row(w, z, x, zm, xm, mz * lz, mx * lx, mz, mx, work, d)
+            second += _norm_sum(work, 6, size)
+    values[z, 0] = first
+    values[z, 1] = second
+
+
+@row
+def _norm_sum(work, n, size):  # type: ignore[no-untyped-def]
+    _fill(size, _ZERO)
+    for k in range(n):
+        a = work[k]
+        for i in range(size.size):
+            size[i] += a[i] * a[i]
+    total = 0.0
+    for i in range(size.size):
+        total += sqrt(size[i])
+    return total
+
+
+@jit
+def tgv_value(u, w, values):  # type: ignore[no-untyped-def]
+    """``values[z] = (sum |grad u - w|, sum |E w|)`` of each plane."""
+    for z in prange(u.shape[0]):
+        _tgv_value_plane(z, u, w, values)

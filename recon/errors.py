@@ -33,5 +33,5 @@ class ResourceError(ReconError, MemoryError):
     """The job needs more memory or disk than there is."""
 
 
-class Interrupted(ReconError):
+class StoppedError(ReconError):
     """The user stopped the run (Ctrl-C) at a point where nothing was half written."""

@@ -112,7 +112,8 @@ class TiltGeometry:
             raise GeometryError(f"detector {det} must be (rows, columns) and volume {vol} (z, y, x), each at least 1")
         unit = vectors[0] / length
         unit.setflags(write=False)
-        return cls(unit, *vectors[1:], detector=(det[0], det[1]), volume=(vol[0], vol[1], vol[2]))
+        _, at, du, dv = vectors
+        return cls(unit, at, du, dv, (det[0], det[1]), (vol[0], vol[1], vol[2]))
 
     @property
     def n_tilts(self) -> int:

@@ -1,0 +1,249 @@
+"""Set everything up in a virtual environment, then run the demo or the tests.
+
+    python3 bootstrap.py demo [--venv DIR] [options of recon demo]
+    python3 bootstrap.py test [--venv DIR] [options of pytest]
+
+Python 3.11, 3.12 or 3.13 and a connection to a package index are all it needs. The environment is
+`.venv` beside this file, or DIR; it is made once and brought up to date when pyproject.toml changes.
+"""
+
+import hashlib
+import importlib.util
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+if not (3, 11) <= sys.version_info[:2] <= (3, 13):  # before anything that an older Python cannot run
+    sys.exit(
+        f"bootstrap: this is Python {sys.version_info[0]}.{sys.version_info[1]}, and 3.11, 3.12 or 3.13 is needed; "
+        "run this file with one of those, for instance: python3.12 bootstrap.py demo"
+    )
+
+ROOT = Path(__file__).resolve().parent
+STAMP = ".bootstrap.json"  # what the environment holds, and whether its installation was finished
+LOG = "bootstrap.log"
+CHECKS = (("ruff", "format", "--check", "."), ("ruff", "check", "."), ("mypy",), ("pytest",))
+
+
+def fail(message: str, status: int = 2) -> None:
+    print(f"bootstrap: {message}", file=sys.stderr)
+    sys.exit(status)
+
+
+def main(args: list[str]) -> int:
+    if not args or args[0] in ("-h", "--help"):
+        print((__doc__ or "").strip())
+        return 0
+    command, rest = args[0], args[1:]
+    if command not in ("demo", "test"):
+        fail(f"there is no command {command!r}; use demo or test")
+    env, rest = take_venv(rest)
+    prepare(env, "test" if command == "test" else "")
+    if command == "demo":
+        return run(env, [str(script(env, "recon")), "demo", *rest])
+    for check in CHECKS:
+        full = [*check, *rest] if check[0] == "pytest" else list(check)
+        print("$ python -m " + " ".join(full), flush=True)
+        status = run(env, [str(script(env, "python")), "-m", *full], cwd=ROOT)
+        if status:
+            return status
+    return 0
+
+
+def take_venv(args: list[str]) -> tuple[Path, list[str]]:
+    """The environment's folder and the arguments that are left."""
+    env, rest, items = ROOT / ".venv", [], iter(args)
+    for item in items:
+        if item == "--venv" or item.startswith("--venv="):
+            value = item[len("--venv=") :] if "=" in item else next(items, "")
+            if not value:
+                fail("--venv needs a folder")
+            env = Path(value).absolute()
+        else:
+            rest.append(item)
+    return env, rest
+
+
+def script(env: Path, name: str) -> Path:
+    return env / "Scripts" / f"{name}.exe" if os.name == "nt" else env / "bin" / name
+
+
+def environment(env: Path) -> dict[str, str]:
+    """The caller's variables, with `env` activated and without those that lead Python or pip elsewhere."""
+    unwanted = ("PYTHONHOME", "PYTHONPATH", "__PYVENV_LAUNCHER__", "PIP_TARGET", "PIP_PREFIX")
+    kept = {key: value for key, value in os.environ.items() if key not in unwanted}
+    path = os.pathsep.join([str(script(env, "python").parent), kept.get("PATH", os.defpath)])
+    pip = {"PIP_USER": "0", "PIP_NO_INPUT": "1", "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
+    return {**kept, **pip, "PATH": path, "VIRTUAL_ENV": str(env)}
+
+
+def run(env: Path, command: list[str], cwd: Path | None = None) -> int:
+    """Exit status of a command in `env`. Ctrl-C is the command's to handle: it is waited for, not killed."""
+    process = subprocess.Popen(command, cwd=cwd, env=environment(env))
+    while True:
+        try:
+            status = process.wait()
+        except KeyboardInterrupt:
+            continue
+        return 128 - status if status < 0 else status
+
+
+# ---------------------------------------------------------------- the environment
+
+
+def prepare(env: Path, extra: str) -> None:
+    """Make `env` hold this checkout (editable) with the packages of `extra`; nothing to do if it does."""
+    stamp, content = read_stamp(env), fingerprint()
+    current = stamp.get("content") == content
+    if current and extra in stamp["extras"] and works(env, "import recon.kernels"):
+        return
+    made_here, usable = is_ours(env, stamp), works(env, "import pip")
+    if made_here and not (usable and stamp.get("base") == base()):
+        create(env)  # new, interrupted, moved, or made with another Python
+    elif not usable:
+        fail(f"the virtual environment {env} has no working Python with pip; give another folder with --venv")
+    write_stamp(env, made_here=made_here)
+    install(env, extra)
+    extras = sorted({extra, "", *(stamp["extras"] if current else [])})
+    write_stamp(env, made_here=made_here, base=base(), content=content, extras=extras)
+
+
+def is_ours(env: Path, stamp: dict[str, Any]) -> bool:
+    """Whether `env` was made by this file, or is to be: only then may it be emptied."""
+    if stamp:
+        return bool(stamp["made_here"])
+    if not env.exists() or (env.is_dir() and not any(env.iterdir())):
+        return True
+    if not (env / "pyvenv.cfg").is_file():
+        fail(f"{env} exists and is no virtual environment; give another folder with --venv")
+    return False
+
+
+def base() -> str:
+    """Which Python an environment was made with, and for which folder."""
+    return f"{sys.implementation.cache_tag} {ROOT}"
+
+
+def fingerprint() -> str:
+    """Changes whenever the packages that are needed may have changed."""
+    parts = [base().encode(), (ROOT / "pyproject.toml").read_bytes(), (ROOT / "recon" / "_version.py").read_bytes()]
+    return hashlib.sha256(b"\0".join(parts)).hexdigest()
+
+
+def read_stamp(env: Path) -> dict[str, Any]:
+    try:
+        stamp = json.loads((env / STAMP).read_text("utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return stamp if isinstance(stamp, dict) else {}
+
+
+def write_stamp(env: Path, **values: object) -> None:
+    aside = env / (STAMP + ".new")
+    aside.write_text(json.dumps(values), "utf-8")
+    aside.replace(env / STAMP)
+
+
+def works(env: Path, statement: str) -> bool:
+    command = [str(script(env, "python")), "-I", "-c", statement]
+    try:
+        return subprocess.run(command, env=environment(env), capture_output=True, check=False).returncode == 0
+    except OSError:
+        return False
+
+
+def create(env: Path) -> None:
+    version = f"{sys.version_info[0]}.{sys.version_info[1]}"
+    if importlib.util.find_spec("ensurepip") is None or importlib.util.find_spec("venv") is None:
+        fail(
+            f"this Python {version} cannot make virtual environments: its module venv or ensurepip is missing; "
+            f"on Debian or Ubuntu: sudo apt install python{version}-venv"
+        )
+    import venv
+
+    print(f"making a virtual environment in {env}", flush=True)
+    env.mkdir(parents=True, exist_ok=True)
+    write_stamp(env, made_here=True)  # so that a run that is interrupted from here on is recognised
+    for item in env.iterdir():
+        if item.name == STAMP:
+            continue
+        if item.is_dir() and not item.is_symlink():
+            shutil.rmtree(item)
+        else:
+            item.unlink()
+    (env / ".gitignore").write_text("*\n", "utf-8")
+    try:
+        venv.EnvBuilder(symlinks=os.name != "nt", with_pip=True).create(env)
+    except subprocess.CalledProcessError as error:
+        fail(
+            f"no virtual environment could be made in {env}: {last_line(error.output)}; "
+            f"on Debian or Ubuntu: sudo apt install python{version}-venv"
+        )
+
+
+def install(env: Path, extra: str) -> None:
+    """pip installs this checkout; its output goes to a log, one line of it at a time to a terminal."""
+    import tomllib
+
+    with open(ROOT / "pyproject.toml", "rb") as file:
+        build = tomllib.load(file)["build-system"]["requires"]
+    command = [str(script(env, "python")), "-m", "pip", "install", "--retries", "2", *build]
+    command += ["--editable", f".[{extra}]" if extra else "."]
+    print("installing packages; the first time this downloads them and takes minutes", flush=True)
+    start, lines = time.monotonic(), []
+    piped: dict[str, Any] = {
+        "stdout": subprocess.PIPE,
+        "stderr": subprocess.STDOUT,
+        "encoding": "utf-8",
+        "errors": "replace",
+    }
+    utf8 = {**environment(env), "PYTHONUTF8": "1"}
+    with open(env / LOG, "w", encoding="utf-8") as log, subprocess.Popen(command, cwd=ROOT, env=utf8, **piped) as pip:
+        for line in pip.stdout or ():
+            log.write(line)
+            lines.append(line)
+            show(line)
+    show("")
+    if pip.returncode:
+        if os.environ.get("CI"):
+            sys.stderr.writelines(lines[-20:])
+        fail(f"{explain(''.join(lines))}. The log is {env / LOG}")
+    print(f"installed in {time.monotonic() - start:.0f} s", flush=True)
+
+
+def show(line: str) -> None:
+    """Write over the last line of a terminal; nothing where there is none."""
+    if sys.stdout.isatty():
+        width = shutil.get_terminal_size().columns - 1
+        print("\r" + line.strip()[:width].ljust(width) + "\r", end="", flush=True)
+
+
+def explain(output: str) -> str:
+    """One line on why pip failed and what is needed."""
+    errors = [line.partition("ERROR:")[2].strip() for line in output.splitlines() if "ERROR:" in line]
+    reason = errors[-1] if errors else last_line(output)
+    if "connection broken" in output or "(from versions: none)" in output:
+        return (
+            f"pip reaches no package index ({reason}); connect to the internet or let PIP_INDEX_URL name a mirror, "
+            "then run the same command again"
+        )
+    return f"pip could not install the packages: {reason}"
+
+
+def last_line(output: str | bytes | None) -> str:
+    text = output.decode(errors="replace") if isinstance(output, bytes) else output or ""
+    return next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "no reason was given")
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except KeyboardInterrupt:
+        fail("interrupted; run the same command again to go on", 130)
+    except OSError as error:
+        fail(str(error))

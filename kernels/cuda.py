@@ -1,0 +1,178 @@
+"""Launchers of the CUDA kernels for CuPy arrays: the functions of `recon.kernels.cpu`, same arguments.
+
+Everything is written into arguments. A launch allocates nothing and does not wait; `cos`, `sin` and
+`affine` may be NumPy arrays, but then each call copies them to the device. Sums in `moved` are
+accumulated in float64, in an order that differs from run to run in the last digits; `moved`, `values`
+and `largest` are float64 arrays, all others float32.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+
+_FOLDER = Path(__file__).parent
+_BLOCK = (64, 4, 1)  # 64 elements along y, 4 rows; reduce.cuh needs a multiple of 32 threads
+_FLAGS = ("false", "true")  # is there an anchor?
+
+OPTIONS = ("--std=c++17",)
+KERNELS = {
+    "joseph.cu": ("project", "backproject"),
+    "warp.cu": ("warp", "warp_adjoint"),
+    "tgv.cu": tuple(
+        f"{name}<{order}, {flag}>"
+        for name, orders in (("tgv_primal", (0, 1, 2)), ("tgv_dual", (1, 2)))
+        for order in orders
+        for flag in _FLAGS
+    ),
+    "certificate.cu": ("tgv_divergence", "gradient_adjoint", "tgv_value<1>", "tgv_value<2>"),
+    "data.cu": tuple(f"{name}<{flag}>" for name in ("poisson_dual", "least_squares_dual") for flag in _FLAGS),
+}
+
+
+def source(file: str) -> str:
+    """`file` with its headers in the text, and `#line` directives so that errors point into the files.
+
+    The headers travel in the text because CuPy keys its cache of compiled code by it: behind an include
+    path, an edited header would be overlooked.
+    """
+    return _expand(file, set())
+
+
+def _expand(file, seen):  # type: ignore[no-untyped-def]
+    seen.add(file)
+    lines = [f'#line 1 "{file}"']
+    for number, line in enumerate((_FOLDER / file).read_text(encoding="utf-8").splitlines(), start=1):
+        header = re.fullmatch(r'#include "(.+)"', line)
+        if header and header[1] not in seen:
+            lines += [_expand(header[1], seen), f'#line {number + 1} "{file}"']
+        else:
+            lines.append("" if header or line == "#pragma once" else line)
+    return "\n".join(lines)
+
+
+@cache
+def _module(file):  # type: ignore[no-untyped-def]
+    import cupy
+
+    return cupy.RawModule(code=source(file), options=OPTIONS, name_expressions=KERNELS[file])
+
+
+@cache
+def _kernel(file, name):  # type: ignore[no-untyped-def]
+    return _module(file).get_function(name)
+
+
+def _launch(file, name, over, floats, doubles, sizes, scalars=()):  # type: ignore[no-untyped-def]
+    """One thread per element of the shape `over`; a kernel takes its arguments in the order given here."""
+    for dtype, arrays in ((np.float32, floats), (np.float64, doubles)):
+        for a in arrays:
+            if a.dtype != dtype or not a.flags.c_contiguous:
+                raise TypeError(
+                    f"{name} takes C-contiguous {np.dtype(dtype)} arrays, not {a.dtype} of shape {a.shape} "
+                    f"with strides {a.strides}"
+                )
+    planes, rows, ny = over
+    grid = (-(-ny // _BLOCK[0]), -(-rows // _BLOCK[1]), planes)
+    arguments = (*floats, *doubles, *map(np.int32, sizes), *map(np.float32, scalars))
+    _kernel(file, name)(grid, _BLOCK, arguments)
+
+
+def _on_device(*arrays):  # type: ignore[no-untyped-def]
+    import cupy
+
+    return tuple(cupy.asarray(a, dtype=np.float64) for a in arrays)
+
+
+def _flag(relax):  # type: ignore[no-untyped-def]
+    return _FLAGS[int(relax[2] != 0)]
+
+
+def project(volume, out, cos, sin):  # type: ignore[no-untyped-def]
+    """Line integrals of `volume` (z, x, y) into `out` (tilt, u, y), in units of a voxel's edge."""
+    sizes = (*volume.shape, *out.shape[:2])
+    _launch("joseph.cu", "project", out.shape, (volume, out), _on_device(cos, sin), sizes)
+
+
+def backproject(stack, out, cos, sin):  # type: ignore[no-untyped-def]
+    """The exact adjoint of `project`: `stack` (tilt, u, y) into `out` (z, x, y)."""
+    sizes = (*out.shape, *stack.shape[:2])
+    _launch("joseph.cu", "backproject", out.shape, (stack, out), _on_device(cos, sin), sizes)
+
+
+def warp(stack, out, affine):  # type: ignore[no-untyped-def]
+    """Ideal projections `stack` (tilt, u, y) as recorded, into `out` (tilt, u, y); zero outside."""
+    sizes = (*stack.shape, *out.shape[1:])
+    _launch("warp.cu", "warp", out.shape, (stack, out), _on_device(affine), sizes)
+
+
+def warp_adjoint(stack, out, affine):  # type: ignore[no-untyped-def]
+    """The exact adjoint of `warp`: each ideal pixel gathers the recorded ones that it reaches."""
+    sizes = (*out.shape, *stack.shape[1:])
+    _launch("warp.cu", "warp_adjoint", out.shape, (stack, out), _on_device(affine), sizes)
+
+
+def tgv_primal(u, w, u_bar, w_bar, p, q, g, u0, w0, tau_u, tau_w, relax, moved):  # type: ignore[no-untyped-def]
+    """u' = max(0, u - tau_u (g + grad* p)), w' = w - tau_w (E* q - p), reflected and relaxed.
+
+    `w`, `q` have no components for TV, `p` none without a regulariser. ``moved[z]`` receives
+    ``(sum (xbar - x)^2 of u, of w)`` of each plane.
+    """
+    order = 2 if w.shape[0] else 1 if p.shape[0] else 0
+    moved.fill(0)
+    floats = (u, w, u_bar, w_bar, p, q, g, u0, w0)
+    name = f"tgv_primal<{order}, {_flag(relax)}>"
+    _launch("tgv.cu", name, u.shape, floats, (moved,), u.shape, (tau_u, tau_w, *relax))
+
+
+def tgv_dual(p, q, u_bar, w_bar, p0, q0, sigma_p, sigma_q, a1, a0, relax, moved):  # type: ignore[no-untyped-def]
+    """p' = P_a1(p + sigma_p (grad u_bar - w_bar)), q' = P_a0(q + sigma_q E w_bar), reflected and relaxed.
+
+    P_a projects each voxel's vector onto the ball of radius a. ``moved[z]`` as in `tgv_primal`.
+    """
+    order = 2 if w_bar.shape[0] else 1 if p.shape[0] else 0
+    moved.fill(0)
+    if order == 0:
+        return
+    floats = (p, q, u_bar, w_bar, p0, q0)
+    name = f"tgv_dual<{order}, {_flag(relax)}>"
+    _launch("tgv.cu", name, u_bar.shape, floats, (moved,), u_bar.shape, (sigma_p, sigma_q, a1, a0, *relax))
+
+
+def poisson_dual(y, projection, counts, offset, scale, y0, sigma, relax, moved):  # type: ignore[no-untyped-def]
+    """Prox of sigma D* at y + sigma s A u_bar for D = Poisson; arrays (tilt, u, y), `scale` is s.
+
+    With v = y + sigma (s A u_bar + b): y' = (1 + v - sqrt((1 - v)^2 + 4 sigma counts)) / 2. Pixels with
+    scale 0 carry no data: y' = 0. ``moved[tilt, 0]`` receives sum (ybar - y)^2.
+    """
+    moved[:, 0] = 0
+    floats = (y, projection, counts, offset, scale, y0)
+    _launch("data.cu", f"poisson_dual<{_flag(relax)}>", y.shape, floats, (moved,), y.shape, (sigma, *relax))
+
+
+def least_squares_dual(y, projection, counts, offset, scale, y0, weight, sigma, relax, moved):  # type: ignore[no-untyped-def]
+    """The same for D = weight/2 |s A u + b - counts|^2: y' = (y + sigma r) / (1 + sigma / weight)."""
+    moved[:, 0] = 0
+    floats = (y, projection, counts, offset, scale, y0, weight)
+    _launch("data.cu", f"least_squares_dual<{_flag(relax)}>", y.shape, floats, (moved,), y.shape, (sigma, *relax))
+
+
+def tgv_divergence(q, a0, out, largest):  # type: ignore[no-untyped-def]
+    """out = E* P_a0(q) where w exists, 0 where it does not; ``largest[z]`` = max |out| of a plane."""
+    largest.fill(0)
+    _launch("certificate.cu", "tgv_divergence", q.shape[1:], (q, out), (largest,), q.shape[1:], (a0,))
+
+
+def gradient_adjoint(p, factor, out):  # type: ignore[no-untyped-def]
+    """out += factor grad* p; p vanishes where the gradient does not exist."""
+    _launch("certificate.cu", "gradient_adjoint", out.shape, (p, out), (), out.shape, (factor,))
+
+
+def tgv_value(u, w, values):  # type: ignore[no-untyped-def]
+    """``values[z] = (sum |grad u - w|, sum |E w|)`` of each plane."""
+    values.fill(0)
+    order = 2 if w.shape[0] else 1
+    _launch("certificate.cu", f"tgv_value<{order}>", u.shape, (u, w), (values,), u.shape)

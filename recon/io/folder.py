@@ -1,0 +1,241 @@
+"""Results appear whole or not at all: written aside, flushed to disk, then renamed into place."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import re
+import shutil
+import socket
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from recon.errors import OutputError, ReconError, ResourceError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import TracebackType
+
+MARK = "job.json"  # a folder with this file in it is a result of ours and may be replaced
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_in_use: set[Path] = set()  # working folders of this process
+
+
+class OutputFolder:
+    """A folder that appears under its name only when everything in it has been written.
+
+    ``with OutputFolder("out") as folder:`` gives a hidden working folder ``.out.partial-HOST-PID`` beside
+    ``out``. When the block ends, its files are flushed to disk and it is renamed to ``out``; with
+    ``overwrite`` the old folder is first renamed aside, put back if anything fails, and deleted last. When
+    the block raises (Ctrl-C too) the working folder is removed and nothing else has changed. What a
+    killed process on this machine left beside ``out`` is cleared the next time.
+
+    Raises:
+        OutputError: `path` exists (and `overwrite` is False, or it is a file or not a result of ours), or
+            may not be written.
+        ResourceError: the disk is full.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
+        self.path = Path(path)
+        self.overwrite = overwrite
+        self._target = _real(path)
+        self._partial = _beside(self._target, "partial")
+        self._parents: list[Path] = []
+
+    def __enter__(self) -> Path:
+        check_target(self.path, overwrite=self.overwrite)
+        if self._partial in _in_use:
+            raise OutputError(f"{self.path} is being written already; choose another folder")
+        with explain(self.path):
+            self._parents = [p for p in self._target.parents if not p.exists()]
+            try:
+                self._target.parent.mkdir(parents=True, exist_ok=True)
+                self._partial.mkdir()
+            except BaseException:
+                self._remove()
+                raise
+        _in_use.add(self._partial)
+        return self._partial
+
+    def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None) -> None:
+        try:
+            if kind is None:
+                with explain(self.path):
+                    self._publish()
+        except BaseException:
+            self._remove()
+            raise
+        else:
+            if kind is not None:
+                self._remove()
+        finally:
+            _in_use.discard(self._partial)
+
+    def _publish(self) -> None:
+        for folder, _, files in os.walk(self._partial):
+            for name in files:
+                _flush(Path(folder, name))
+            _flush(Path(folder))
+        check_target(self.path, overwrite=self.overwrite)  # someone may have been quicker
+        old = _beside(self._target, "old")
+        if self._target.exists():
+            try:
+                self._target.rename(old)
+                self._partial.rename(self._target)
+            except BaseException:
+                if old.exists() and not self._target.exists():
+                    old.rename(self._target)
+                raise
+            shutil.rmtree(old, ignore_errors=True)
+        else:
+            self._partial.rename(self._target)
+        _flush(self._target.parent)
+
+    def _remove(self) -> None:
+        shutil.rmtree(self._partial, ignore_errors=True)
+        for parent in self._parents:  # the nearest first; one that holds something stays
+            with contextlib.suppress(OSError):
+                parent.rmdir()
+
+
+def check_target(path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
+    """Say before a run whether results may go to `path`, and clear what killed processes left beside it.
+
+    Raises:
+        OutputError: see `OutputFolder`.
+    """
+    target = _real(path)
+    with explain(path):
+        _clear(target)
+        if not target.exists():
+            nearest = next(p for p in target.parents if p.exists())
+            if not nearest.is_dir():
+                raise OutputError(f"{path} cannot be made, {nearest} is a file; choose another folder")
+            if not os.access(nearest, os.W_OK | os.X_OK):
+                raise OutputError(f"{path} cannot be made, {nearest} may not be written; choose another folder")
+            return
+        if not target.is_dir():
+            raise OutputError(f"{path} is a file; choose another name for the folder of results")
+        if not overwrite:
+            raise OutputError(f"{path} exists; choose another folder, or overwrite it (--overwrite, overwrite=True)")
+        if any(target.iterdir()) and not (target / MARK).is_file():
+            raise OutputError(
+                f"{path} holds files but no {MARK}, so it is not a result of recon and stays; choose another folder"
+            )
+        if not os.access(target.parent, os.W_OK | os.X_OK):
+            raise OutputError(f"{path} cannot be replaced, {target.parent} may not be written; choose another folder")
+
+
+def check_disk(folder: str | os.PathLike[str], needed_bytes: int) -> None:
+    """Raise ResourceError if the disk that will hold `folder` has less than `needed_bytes` free."""
+    target = _real(folder)
+    with explain(folder):
+        free = shutil.disk_usage(next(p for p in (target, *target.parents) if p.exists())).free
+    if needed_bytes > free:
+        raise ResourceError(
+            f"results in {folder} need {_size(needed_bytes)}, the disk has {_size(free)} free; free some space or "
+            "choose a folder on another disk"
+        )
+
+
+@contextlib.contextmanager
+def whole_file(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Write a single file whole or not at all: yields a hidden name beside it, renamed when the block ends."""
+    target = Path(path)
+    aside = target.with_name(f".{target.name}.partial-{os.getpid()}")
+    try:
+        with explain(path):
+            yield aside
+            _flush(aside)
+            aside.replace(target)
+    except BaseException:
+        aside.unlink(missing_ok=True)
+        raise
+
+
+@contextlib.contextmanager
+def explain(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Turn an OSError met while writing `path` into an OutputError or a ResourceError of one line."""
+    try:
+        yield
+    except ReconError:
+        raise
+    except OSError as exc:
+        # numpy's tofile tells of a full disk in words only
+        if exc.errno in _FULL or (exc.errno is None and "requested and" in str(exc)):
+            raise ResourceError(f"{path} cannot be written, the disk or quota is full; free some space") from exc
+        why = " ".join(str(exc.strerror or exc).split())
+        raise OutputError(f"{path} cannot be written ({why}); choose another folder") from exc
+
+
+def _real(path: str | os.PathLike[str]) -> Path:
+    try:
+        target = Path(os.path.realpath(Path(path).expanduser()))
+    except (ValueError, RuntimeError) as exc:  # a zero byte, an unknown ~user
+        raise OutputError(f"{str(path)!r} cannot name a folder ({exc}); choose another") from exc
+    if not target.name:
+        raise OutputError(f"{path} cannot hold results; choose a folder inside it")
+    return target
+
+
+def _host() -> str:
+    return re.sub(r"\W+", "_", socket.gethostname())
+
+
+def _beside(target: Path, what: str) -> Path:
+    return target.with_name(f".{target.name}.{what}-{_host()}-{os.getpid()}")
+
+
+def _clear(target: Path) -> None:
+    """Remove working folders of dead processes; put back an old folder whose replacement never came.
+
+    Only processes of this machine: on a cluster's shared disk the others may well be alive.
+    """
+    if not target.parent.is_dir():
+        return
+    pattern = re.compile(rf"\.{re.escape(target.name)}\.(partial|old)-{re.escape(_host())}-(\d+)")
+    for path in list(target.parent.iterdir()):
+        match = pattern.fullmatch(path.name)
+        if match is None or path in _in_use or _alive(int(match[2])):
+            continue
+        if match[1] == "old" and not target.exists():
+            path.rename(target)
+        else:
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _alive(pid: int) -> bool:
+    """Whether another process of that id runs; our own id belongs to a dead one that had it before us."""
+    if pid == os.getpid():
+        return False
+    if os.name != "posix":
+        return True  # there a signal of 0 would end it
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _flush(path: Path) -> None:
+    """fsync a file or, where the system can, a folder."""
+    if path.is_dir() and os.name != "posix":
+        return
+    handle = os.open(path, os.O_RDONLY if os.name == "posix" else os.O_RDWR)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _size(n: float) -> str:
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if n < 1000:
+            return f"{n:.3g} {unit}"
+        n /= 1000
+    return f"{n:.3g} TB"

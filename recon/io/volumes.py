@@ -1,0 +1,202 @@
+"""Write volumes so that other programs open them to scale, and read them back."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from recon._version import __version__
+from recon.backend import to_host
+from recon.errors import InputError, JobError
+from recon.io.folder import MARK, OutputFolder, check_disk, whole_file
+from recon.io.stacks import check_file, parse, read_mrc, read_tiff
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
+
+    from recon.tiltseries import Volume
+
+LATER = ("ome-zarr", "hspy")
+CLASSIC_LIMIT = 2**32 - 2**25  # bytes; beyond it a TIFF of ImageJ's kind describes only its first slice
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_+.-]*")
+_RESERVED = ("mask", "job", "alignment", "report")
+
+
+def write(
+    volumes: Mapping[str, Volume],
+    folder: str | os.PathLike[str],
+    *,
+    formats: Sequence[str] = ("tiff",),
+    overwrite: bool = False,
+    mask: ArrayLike | None = None,
+) -> Path:
+    """Write volumes, ``mask.tif`` and a short ``job.json`` to a new folder, whole or not at all.
+
+    Args:
+        volumes: element to `Volume`; each becomes ``ELEMENT.tif`` and so on.
+        folder: must not exist, unless `overwrite` is True and it is a result of recon.
+        formats: some of "tiff" and "mrc"; see `write_volume`.
+        mask: ``(z, y, x)`` bool, the voxels that belong to the object, or None.
+
+    Returns:
+        The folder.
+
+    Raises:
+        InputError: no volumes, names that cannot be file names, or shapes that differ.
+        JobError: an unknown format.
+        OutputError, ResourceError: see `OutputFolder`.
+    """
+    check_formats(formats)
+    _check_volumes(volumes, mask)
+    needed = sum(v.values.size for v in volumes.values()) * 4 * len(formats)
+    check_disk(folder, needed)
+    summary = {
+        "program": "recon",
+        "version": __version__,
+        "written_by": "recon.write",
+        "elements": list(volumes),
+        "voxel_size_nm": {element: volume.voxel_size_nm for element, volume in volumes.items()},
+        "formats": list(formats),
+    }
+    with OutputFolder(folder, overwrite=overwrite) as partial:
+        write_volumes(volumes, partial, formats=formats, mask=mask)
+        (partial / MARK).write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+    return Path(folder)
+
+
+def write_volumes(
+    volumes: Mapping[str, Volume],
+    folder: str | os.PathLike[str],
+    *,
+    formats: Sequence[str] = ("tiff",),
+    mask: ArrayLike | None = None,
+) -> list[str]:
+    """Write volumes, and ``mask.tif``, into a folder that exists (an open `OutputFolder`); see `write`.
+
+    Returns:
+        The names of the files.
+    """
+    check_formats(formats)
+    _check_volumes(volumes, mask)
+    names = []
+    for element, volume in volumes.items():
+        for kind in formats:
+            names.append(element + FORMATS[kind][0])
+            write_volume(Path(folder, names[-1]), volume.values, volume.voxel_size_nm, kind)
+    if mask is not None:
+        names.append("mask.tif")
+        voxel = next(iter(volumes.values())).voxel_size_nm
+        write_volume(Path(folder, names[-1]), np.asarray(to_host(mask), dtype=bool), voxel, "tiff")
+    return names
+
+
+def write_volume(path: str | os.PathLike[str], values: ArrayLike, voxel_size_nm: float, format: str = "tiff") -> None:
+    """Write one volume to one file, whole or not at all.
+
+    ``"tiff"``: ImageJ's kind of TIFF, float32 or, for a bool volume, 8 bit with 0 and 255; it opens in Fiji
+    as a z stack, to scale in nm. Above 4 GB it follows ImageJ's own convention, one page description
+    followed by all slices: Fiji and tifffile read it, other programs see the first slice only; use
+    ``"mrc"`` for them. ``"mrc"``: MRC2014 mode 2, float32, voxel size in Angstrom.
+
+    Args:
+        path: file to write; replaced if it exists.
+        values: ``(z, y, x)``, real numbers.
+        voxel_size_nm: edge of a voxel, nm.
+
+    Raises:
+        InputError: `values` is not a volume, or the voxel size not a positive number.
+        JobError: an unknown format.
+        OutputError, ResourceError: the file cannot be written.
+    """
+    check_formats([format])
+    array = np.asarray(to_host(values))
+    if array.ndim != 3 or array.size == 0 or array.dtype.kind not in "buif":
+        raise InputError(f"a volume of shape {array.shape} and type {array.dtype} cannot be written; it is (z, y, x)")
+    if not (np.isfinite(voxel_size_nm) and voxel_size_nm > 0):
+        raise InputError(f"voxel size is {voxel_size_nm} nm; it must be a positive number of nanometres")
+    with whole_file(path) as aside:
+        FORMATS[format][1](aside, array, float(voxel_size_nm))
+
+
+def read_volume(path: str | os.PathLike[str]) -> tuple[NDArray[Any], float | None]:
+    """Read a TIFF or MRC volume.
+
+    Returns:
+        ``(z, y, x)``, dtype as stored, and the edge of a voxel in nm; None if the file does not say.
+
+    Raises:
+        InputError: as `read_stack`.
+    """
+    path = Path(path)
+    check_file(path)
+    reader = {".tif": read_tiff, ".tiff": read_tiff, ".mrc": read_mrc}.get(path.suffix.lower())
+    if reader is None:
+        raise InputError(f"{path} has type {path.suffix!r}, which is unknown; volumes are .tif, .tiff and .mrc")
+
+    def read_one(path: Path) -> tuple[NDArray[Any], float | None]:
+        values, voxel = reader(path)
+        return values[None] if values.ndim == 2 else values, voxel[2] or None
+
+    return parse(path, read_one)
+
+
+def check_formats(formats: Sequence[str]) -> None:
+    """Raise JobError unless every format can be written, and at least one is named."""
+    known = ", ".join(FORMATS)
+    if isinstance(formats, str) or not formats:
+        raise JobError(f"formats is {formats!r}; name at least one in a list: {known}")
+    for name in formats:
+        if name in LATER:
+            raise JobError(f"format {name!r} is not supported yet; use {known}")
+        if name not in FORMATS:
+            raise JobError(f"format {name!r} is unknown; use {known}")
+
+
+def _check_volumes(volumes: Mapping[str, Volume], mask: ArrayLike | None) -> None:
+    if not volumes:
+        raise InputError("there are no volumes to write")
+    seen: dict[str, str] = {}
+    for name in volumes:
+        if not _NAME.fullmatch(name) or name.casefold() in _RESERVED:
+            raise InputError(f"element {name!r} cannot be a file name; use letters and digits, as in Fe or Fe_Ka")
+        if name.casefold() in seen:
+            raise InputError(f"elements {seen[name.casefold()]} and {name} differ in case only; rename one")
+        seen[name.casefold()] = name
+    shapes = {v.values.shape for v in volumes.values()} | (set() if mask is None else {np.shape(to_host(mask))})
+    if len(shapes) > 1:
+        raise InputError(f"volumes and mask have the shapes {sorted(shapes)}; they must agree")
+
+
+def _write_tiff(path: Path, values: NDArray[Any], voxel_size_nm: float) -> None:
+    import tifffile
+
+    data = values.astype(np.uint8) * np.uint8(255) if values.dtype == bool else values.astype(np.float32, copy=False)
+    tifffile.imwrite(
+        path,
+        data,
+        imagej=True,
+        resolution=(1 / voxel_size_nm, 1 / voxel_size_nm),
+        metadata={"axes": "ZYX", "spacing": voxel_size_nm, "unit": "nm"},
+        truncate=data.nbytes > CLASSIC_LIMIT,
+    )
+
+
+def _write_mrc(path: Path, values: NDArray[Any], voxel_size_nm: float) -> None:
+    import mrcfile
+
+    with mrcfile.new(path) as mrc:
+        mrc.set_data(values.astype(np.float32, copy=False))
+        mrc.set_volume()
+        mrc.voxel_size = voxel_size_nm * 10
+
+
+FORMATS: dict[str, tuple[str, Callable[[Path, NDArray[Any], float], None]]] = {
+    "tiff": (".tif", _write_tiff),
+    "mrc": (".mrc", _write_mrc),
+}

@@ -1,0 +1,119 @@
+"""Background and exposure of each map, from the maps themselves."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from recon.errors import InputError, JobError
+from recon.tiltseries import TiltSeries
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+METHODS = ("auto", "constant-total", "none")
+Background = str | float | dict[str, float]
+
+
+def normalise(series: TiltSeries, method: str = "auto", background: Background = "auto") -> TiltSeries:
+    """Estimate background and exposures; the counts stay as they are.
+
+    The background of a map is the mean of its pixels away from the object. Where the whole object is in
+    view at every tilt, its total is constant, so the total above background is the exposure (Longley et
+    al., Nat. Commun. 9:2135 (2018)), which takes detector shadowing out.
+
+    Args:
+        series: raw counts.
+        method: ``"constant-total"`` as above; ``"none"`` leaves all exposures 1; ``"auto"`` is
+            constant-total where the object is isolated (tested on the data) and none elsewhere.
+        background: ``"auto"``, or counts per pixel for all elements, or a table by element.
+
+    Returns:
+        The series with `exposures` (mean 1 per element), `background` and `isolated` set.
+
+    Raises:
+        JobError: an unknown method.
+        InputError: a map is empty, so that it has no exposure, or the background exceeds the data.
+    """
+    if method not in METHODS:
+        raise JobError(f"normalise method {method!r} is unknown; use one of {', '.join(METHODS)}")
+    outside, isolated = find_outside(series)
+    level = _background(series, background, outside, isolated)
+    if method == "auto":
+        method = "constant-total" if isolated else "none"
+    exposures = np.ones_like(series.exposures)
+    if method == "constant-total":
+        seen = np.ones(series.counts.shape[1:], np.float32) if series.weights is None else series.weights
+        total = np.sum(series.counts * seen, axis=(2, 3), dtype=np.float64) - level * seen.sum(axis=(1, 2))
+        for e, name in enumerate(series.elements):
+            if total[e].min() <= 0:
+                tilt = int(total[e].argmin())
+                raise InputError(
+                    f"{name} at tilt {series.tilts_deg[tilt]:g} has no counts above background "
+                    f"({total[e, tilt]:.0f}); leave this tilt out, or use normalise method 'none'"
+                )
+        exposures = total / total.mean(axis=1, keepdims=True)
+    note = f"normalise: {method}, object {'isolated' if isolated else 'not isolated'}, background " + ", ".join(
+        f"{n} {b.mean():.3g}" for n, b in zip(series.elements, level, strict=True)
+    )
+    return series.evolve(note, exposures=exposures, background=level, isolated=isolated)
+
+
+def find_outside(series: TiltSeries) -> tuple[NDArray[np.bool_], bool]:
+    """Pixels away from the object ``(tilt, y, x)``, and whether the object is isolated at every tilt.
+
+    All elements are added and smoothed until a bright pixel holds a few hundred counts; the object is
+    what exceeds a tenth of the way from the darkest parts to the bright ones. It is isolated if it
+    keeps clear of the frame's border.
+    """
+    from scipy import ndimage
+
+    total = series.counts.sum(axis=0)
+    ny, nx = series.frame
+    outside = np.zeros(total.shape, bool)
+    clear = True
+    for i, image in enumerate(total):
+        bright = float(np.percentile(image, 98)) + 1e-6
+        sigma = float(np.clip(np.sqrt(300 / bright) / 3.5, 1.0, min(ny, nx) / 24))
+        smooth = ndimage.gaussian_filter(image, sigma, mode="nearest")
+        dark, top = np.percentile(smooth, [2, 98])
+        inside = smooth > dark + 0.1 * (top - dark)
+        if series.scaled:
+            inside |= smooth < dark - 0.1 * (top - dark)
+        border = np.ones_like(inside)
+        rim = max(1, round(0.03 * min(ny, nx)))
+        border[rim:-rim, rim:-rim] = False
+        clear &= bool(inside[border].mean() < 0.05) and bool(inside.mean() < 0.8)
+        grown = ndimage.binary_dilation(inside, iterations=max(1, round(sigma)) + 1)
+        outside[i] = ~grown
+    if series.weights is not None:
+        outside &= series.weights > 0
+    return outside, clear
+
+
+def _background(
+    series: TiltSeries, background: Background, outside: NDArray[np.bool_], isolated: bool
+) -> NDArray[np.float64]:
+    level = np.zeros_like(series.background)
+    if background == "auto":
+        if isolated:
+            for i in range(series.n_tilts):
+                if outside[i].sum() >= 16:
+                    level[:, i] = series.counts[:, i, outside[i]].mean(axis=1, dtype=np.float64)
+        return np.maximum(level, 0)
+    table = background if isinstance(background, dict) else dict.fromkeys(series.elements, background)
+    for name, value in table.items():
+        e = series.index(name)
+        number = float(value)
+        mean = series.counts[e].mean(axis=(1, 2), dtype=np.float64)
+        if not number >= 0:
+            raise InputError(f"background of {name} is {number:g} counts per pixel; it cannot be negative")
+        if number >= mean.min():
+            tilt = int(mean.argmin())
+            raise InputError(
+                f"background of {name} is {number:g} counts per pixel, but the map at tilt "
+                f"{series.tilts_deg[tilt]:g} has only {mean[tilt]:.3g} on average; lower it or use 'auto'"
+            )
+        level[e] = number
+    return level

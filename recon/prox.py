@@ -1,0 +1,122 @@
+"""Data terms ``D(s A u + b; counts)``: value, conjugate and the proximal step of the conjugate.
+
+Arrays are stacks ``(tilt, u, y)`` float32; sums are accumulated in float64. A pixel with ``scale`` 0
+carries no data and its dual is 0. `moved` and `relax` are those of `recon.kernels`.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from recon.backend import Array, kernels, namespace
+
+Relax = tuple[Any, Any, Any]
+
+
+@dataclass(frozen=True, eq=False)
+class DataTerm(ABC):
+    """A convex data term of the line integrals ``A u``.
+
+    Attributes:
+        counts: recorded values, 0 where `scale` is 0.
+        scale: exposure of each pixel, 0 for pixels left out.
+        offset: background, counts per pixel, 0 where `scale` is 0.
+    """
+
+    counts: Array
+    scale: Array
+    offset: Array
+
+    @abstractmethod
+    def value(self, projection: Array) -> float:
+        """``D`` at ``A u = projection``; infinite where the model cannot give the counts."""
+
+    @abstractmethod
+    def conjugate(self, dual: Array) -> float:
+        """``D*(y)`` as a function of ``s A u``; infinite outside its domain."""
+
+    @abstractmethod
+    def dual_step(self, y: Array, projection: Array, y0: Array, sigma: float, relax: Relax, moved: Array) -> None:
+        """y <- relaxed, reflected prox of sigma D* at y + sigma s A u_bar, in place."""
+
+    @abstractmethod
+    def total_bound(self) -> float:
+        """A number C with ``<A^T s, u> <= C`` for a minimiser u of D + any positively homogeneous term.
+
+        Along the ray through u the derivative at u is zero, and the second term's is at least 0 there.
+        """
+
+
+class Poisson(DataTerm):
+    """Generalised Kullback-Leibler divergence of ``s A u + b`` from the counts, zero at a perfect fit.
+
+    ``D = sum m - c + c log(c / m)``, m = s A u + b;  ``D*(y) = sum -b y - c log(1 - y)``, y <= 1.
+    """
+
+    def value(self, projection: Array) -> float:
+        xp = namespace(projection)
+        m = (self.scale * projection + self.offset).astype(np.float64)
+        c = self.counts.astype(np.float64)
+        used = self.scale > 0
+        with np.errstate(divide="ignore", invalid="ignore"):
+            log = xp.where(c > 0, c * xp.log(c / m), 0.0)
+        terms = xp.where(used, m - c + log, 0.0)
+        return float(xp.sum(terms))
+
+    def conjugate(self, dual: Array) -> float:
+        xp = namespace(dual)
+        y = dual.astype(np.float64)
+        c = self.counts.astype(np.float64)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            log = xp.where(c > 0, c * xp.log1p(-y), xp.where(y > 1, -np.inf, 0.0))
+        log = xp.where((c > 0) & (y >= 1), -np.inf, log)
+        return float(-xp.sum(self.offset * y + log))
+
+    def dual_step(self, y: Array, projection: Array, y0: Array, sigma: float, relax: Relax, moved: Array) -> None:
+        kernels(y).poisson_dual(
+            y, projection, self.counts, self.offset, self.scale, y0, np.float32(sigma), relax, moved
+        )
+
+    def total_bound(self) -> float:
+        # <s A u, 1 - c/m> <= 0 and s A u <= m
+        return float(namespace(self.counts).sum(self.counts, dtype=np.float64))
+
+
+@dataclass(frozen=True, eq=False)
+class LeastSquares(DataTerm):
+    """``D = sum weight/2 (s A u + b - c)^2``;  ``D*(y) = sum y^2 / (2 weight) + y (c - b)``.
+
+    Attributes:
+        weight: inverse variance of each pixel, positive wherever `scale` is; an array like `counts`.
+    """
+
+    weight: Array
+
+    def value(self, projection: Array) -> float:
+        xp = namespace(projection)
+        r = (self.scale * projection + self.offset - self.counts).astype(np.float64)
+        return float(xp.sum(xp.where(self.scale > 0, self.weight * r * r, 0.0)) / 2)
+
+    def conjugate(self, dual: Array) -> float:
+        xp = namespace(dual)
+        y = dual.astype(np.float64)
+        used = self.scale > 0
+        quadratic = xp.where(used, y * y / (2 * xp.where(used, self.weight, 1)), 0.0)
+        return float(xp.sum(quadratic + y * (self.counts - self.offset)))
+
+    def dual_step(self, y: Array, projection: Array, y0: Array, sigma: float, relax: Relax, moved: Array) -> None:
+        kernels(y).least_squares_dual(
+            y, projection, self.counts, self.offset, self.scale, y0, self.weight, np.float32(sigma), relax, moved
+        )
+
+    def total_bound(self) -> float:
+        # |s A u|_w <= |c - b|_w, then Cauchy-Schwarz against 1
+        xp = namespace(self.counts)
+        w = xp.where(self.scale > 0, self.weight, 0).astype(np.float64)
+        r = (self.counts - self.offset).astype(np.float64)
+        inverse = xp.where(w > 0, 1 / xp.where(w > 0, w, 1), 0.0)
+        return float(xp.sqrt(xp.sum(w * r * r)) * xp.sqrt(xp.sum(inverse)))

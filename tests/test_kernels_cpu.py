@@ -1,0 +1,348 @@
+"""The Numba kernels against `reference`, against ASTRA and SciPy, and against what they must satisfy."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import reference
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.ndimage import map_coordinates
+from scipy.optimize import minimize_scalar
+
+from recon.geometry import TiltGeometry
+from recon.kernels import cpu
+
+f32 = np.float32
+ROUNDING = 2e-6  # of float32 arithmetic on values of order 1; measured: below 5e-7
+PLAIN = (f32(0), f32(0.5), f32(0))  # x <- xbar / 2 = T(x) where x is 0
+RELAXED = (f32(0.3), f32(0.6), f32(0.1))
+
+shapes = st.tuples(st.integers(1, 5), st.integers(1, 5), st.integers(1, 6))  # odd, even and size-1 axes
+few = settings(max_examples=25, deadline=None, derandomize=True)
+
+
+def close(a, b, tolerance=ROUNDING):
+    __tracebackhide__ = True
+    assert np.shape(a) == np.shape(b)
+    scale = max(1.0, float(np.abs(b).max(initial=0)))
+    error = float(np.abs(np.asarray(a, np.float64) - b).max(initial=0)) / scale
+    assert error <= tolerance, f"differs by {error:.2e}, allowed {tolerance:.0e}"
+
+
+def dot(a, b):
+    return float(np.vdot(np.asarray(a, np.float64), np.asarray(b, np.float64)))
+
+
+def same_product(left, right, size, tolerance=1e-6):
+    """<A x, y> = <x, A* y>, relative to |A x| |y|."""
+    __tracebackhide__ = True
+    error = abs(left - right) / size
+    assert error <= tolerance, f"the two products differ by {error:.2e} of the norms, allowed {tolerance:.0e}"
+
+
+# ---------------------------------------------------------------- primal-dual steps
+
+
+@pytest.mark.parametrize("order", [0, 1, 2])
+@few
+@given(shape=shapes, seed=st.integers(0, 99), anchored=st.booleans())
+def test_primal_step(order, shape, seed, anchored):
+    s = reference.State(shape, order, seed)
+    relax = RELAXED if anchored else (f32(-0.6), f32(1.6), f32(0))
+    new_u, new_w = reference.primal(*(a.astype(float) for a in (s.u, s.w, s.p, s.q, s.g)), 0.7, 0.4)
+    u, u_bar, moved_u = reference.relaxed(s.u, new_u, s.u0, relax, (1, 2))
+    w, w_bar, moved_w = reference.relaxed(s.w, new_w, s.w0, relax, (0, 2, 3))
+    cpu.tgv_primal(s.u, s.w, s.u_bar, s.w_bar, s.p, s.q, s.g, s.u0, s.w0, f32(0.7), f32(0.4), relax, s.moved)
+    close(s.u, u)
+    close(s.u_bar, u_bar)
+    close(s.w, w)
+    close(s.w_bar, w_bar)
+    close(s.moved, np.stack([moved_u, moved_w], axis=1))
+
+
+@pytest.mark.parametrize("order", [1, 2])
+@few
+@given(shape=shapes, seed=st.integers(0, 99), anchored=st.booleans())
+def test_dual_step(order, shape, seed, anchored):
+    s = reference.State(shape, order, seed)
+    relax = RELAXED if anchored else (f32(-0.6), f32(1.6), f32(0))
+    variables = (a.astype(float) for a in (s.p, s.q, s.u_bar, s.w_bar))
+    new_p, new_q = reference.dual(*variables, 0.7, 0.4, 1.5, 2.5)  # radii that about half of the voxels exceed
+    p, _, moved_p = reference.relaxed(s.p, new_p, s.p0, relax, (0, 2, 3))
+    q, _, moved_q = reference.relaxed(s.q, new_q, s.q0, relax, (0, 2, 3))
+    steps = (f32(0.7), f32(0.4), f32(1.5), f32(2.5))
+    cpu.tgv_dual(s.p, s.q, s.u_bar, s.w_bar, s.p0, s.q0, *steps, relax, s.moved)
+    close(s.p, p)
+    close(s.q, q)
+    close(s.moved, np.stack([moved_p, moved_q], axis=1))
+
+
+def test_dual_step_without_a_regulariser_leaves_everything_alone():
+    s = reference.State((2, 3, 4), 0)
+    cpu.tgv_dual(s.p, s.q, s.u_bar, s.w_bar, s.p0, s.q0, f32(1), f32(1), f32(1), f32(1), PLAIN, s.moved)
+    assert not s.moved.any()
+
+
+def forward_map(u, w, order):
+    """(grad u - w, E w) read off the dual kernel: without a bound, from zero."""
+    s = reference.State(u.shape, order)
+    p, q = np.zeros_like(s.p), np.zeros_like(s.q)
+    far = f32(1e6)
+    cpu.tgv_dual(p, q, u, w, s.p0, s.q0, f32(1), f32(1), far, far, PLAIN, s.moved)
+    return p, q
+
+
+def adjoint_map(p, q, order):
+    """(grad* p, E* q - p) read off the primal kernel, in two halves, since u' >= 0."""
+    s = reference.State(p.shape[1:], order)
+    halves = []
+    for tau in (f32(1), f32(-1)):
+        u, w = np.zeros_like(s.u), np.zeros_like(s.w)
+        zero = np.zeros_like(s.g)
+        cpu.tgv_primal(u, w, s.u_bar, s.w_bar, p, q, zero, s.u0, s.w0, tau, tau, PLAIN, s.moved)
+        halves.append((u, w))
+    return halves[1][0] - halves[0][0], halves[1][1]
+
+
+@pytest.mark.parametrize("order", [1, 2])
+@few
+@given(shape=shapes, seed=st.integers(0, 99))
+def test_primal_and_dual_kernels_use_adjoint_operators(order, shape, seed):
+    s = reference.State(shape, order, seed)
+    (ku, kw), (ap, aq) = forward_map(s.u, s.w, order), adjoint_map(s.p, s.q, order)
+    norms = [np.sqrt(sum(dot(x, x) for x in pair)) for pair in ((s.u, s.w), (s.p, s.q))]
+    same_product(dot(ku, s.p) + dot(kw, s.q), dot(s.u, ap) + dot(s.w, aq), 1e-30 + norms[0] * norms[1])
+
+
+@few
+@given(shape=shapes, slopes=st.tuples(*[st.integers(-9, 9)] * 3), offset=st.integers(0, 9))
+def test_tgv_of_an_affine_function_is_zero(shape, slopes, offset):
+    # integers, so nothing is rounded
+    u = (np.tensordot(slopes, np.indices(shape), axes=1) + offset).astype(np.float32)
+    w = reference.existing(np.broadcast_to(np.reshape(slopes, (3, 1, 1, 1)), (3, *shape)).astype(np.float32))
+    p, q = forward_map(u, w, 2)
+    assert not p.any()
+    assert not q.any()
+
+
+def test_tv_of_an_affine_function_is_not_zero():  # the check above can fail
+    u = np.indices((3, 4, 5), dtype=np.float32).sum(axis=0)
+    p, _ = forward_map(u, np.empty((0, 3, 4, 5), np.float32), 1)
+    assert p.sum() == 2 * 20 + 3 * 15 + 4 * 12
+
+
+# ---------------------------------------------------------------- certificate
+
+
+@few
+@given(shape=shapes, seed=st.integers(0, 99))
+def test_divergence_of_clipped_tensors(shape, seed):
+    s = reference.State(shape, 2, seed)
+    out, largest = np.full_like(s.w, np.nan), np.full(shape[0], np.nan)
+    cpu.tgv_divergence(s.q, f32(1.5), out, largest)
+    expected = reference.adjoint(reference.symmetrised, s.w.shape, reference.onto_ball(s.q.astype(float), 1.5))
+    close(out, expected)
+    close(largest, np.linalg.norm(expected, axis=0).max(axis=(1, 2)))
+
+
+@few
+@given(shape=shapes, seed=st.integers(0, 99))
+def test_gradient_adjoint_adds(shape, seed):
+    s = reference.State(shape, 1, seed)
+    expected = s.g + 0.7 * reference.adjoint(reference.gradient, shape, s.p.astype(float))
+    cpu.gradient_adjoint(s.p, f32(0.7), s.g)
+    close(s.g, expected)
+
+
+@pytest.mark.parametrize("order", [1, 2])
+@few
+@given(shape=shapes, seed=st.integers(0, 99))
+def test_value_of_tgv(order, shape, seed):
+    s = reference.State(shape, order, seed)
+    u, w = s.u.astype(float), s.w.astype(float)
+    first = reference.gradient(u) - (w if order == 2 else 0)
+    second = reference.symmetrised(w) if order == 2 else np.zeros((6, *shape))
+    cpu.tgv_value(s.u, s.w, s.moved)
+    close(s.moved, np.stack([np.linalg.norm(a, axis=0).sum(axis=(1, 2)) for a in (first, second)], axis=1))
+
+
+# ---------------------------------------------------------------- projection
+
+TILTS = np.radians([-90, -71.5, -45, -30, 0, 12, 45, 60.25, 90, 135])
+
+
+@few
+@given(shape=shapes, nu=st.integers(1, 8), seed=st.integers(0, 99))
+def test_projection_is_joseph_s_model(shape, nu, seed):
+    random = np.random.default_rng(seed)
+    tilts = np.append(random.choice(TILTS, 3), random.uniform(-np.pi, np.pi, 2))
+    weights = reference.joseph(shape[:2], nu, tilts)
+    volume = random.normal(size=shape).astype(np.float32)
+    stack = random.normal(size=(tilts.size, nu, shape[2])).astype(np.float32)
+    out, back = np.full_like(stack, np.nan), np.full_like(volume, np.nan)
+    cpu.project(volume, out, np.cos(tilts), np.sin(tilts))
+    cpu.backproject(stack, back, np.cos(tilts), np.sin(tilts))
+    close(out, np.einsum("tuzx,zxy->tuy", weights, volume))
+    close(back, np.einsum("tuzx,tuy->zxy", weights, stack))
+    size = 1e-30 + np.linalg.norm(out) * np.linalg.norm(stack)
+    same_product(dot(out, stack), dot(volume, back), size + np.linalg.norm(volume) * np.linalg.norm(back))
+
+
+def test_projection_dot_product_at_a_real_size():
+    random = np.random.default_rng(3)
+    tilts = np.radians(np.arange(-70, 71, 10))
+    volume = random.uniform(size=(61, 64, 33)).astype(np.float32)
+    stack = random.uniform(size=(15, 71, 33)).astype(np.float32)
+    out, back = np.empty_like(stack), np.empty_like(volume)
+    cpu.project(volume, out, np.cos(tilts), np.sin(tilts))
+    cpu.backproject(stack, back, np.cos(tilts), np.sin(tilts))
+    same_product(dot(out, stack), dot(volume, back), dot(out, stack))  # measured: 2e-9
+
+
+def astra_matrix(geometry):
+    """ASTRA's own sparse matrix of one slice, rows (tilt, u), columns (z, x)."""
+    astra = pytest.importorskip("astra")
+
+    def plane(vectors):  # (z, y, x) -> ASTRA's (x, y) of a slice, whose first row lies at the top
+        return vectors[:, [2, 0]] * (1, -1)
+
+    nz, _, nx = geometry.volume
+    vectors = np.concatenate([plane(a) for a in (geometry.ray, geometry.centre, geometry.u)], axis=1)
+    projections = astra.create_proj_geom("parallel_vec", geometry.detector[1], vectors)
+    projector = astra.create_projector("linear", projections, astra.create_vol_geom(nz, nx))
+    matrix = astra.projector.matrix(projector)
+    try:
+        return astra.matrix.get(matrix)
+    finally:
+        astra.matrix.delete(matrix)
+        astra.projector.delete(projector)
+
+
+@pytest.mark.parametrize(("nz", "nx", "nu"), [(48, 64, 80), (33, 32, 31)])
+def test_projection_equals_astra_s_linear_model(nz, nx, nu):
+    tilts = np.array([-70, -45, -33.3, -10, 0, 21, 45, 57, 70, 90])
+    geometry = TiltGeometry.single_axis(tilts, detector=(2, nu), volume=(nz, 2, nx))
+    volume = np.random.default_rng(5).uniform(size=(nz, nx, 2)).astype(np.float32)
+    out = np.empty((tilts.size, nu, 2), np.float32)
+    cpu.project(volume, out, np.cos(np.radians(tilts)), np.sin(np.radians(tilts)))
+    expected = (astra_matrix(geometry) @ volume.reshape(nz * nx, 2).astype(float)).reshape(out.shape)
+    # measured here: 3e-6; ASTRA accumulates coordinates in float32, so larger slices differ by more
+    assert np.linalg.norm(out - expected) < 1e-4 * np.linalg.norm(expected)
+
+
+# ---------------------------------------------------------------- warp
+
+
+@few
+@given(
+    recorded=st.tuples(st.integers(1, 6), st.integers(1, 6)),
+    ideal=st.tuples(st.integers(1, 6), st.integers(1, 6)),
+    seed=st.integers(0, 99),
+)
+def test_warp_is_bilinear_and_its_adjoint_exact(recorded, ideal, seed):
+    random = np.random.default_rng(seed)
+    maps = reference.affine_maps(3, seed)
+    maps[0] = [1, 0, 1, 0, 1, -1]  # a shift by whole pixels
+    weights = reference.bilinear(recorded, ideal, maps)
+    stack = random.normal(size=(3, *ideal)).astype(np.float32)
+    image = random.normal(size=(3, *recorded)).astype(np.float32)
+    out, back = np.full_like(image, np.nan), np.full_like(stack, np.nan)
+    cpu.warp(stack, out, maps)
+    cpu.warp_adjoint(image, back, maps)
+    close(out, np.einsum("tijkl,tkl->tij", weights, stack))
+    close(back, np.einsum("tijkl,tij->tkl", weights, image))
+    size = 1e-30 + np.linalg.norm(out) * np.linalg.norm(image) + np.linalg.norm(stack) * np.linalg.norm(back)
+    same_product(dot(out, image), dot(stack, back), size)
+
+
+def test_warp_equals_scipy_s_interpolation():
+    maps = reference.affine_maps(4, seed=1)
+    stack = np.random.default_rng(1).normal(size=(4, 23, 31)).astype(np.float32)
+    out = np.empty((4, 29, 27), np.float32)
+    cpu.warp(stack, out, maps)
+    i, j = np.indices(out.shape[1:])
+    for t, a in enumerate(maps):
+        where = [a[0] * i + a[1] * j + a[2], a[3] * i + a[4] * j + a[5]]
+        close(out[t], map_coordinates(stack[t].astype(float), where, order=1, mode="grid-constant"))
+
+
+# ---------------------------------------------------------------- data terms
+
+
+def run_poisson(a, sigma, relax=PLAIN, moved=None):
+    moved = np.full((len(a["y"]), 2), np.nan) if moved is None else moved
+    names = ("projection", "counts", "offset", "scale", "y0")
+    y = a["y"].copy()
+    cpu.poisson_dual(y, *(a[n] for n in names), f32(sigma), relax, moved)
+    return y
+
+
+def run_least_squares(a, sigma, relax=PLAIN, moved=None):
+    moved = np.full((len(a["y"]), 2), np.nan) if moved is None else moved
+    names = ("projection", "counts", "offset", "scale", "y0", "weight")
+    y = a["y"].copy()
+    cpu.least_squares_dual(y, *(a[n] for n in names), f32(sigma), relax, moved)
+    return y
+
+
+def minimum(f, low, high):
+    return minimize_scalar(f, bounds=(low, high), method="bounded", options={"xatol": 1e-12}).x
+
+
+def poisson(x, c, b, weight):
+    return x + b - (c * np.log(x + b) if c > 0 else 0)
+
+
+def poisson_conjugate(y, c, b, weight):
+    return -b * y - (c * np.log(1 - y) if c > 0 else 0)
+
+
+def least_squares(x, c, b, weight):
+    return weight / 2 * (x + b - c) ** 2
+
+
+def least_squares_conjugate(y, c, b, weight):
+    return y * y / (2 * weight) + y * (c - b)
+
+
+TERMS = {
+    "poisson": (run_poisson, poisson, poisson_conjugate, 1.0),  # y <= 1, s A u + b >= 0
+    "least squares": (run_least_squares, least_squares, least_squares_conjugate, np.inf),
+}
+
+
+@pytest.mark.parametrize("term", TERMS)
+@pytest.mark.parametrize("sigma", [0.05, 1.0, 20.0])
+def test_data_prox_is_the_minimiser_and_satisfies_moreau(term, sigma):
+    run, value, conjugate, bound = TERMS[term]
+    a = reference.data_problem((2, 4, 5), seed=2)
+    # measured: both hold to 3e-7. relax = (1/2, 1/2, 0) gives the prox itself: (y + 2 y' - y) / 2
+    new = run(a, sigma, relax=(f32(0.5), f32(0.5), f32(0)))
+    assert not new[a["scale"] == 0].any()
+    for index in zip(*np.nonzero(a["scale"]), strict=True):
+        y, projection, c, b, scale, weight = (
+            float(a[n][index]) for n in ("y", "projection", "counts", "offset", "scale", "weight")
+        )
+        v = y + sigma * scale * projection
+        model = (c, b, weight)
+        low = min(v, 0) - sigma * (c + 1) * (1 + weight) - 2
+        high = min(bound, max(v, 0) + sigma * (c + 1) * (1 + weight) + 2)
+        best = minimum(lambda z, m=model, v=v: (z - v) ** 2 / (2 * sigma) + conjugate(z, *m), low, high)
+        assert new[index] == pytest.approx(best, abs=2e-6 * max(1, abs(v)))
+        left = -b if term == "poisson" else -100
+        primal = minimum(lambda x, m=model, v=v: sigma * (x - v / sigma) ** 2 / 2 + value(x, *m), left, 100)
+        assert new[index] + sigma * primal == pytest.approx(v, abs=2e-6 * max(1, abs(v)))
+
+
+@pytest.mark.parametrize("term", TERMS)
+@pytest.mark.parametrize("relax", [RELAXED, (f32(-0.6), f32(1.6), f32(0)), (f32(0), f32(0.5), f32(0.5))])
+def test_data_steps_relax_and_say_how_far_they_moved(term, relax):
+    run = TERMS[term][0]
+    a = reference.data_problem((3, 5, 7), seed=4)
+    new = run(a, 0.8, relax=(f32(0.5), f32(0.5), f32(0)))
+    expected, _, moved = reference.relaxed(a["y"].astype(float), new, a["y0"], relax, (1, 2))
+    measured = np.full((3, 2), 7.0)
+    close(run(a, 0.8, relax=relax, moved=measured), expected)
+    close(measured[:, 0], moved)
+    assert (measured[:, 1] == 7).all()  # the second column is not theirs

@@ -1,0 +1,423 @@
+"""The CUDA kernels: compiled where there is no GPU, run on the CPU through `cuda_shim.h`, and on a GPU if there is one.
+
+On the CPU the launchers of `recon.kernels.cuda` run too, in front of a CuPy that knows `asarray` and `RawModule`
+only: it compiles the same source with g++ and checks number, order and size of the arguments.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import inspect
+import re
+import shutil
+import subprocess
+import sys
+from functools import cache
+from importlib.metadata import PackageNotFoundError, files
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import reference
+
+from recon.backend import cuda_unavailable
+from recon.kernels import cpu, cuda
+
+f32 = np.float32
+ARCHITECTURES = ("sm_70", "sm_80", "sm_90", "sm_120")  # Volta to Blackwell
+
+# ---------------------------------------------------------------- the same functions
+
+
+def functions(module, is_kernel):
+    return {
+        name: list(inspect.signature(getattr(f, "py_func", f)).parameters)
+        for name, f in vars(module).items()
+        if is_kernel(f) and not name.startswith("_")
+    }
+
+
+def test_launchers_have_the_names_and_arguments_of_the_cpu_kernels():
+    on_cpu = functions(cpu, lambda f: getattr(f, "targetoptions", {}).get("parallel"))
+    on_cuda = functions(cuda, lambda f: inspect.isfunction(f) and f.__module__ == cuda.__name__)
+    del on_cuda["source"]
+    assert {"project", "tgv_primal", "poisson_dual"} <= set(on_cpu)
+    assert on_cuda == on_cpu
+
+
+# ---------------------------------------------------------------- compilation
+
+
+class CompileError(Exception):
+    pass
+
+
+@cache
+def nvrtc():
+    """NVRTC of an installed wheel, or None."""
+    for package in ("nvidia-cuda-nvrtc-cu12", "nvidia-cuda-nvrtc", "nvidia-cuda-nvrtc-cu13"):
+        try:
+            found = [f.locate() for f in files(package) or () if f.name.startswith("libnvrtc.so.")]
+        except PackageNotFoundError:
+            continue
+        if found:
+            return ctypes.CDLL(str(found[0]))
+    return None
+
+
+def nvrtc_architectures(library):
+    count = ctypes.c_int()
+    library.nvrtcGetNumSupportedArchs(ctypes.byref(count))
+    numbers = (ctypes.c_int * count.value)()
+    library.nvrtcGetSupportedArchs(numbers)
+    return [f"sm_{number}" for number in numbers]
+
+
+def compile_nvrtc(library, text, architecture, expressions=()):
+    """Compiler's log; every name expression must have a compiled kernel."""
+    program, size, lowered = ctypes.c_void_p(), ctypes.c_size_t(), ctypes.c_char_p()
+    assert library.nvrtcCreateProgram(ctypes.byref(program), text.encode(), b"kernels.cu", 0, None, None) == 0
+    for expression in expressions:
+        assert library.nvrtcAddNameExpression(program, expression.encode()) == 0
+    options = [option.encode() for option in (*cuda.OPTIONS, f"--gpu-architecture={architecture}")]
+    status = library.nvrtcCompileProgram(program, len(options), (ctypes.c_char_p * len(options))(*options))
+    library.nvrtcGetProgramLogSize(program, ctypes.byref(size))
+    log = ctypes.create_string_buffer(size.value)
+    library.nvrtcGetProgramLog(program, log)
+    if status != 0:
+        raise CompileError(log.value.decode())
+    for expression in expressions:
+        assert library.nvrtcGetLoweredName(program, expression.encode(), ctypes.byref(lowered)) == 0, expression
+    library.nvrtcDestroyProgram(ctypes.byref(program))
+    return log.value.decode().strip()
+
+
+def compile_nvcc(text, architecture, expressions, folder):
+    """The same with the CUDA toolkit; kernels are instantiated by taking their addresses."""
+    kept = "".join(f"\nauto kernel_{i} = &{e};" for i, e in enumerate(expressions))
+    (folder / "kernels.cu").write_text(text + kept)
+    command = ["nvcc", *cuda.OPTIONS, f"-arch={architecture}", "-cubin", "-o", "kernels.cubin", "kernels.cu"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    if done.returncode:
+        raise CompileError(done.stderr)
+    return done.stderr.strip()
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("file", cuda.KERNELS)
+def test_source_compiles_without_a_warning(file, architecture, tmp_path):
+    text, expressions = cuda.source(file), cuda.KERNELS[file]
+    library = nvrtc()
+    if library is not None:
+        if architecture not in nvrtc_architectures(library):
+            pytest.skip(f"this NVRTC does not know {architecture}")
+        log = compile_nvrtc(library, text, architecture, expressions)
+    elif shutil.which("nvcc"):
+        known = subprocess.run(["nvcc", "--list-gpu-code"], capture_output=True, text=True).stdout.split()
+        if architecture not in known:
+            pytest.skip(f"this nvcc does not know {architecture}")
+        log = compile_nvcc(text, architecture, expressions, tmp_path)
+    else:
+        pytest.skip("neither the wheel nvidia-cuda-nvrtc-cu12 nor nvcc is installed")
+    deprecation = r"(?i).*warning.*(architectures|gpu targets).*deprecated.*"  # of the oldest architecture
+    assert [line for line in log.splitlines() if line and not re.fullmatch(deprecation, line)] == []
+
+
+def test_every_source_file_is_compiled():
+    assert {path.name for path in Path(cuda.__file__).parent.glob("*.cu")} == set(cuda.KERNELS)
+
+
+@pytest.mark.parametrize("file", ["tgv.cu", "difference.cuh", "index.cuh"])
+def test_compiler_errors_point_into_the_file(file, tmp_path, monkeypatch):
+    library = nvrtc()
+    if library is None:
+        pytest.skip("the wheel nvidia-cuda-nvrtc-cu12 is not installed")
+    for path in Path(cuda.__file__).parent.glob("*.cu*"):
+        shutil.copy(path, tmp_path)
+    with (tmp_path / file).open("a+") as broken:
+        broken.write("nonsense;\n")
+        broken.seek(0)
+        last = len(broken.readlines())
+    monkeypatch.setattr(cuda, "_FOLDER", tmp_path)
+    with pytest.raises(CompileError, match=rf"(?m)^{file}\({last}\): error"):
+        compile_nvrtc(library, cuda.source("tgv.cu"), "sm_80")
+
+
+# ---------------------------------------------------------------- bodies and launchers, on the CPU
+
+COMPLAINTS = {-1: "a barrier is not reached by all threads", -2: "wrong number of arguments"}
+
+
+@pytest.fixture(scope="session")
+def shim_library(tmp_path_factory):
+    """A function from source and kernel names to the library g++ makes of them."""
+    if shutil.which("g++") is None:
+        pytest.skip("g++ is not installed, so the kernels cannot run on the CPU")
+    folder = tmp_path_factory.mktemp("shim")
+
+    @cache
+    def build(code, names):
+        library = folder / f"kernels_{abs(hash((code, names)))}"
+        calls = [
+            f'extern "C" int call_{i}(const unsigned* grid, const unsigned* block, int count, void** args, '
+            f"const size_t* sizes) {{ return shim::launch({name}, grid, block, count, args, sizes); }}"
+            for i, name in enumerate(names)
+        ]
+        text = "\n".join(['#include "cuda_shim.h"', code, *calls])
+        library.with_suffix(".cpp").write_text(text)
+        flags = [
+            "-std=c++17",
+            "-O1",
+            "-shared",
+            "-fPIC",
+            "-Wall",
+            "-Wno-unused",
+            "-Werror",
+            f"-I{Path(__file__).parent}",
+        ]
+        subprocess.run(["g++", *flags, "-o", library.with_suffix(".so"), library.with_suffix(".cpp")], check=True)
+        return ctypes.CDLL(str(library.with_suffix(".so")))
+
+    return build
+
+
+@pytest.fixture
+def shim(shim_library, monkeypatch):
+    """`recon.kernels.cuda` in front of a CuPy whose arrays are NumPy's and whose device is the shim."""
+
+    class RawModule:
+        def __init__(self, code, options, name_expressions):
+            self.library = shim_library(code, name_expressions)
+            self.names = name_expressions
+
+        def get_function(self, name):
+            function = getattr(self.library, f"call_{self.names.index(name)}")
+
+            def launch(grid, block, args):
+                values = [ctypes.c_void_p(a.ctypes.data) if isinstance(a, np.ndarray) else scalar(a) for a in args]
+                addresses = (ctypes.c_void_p * len(values))(*[ctypes.addressof(v) for v in values])
+                sizes = (ctypes.c_size_t * len(values))(*[ctypes.sizeof(v) for v in values])
+                dims = [(ctypes.c_uint * 3)(*d) for d in (grid, block)]
+                status = function(*dims, len(values), addresses, sizes)
+                assert status == 0, f"{name}: {COMPLAINTS.get(status, f'argument {status} has the wrong size')}"
+
+            return launch
+
+    def scalar(a):
+        return {np.int32: ctypes.c_int32, np.float32: ctypes.c_float}[type(a)](a)
+
+    def forget():
+        cuda._module.cache_clear()
+        cuda._kernel.cache_clear()
+
+    forget()
+    monkeypatch.setitem(sys.modules, "cupy", SimpleNamespace(asarray=np.asarray, RawModule=RawModule))
+    yield cuda
+    forget()
+
+
+def guarded(a):
+    """A copy of `a` inside a memory of NaNs, and that memory's ends."""
+    memory = np.full(a.size + 2 * 512, np.nan, a.dtype)
+    inside = memory[512 : 512 + a.size].reshape(a.shape)
+    inside[...] = a
+    return inside, (memory[:512], memory[512 + a.size :])
+
+
+def compare(kernels, name, *arguments, tolerance=1e-6, to_device=guarded, to_host=np.asarray):
+    """Runs the function of both modules on copies of the arguments and compares what is in them afterwards."""
+    __tracebackhide__ = True
+    on_cpu, on_device, ends = list(arguments), list(arguments), []
+    for i, a in enumerate(arguments):
+        if isinstance(a, np.ndarray):
+            on_cpu[i], margins = guarded(a)
+            on_device[i], more_margins = to_device(a)
+            ends += [*margins, *more_margins]
+    getattr(cpu, name)(*on_cpu)
+    getattr(kernels, name)(*on_device)
+    for position, (a, b) in enumerate(zip(on_cpu, on_device, strict=True)):
+        if isinstance(a, np.ndarray):
+            error = np.abs(to_host(b) - a).max(initial=0) / max(1, np.abs(a).max(initial=0))
+            assert error <= tolerance, f"{name}, argument {position}: differs by {error:.2e}"
+    assert all(np.isnan(end).all() for end in ends), f"{name} writes out of bounds"
+
+
+SHAPES = [(1, 1, 1), (2, 3, 1), (1, 4, 9), (4, 1, 65), (3, 6, 70), (5, 9, 33)]
+RELAX = {"plain": (f32(-0.6), f32(1.6), f32(0)), "anchored": (f32(0.3), f32(0.6), f32(0.1))}
+PASSING = (f32(0.7), f32(0.4))
+
+
+def check_tgv_steps(kernels, shape, order, relax, **how):
+    s = reference.State(shape, order, seed=sum(shape))
+    primal = (s.u, s.w, s.u_bar, s.w_bar, s.p, s.q, s.g, s.u0, s.w0, *PASSING, RELAX[relax], s.moved)
+    compare(kernels, "tgv_primal", *primal, **how)
+    if order > 0:
+        dual = (s.p, s.q, s.u_bar, s.w_bar, s.p0, s.q0, *PASSING, f32(1.5), f32(2.5), RELAX[relax], s.moved)
+        compare(kernels, "tgv_dual", *dual, **how)
+
+
+def check_certificate(kernels, shape, **how):
+    s = reference.State(shape, 2, seed=sum(shape))
+    compare(kernels, "tgv_divergence", s.q, f32(1.5), np.full_like(s.w, np.nan), s.moved[:, 0].copy(), **how)
+    compare(kernels, "gradient_adjoint", s.p, f32(0.7), s.g, **how)
+    compare(kernels, "tgv_value", s.u, s.w, s.moved, **how)
+    compare(kernels, "tgv_value", s.u, s.w[:0], s.moved, **how)
+
+
+def check_projection(kernels, shape, nu, **how):
+    random = np.random.default_rng(7)
+    tilts = np.radians([-90, -63, -45, -10, 0, 33.3, 45, 80])
+    volume = random.normal(size=shape).astype(np.float32)
+    stack = random.normal(size=(tilts.size, nu, shape[2])).astype(np.float32)
+    cos, sin = np.cos(tilts), np.sin(tilts)
+    compare(kernels, "project", volume, np.full_like(stack, np.nan), cos, sin, **how)
+    compare(kernels, "backproject", stack, np.full_like(volume, np.nan), cos, sin, **how)
+
+
+def check_warp(kernels, recorded, ideal, **how):
+    random = np.random.default_rng(8)
+    maps = reference.affine_maps(3, seed=8)
+    maps[0] = [1, 0, 1, 0, 1, -1]  # a shift by whole pixels
+    stack = random.normal(size=(3, *ideal)).astype(np.float32)
+    image = random.normal(size=(3, *recorded)).astype(np.float32)
+    compare(kernels, "warp", stack, np.full_like(image, np.nan), maps, **how)
+    compare(kernels, "warp_adjoint", image, np.full_like(stack, np.nan), maps, **how)
+
+
+def check_data_steps(kernels, shape, relax, **how):
+    a = reference.data_problem(shape, seed=sum(shape))
+    stacks = [a[name] for name in ("y", "projection", "counts", "offset", "scale", "y0")]
+    moved = np.full((shape[0], 2), 7.0)
+    compare(kernels, "poisson_dual", *stacks, f32(0.8), RELAX[relax], moved, **how)
+    compare(kernels, "least_squares_dual", *stacks, a["weight"], f32(0.8), RELAX[relax], moved, **how)
+
+
+@pytest.mark.parametrize("relax", RELAX)
+@pytest.mark.parametrize("order", [0, 1, 2])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_tgv_steps(shim, shape, order, relax):
+    check_tgv_steps(shim, shape, order, relax)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_certificate(shim, shape):
+    check_certificate(shim, shape)
+
+
+@pytest.mark.parametrize(("shape", "nu"), [*[(shape, 5) for shape in SHAPES], ((7, 4, 3), 1), ((5, 9, 3), 20)])
+def test_projection(shim, shape, nu):
+    check_projection(shim, shape, nu)
+
+
+@pytest.mark.parametrize(("recorded", "ideal"), [((6, 70), (5, 66)), ((1, 9), (4, 1)), ((3, 1), (1, 3))])
+def test_warp(shim, recorded, ideal):
+    check_warp(shim, recorded, ideal)
+
+
+@pytest.mark.parametrize("relax", RELAX)
+@pytest.mark.parametrize("shape", SHAPES)
+def test_data_steps(shim, shape, relax):
+    check_data_steps(shim, shape, relax)
+
+
+def test_anchors_are_read_only_where_there_are_some(shim):
+    s = reference.State((2, 3, 4), 2)
+    nothing, relax = [np.full_like(a, np.nan) for a in (s.u, s.w, s.p, s.q)], RELAX["plain"]
+    shim.tgv_primal(s.u, s.w, s.u_bar, s.w_bar, s.p, s.q, s.g, *nothing[:2], *PASSING, relax, s.moved)
+    shim.tgv_dual(s.p, s.q, s.u_bar, s.w_bar, *nothing[2:], *PASSING, f32(1), f32(1), relax, s.moved)
+    assert all(np.isfinite(a).all() for a in (s.u, s.w, s.u_bar, s.w_bar, s.p, s.q, s.moved))
+
+
+def test_a_dual_step_without_a_regulariser_does_nothing(shim):
+    s = reference.State((2, 3, 4), 0)
+    shim.tgv_dual(s.p, s.q, s.u_bar, s.w_bar, s.p0, s.q0, *PASSING, f32(1), f32(1), RELAX["plain"], s.moved)
+    assert not s.moved.any()
+
+
+@pytest.mark.parametrize("spoil", [lambda a: a.astype(float), lambda a: a[:, ::2], lambda a: a.transpose(2, 1, 0)])
+def test_launchers_refuse_what_the_kernels_cannot_address(shim, spoil):
+    volume, out = np.zeros((3, 4, 5), f32), np.zeros((1, 4, 5), f32)
+    with pytest.raises(TypeError, match="project takes C-contiguous float32 arrays"):
+        shim.project(spoil(volume), out, np.ones(1), np.zeros(1))
+
+
+# ---------------------------------------------------------------- on a GPU
+
+
+@pytest.fixture
+def gpu():
+    why = cuda_unavailable()
+    if why is not None:
+        pytest.skip(why)
+    import cupy
+
+    return {"to_device": lambda a: (cupy.asarray(a), ()), "to_host": cupy.asnumpy, "tolerance": 2e-6}
+
+
+LARGER = (37, 61, 203)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("relax", RELAX)
+@pytest.mark.parametrize("order", [0, 1, 2])
+@pytest.mark.parametrize("shape", [*SHAPES, LARGER])
+def test_tgv_steps_on_gpu(gpu, shape, order, relax):
+    check_tgv_steps(cuda, shape, order, relax, **gpu)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("shape", [*SHAPES, LARGER])
+def test_certificate_on_gpu(gpu, shape):
+    check_certificate(cuda, shape, **gpu)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize(("shape", "nu"), [*[(shape, 5) for shape in SHAPES], (LARGER, 50)])
+def test_projection_on_gpu(gpu, shape, nu):
+    check_projection(cuda, shape, nu, **gpu)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize(("recorded", "ideal"), [((6, 70), (5, 66)), ((1, 9), (4, 1)), ((61, 203), (70, 190))])
+def test_warp_on_gpu(gpu, recorded, ideal):
+    check_warp(cuda, recorded, ideal, **gpu)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("relax", RELAX)
+@pytest.mark.parametrize("shape", [*SHAPES, LARGER])
+def test_data_steps_on_gpu(gpu, shape, relax):
+    check_data_steps(cuda, shape, relax, **gpu)
+
+
+@pytest.mark.gpu
+def test_indices_beyond_32_bits_on_gpu(gpu):
+    import cupy
+
+    n = 1300  # n^3 = 2.2e9 voxels, 8.8 GB
+    if cupy.cuda.Device().mem_info[0] < 10e9:
+        pytest.skip("less than 10 GB of device memory is free")
+    stack, out = cupy.ones((1, n, n), f32), cupy.empty((n, n, n), f32)
+    cuda.backproject(stack, out, np.ones(1), np.zeros(1))
+    assert bool((out == 1).all())
+    cuda.project(out, stack, np.ones(1), np.zeros(1))
+    assert bool((stack == n).all())
+
+
+@pytest.mark.gpu
+def test_a_launch_allocates_nothing_on_gpu(gpu):
+    import cupy
+
+    s = reference.State((5, 9, 33), 2)
+    device = {name: cupy.asarray(a) for name, a in vars(s).items()}
+    d = SimpleNamespace(**device)
+
+    def step():
+        cuda.tgv_primal(d.u, d.w, d.u_bar, d.w_bar, d.p, d.q, d.g, d.u0, d.w0, *PASSING, RELAX["anchored"], d.moved)
+
+    step()
+    pool = cupy.get_default_memory_pool()
+    before = pool.used_bytes(), pool.total_bytes()
+    step()
+    assert (pool.used_bytes(), pool.total_bytes()) == before
