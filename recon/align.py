@@ -27,8 +27,9 @@ if TYPE_CHECKING:
 
 METHODS = ("auto", "cross-correlation", "none")
 COMBINED = "reference"
-FINE, COARSE = 96, 32  # pixels along a frame's edge at which shifts and rotation are refined
-ROTATIONS = (-6.0, 6.0)  # degrees within which the rotation is looked for
+FINE, MIDDLE, COARSE = 96, 64, 32  # pixels along a frame's edge for shifts, rotation, a first look
+ROTATIONS = (-8.0, 8.0)  # degrees within which the rotation is looked for
+SMOOTHING = 1.5  # pixels, of the maps whose likelihoods are compared for the rotation
 Log = Callable[[str], None]
 
 
@@ -194,16 +195,13 @@ def axis_by_artefacts(series: TiltSeries, start: Alignment) -> Alignment:
     offset, rotation = start.axis_offset, start.rotation_deg
     step, turn = nx / 16, 2.0
     for _ in range(4):
-        offset = best_of(lambda o: misfit(o, rotation), offset, step, 3)
-        rotation = float(np.clip(best_of(lambda r: misfit(offset, r), rotation, turn, 2), *ROTATIONS))
+        offsets = offset + step * np.arange(-3, 4)
+        offset = vertex(offsets, np.array([misfit(o, rotation) for o in offsets]))
+        rotations = rotation + turn * np.arange(-2, 3)
+        rotation = vertex(rotations, np.array([misfit(offset, r) for r in rotations]))
+        rotation = float(np.clip(rotation, *ROTATIONS))
         step, turn = step / 2.5, turn / 2
     return replace(start, axis_offset=offset, rotation_deg=rotation)
-
-
-def best_of(score: Callable[[float], float], centre: float, step: float, reach: int) -> float:
-    """Abscissa of the least score among ``centre + k step``, refined by a parabola."""
-    x = centre + step * np.arange(-reach, reach + 1)
-    return vertex(x, np.array([score(float(v)) for v in x]))
 
 
 def vertex(x: NDArray[np.float64], y: NDArray[np.float64]) -> float:
@@ -225,14 +223,27 @@ class Matcher:
 
     series: TiltSeries
     alignment: Alignment
+    smoothing: float = 0.0
+    softness: float = 1.0
+    image: NDArray[np.float32] | None = None
+    omega: float | None = None
 
     def __post_init__(self) -> None:
         # TV needs a third of TGV's memory and time, and alignment no more than edges
-        self.data = make_data_term(self.series, COMBINED, "least-squares" if self.series.scaled else "poisson")
-        self.strength = automatic_strength(self.series, COMBINED)
+        poisson = not (self.series.scaled or self.smoothing)
+        self.data = make_data_term(self.series, COMBINED, "poisson" if poisson else "least-squares")
+        if self.smoothing:
+            from scipy import ndimage
+
+            smooth = ndimage.gaussian_filter(self.data.counts, (0, self.smoothing, self.smoothing), mode="nearest")
+            self.data = replace(self.data, counts=smooth)
+        self.strength = self.softness * automatic_strength(self.series, COMBINED)
         self.volume = grid(self.series.evolve(alignment=self.alignment)).shape
-        self.image: NDArray[np.float32] | None = None
-        self.omega: float | None = None
+
+    def at(self, rotation_deg: float) -> Matcher:
+        """A matcher that continues from here at another rotation."""
+        image = None if self.image is None else self.image.copy()
+        return replace(self, alignment=replace(self.alignment, rotation_deg=rotation_deg), image=image)
 
     def reconstruct(self, iterations: int) -> float:
         """Continue the reconstruction at the present alignment; returns the penalised likelihood."""
@@ -292,43 +303,43 @@ class Matcher:
 
 def refine(series: TiltSeries, start: Alignment, say: Log) -> Alignment:
     """Shifts and rotation from coarse to fine by re-projection matching and a likelihood profile."""
-    small, factor = binned(series, COARSE)
-    matcher = Matcher(small, scaled(start, 1 / factor))
-    matcher.converge(6, 40)
-    rotation = matcher.alignment.rotation_deg
-    for step in (2.0, 0.8):
-        rotation = float(np.clip(_profile(small, matcher.alignment, rotation, step), *ROTATIONS))
-        matcher = Matcher(small, replace(matcher.alignment, rotation_deg=rotation))
-        matcher.converge(4, 40)
-    say(f"align: rotation {rotation:+.2f} degrees")
-    found = scaled(matcher.alignment, factor)
+    for edge, step in ((COARSE, 2.5), (MIDDLE, 2.5), (MIDDLE, 1.2)):
+        small, factor = binned(series, edge)
+        rotation = rotation_by_profile(small, scaled(start, 1 / factor), step)
+        start = replace(start, rotation_deg=float(np.clip(rotation, *ROTATIONS)))
+        say(f"align: rotation {rotation:+.2f} degrees")
     fine, factor = binned(series, FINE)
-    if fine.frame != small.frame:
-        matcher = Matcher(fine, scaled(found, 1 / factor))
-        matcher.converge(5, 40)
-        found = scaled(matcher.alignment, factor)
-    return found
+    matcher = Matcher(fine, scaled(start, 1 / factor))
+    matcher.converge(5, 40)
+    return scaled(matcher.alignment, factor)
 
 
-def _profile(series: TiltSeries, alignment: Alignment, centre: float, step: float) -> float:
-    """Rotation with the best penalised likelihood, each with shifts of its own."""
-    rotations = centre + step * np.arange(-2, 3)
+def rotation_by_profile(series: TiltSeries, alignment: Alignment, step: float) -> float:
+    """Rotation with the best penalised likelihood, shifts matched anew at each of five.
+
+    The maps are smoothed first: the warp's interpolation blurs by fractions of a pixel, which differs
+    with the rotation and would outweigh what the object says. A weak regulariser keeps the object from
+    taking up the misfit.
+    """
+    base = Matcher(series, alignment, SMOOTHING, 0.3)
+    base.converge(3, 40)
+    rotations = alignment.rotation_deg + step * np.arange(-2, 3)
     scores = []
     for rotation in rotations:
-        matcher = Matcher(series, replace(alignment, rotation_deg=float(rotation)))
-        matcher.converge(3, 50, accuracy=0.05)
-        scores.append(matcher.reconstruct(200))
-    fit = np.polyfit(rotations - centre, scores, 2)
+        matcher = base.at(float(rotation))
+        matcher.converge(2, 40, accuracy=0.01)
+        scores.append(matcher.reconstruct(100))
+    fit = np.polyfit(rotations - alignment.rotation_deg, scores, 2)
     if fit[0] > 0:
-        return centre + float(np.clip(-fit[1] / (2 * fit[0]), -2 * step, 2 * step))
+        return float(alignment.rotation_deg + np.clip(-fit[1] / (2 * fit[0]), -2 * step, 2 * step))
     return float(rotations[int(np.argmin(scores))])
 
 
 def residuals(series: TiltSeries, alignment: Alignment) -> NDArray[np.float64]:
     """Mean squared misfit of each map over its variance (counts), 1 for a perfect model."""
-    small, factor = binned(series, COARSE)
+    small, factor = binned(series, MIDDLE)
     matcher = Matcher(small, scaled(alignment, 1 / factor))
-    matcher.reconstruct(100)
+    matcher.reconstruct(60)
     mean = matcher.predict() + matcher.data.offset
     variance = np.maximum(mean, 0.05 * float(mean.max()))
     return np.asarray((np.square(matcher.data.counts - mean) / variance).mean(axis=(1, 2), dtype=np.float64))

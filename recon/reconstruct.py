@@ -24,8 +24,8 @@ DATA_TERMS = ("poisson", "least-squares")
 Strength = str | float | Mapping[str, float]
 Progress = Callable[[str, Record], None]
 
-# Calibrated on simulated particles of six shapes at 5 to 400 counts: see benchmarks/strength.py.
-STRENGTH_PER_NOISE = 0.8
+# Calibrated on simulated particles, see benchmarks/strength.py.
+STRENGTH_PER_NOISE = 1.0
 A0_PER_A1 = 2.0
 SIRT_ITERATIONS = 30
 MAX_ITERATIONS = 5000

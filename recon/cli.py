@@ -1,0 +1,231 @@
+"""The command line. Nothing heavy is imported before a command needs it."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from recon._version import __version__
+from recon.errors import JobError, ReconError, StoppedError
+
+if TYPE_CHECKING:
+    from recon.pipeline import Watcher
+    from recon.solvers import Record
+
+DEVICES = click.Choice(["auto", "cpu", "cuda"])
+FAILED, STOPPED = 2, 130
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="recon")
+def cli() -> None:
+    """From an EDS tilt series to one quantitative 3D volume per element."""
+
+
+@cli.command()
+@click.option("--size", default=64, show_default=True, help="Pixels along each edge of the maps.")
+@click.option(
+    "--out", type=click.Path(path_type=Path), default=Path("demo-out"), show_default=True, help="Output folder."
+)
+@click.option("--device", type=DEVICES, default="auto", show_default=True)
+@click.option("--seed", default=0, show_default=True, help="Of the simulated noise and drift.")
+@click.option("--overwrite", is_flag=True, help="Replace the output folder of an earlier run.")
+def demo(size: int, out: Path, device: str, seed: int, overwrite: bool) -> None:
+    """Simulate the two-metal particle, run everything blind, write a report."""
+
+    def work(watch: Watcher) -> None:
+        from recon.demo import demo as run_demo
+        from recon.demo import summary
+
+        clock = time.perf_counter()
+        result, comparison, _ = run_demo(size, out, device=device, overwrite=overwrite, seed=seed, watch=watch)
+        for line in summary(result, comparison):
+            watch.log(line)
+        watch.log(f"{out / 'report.html'} written after {time.perf_counter() - clock:.0f} s")
+
+    sys.exit(guarded("demo", work))
+
+
+@cli.command()
+@click.argument("jobs", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="JOB.toml ...")
+@click.option("--out", type=click.Path(path_type=Path), help="Output folder; with several jobs, the folder for theirs.")
+@click.option("--device", type=DEVICES, default="auto", show_default=True)
+@click.option("--resume", is_flag=True, help="Leave jobs alone that have finished with the same input.")
+@click.option("--overwrite", is_flag=True, help="Replace output folders of earlier runs.")
+def run(jobs: tuple[Path, ...], out: Path | None, device: str, resume: bool, overwrite: bool) -> None:
+    """Reconstruct every element of one or more jobs; one that fails does not stop the others."""
+    worst, done = 0, 0
+    for path in jobs:
+
+        def work(watch: Watcher, path: Path = path) -> None:
+            from recon.job import load_job
+            from recon.pipeline import run_job
+
+            job = load_job(path)
+            target = None if out is None else (out / job.output_dir.name if len(jobs) > 1 else out)
+            written = run_job(job, out=target, device=device, overwrite=overwrite, resume=resume, watch=watch)
+            watch.log(f"results in {written}")
+
+        status = guarded(str(path), work)
+        done += status == 0
+        worst = max(worst, status)
+        if status == STOPPED:
+            break
+    if len(jobs) > 1:
+        click.echo(f"{done} of {len(jobs)} jobs finished", err=True)
+    sys.exit(worst)
+
+
+@cli.command()
+@click.argument("path", type=click.Path(path_type=Path), metavar="JOB.toml")
+@click.option("--device", type=DEVICES, default="auto", show_default=True)
+@click.option("--out", type=click.Path(path_type=Path), help="Where the run would write.")
+def check(path: Path, device: str, out: Path | None) -> None:
+    """Show what was read, the plan, and the memory and time a run will take; write nothing."""
+
+    def work(watch: Watcher) -> None:
+        from recon.job import load_job
+        from recon.pipeline import check_resources, describe, plan, read_job
+
+        job = load_job(path)
+        series = read_job(job)
+        needs = plan(job, series, device)
+        target = out or job.output_dir
+        for line in describe(job, series, needs, target):
+            click.echo(line)
+        check_resources(needs, target)
+
+    sys.exit(guarded(str(path), work))
+
+
+@cli.command()
+@click.argument("folder", type=click.Path(path_type=Path), metavar="DIR")
+def report(folder: Path) -> None:
+    """Rebuild the report of a finished run."""
+
+    def work(watch: Watcher) -> None:
+        from recon.report import rebuild_report
+
+        watch.log(f"{rebuild_report(folder)} written")
+
+    sys.exit(guarded(str(folder), work))
+
+
+def guarded(what: str, work: Callable[[Watcher], None]) -> int:
+    """Run `work`; an error becomes one line on stderr. Returns the exit status."""
+    try:
+        with progress() as watch:
+            work(watch)
+    except StoppedError as exc:
+        click.echo(f"{what}: {exc}", err=True)
+        return STOPPED
+    except KeyboardInterrupt:
+        click.echo(f"{what}: stopped by Ctrl-C; nothing of this job was written", err=True)
+        return STOPPED
+    except (ReconError, MemoryError) as exc:
+        text = " ".join(str(exc).split()) or "out of memory; bin the maps or use a larger machine"
+        shown = text if text.startswith(what) else f"{what}: {text}"
+        click.echo(f"error: {shown}", err=True)
+        return FAILED
+    return 0
+
+
+def progress() -> AbstractContextManager[Any]:
+    return Bar() if sys.stderr.isatty() else Lines()
+
+
+class Lines:
+    """Plain log lines on stderr, for files and batch jobs; a solver reports every few seconds."""
+
+    def __init__(self, every: float = 5.0) -> None:
+        self.start, self.last, self.every = time.perf_counter(), 0.0, every
+
+    def __enter__(self) -> Watcher:
+        from recon.pipeline import Watcher
+
+        return Watcher(self.log, self.step)
+
+    def __exit__(self, *exc: object) -> None:
+        return None
+
+    def log(self, line: str) -> None:
+        click.echo(f"{time.perf_counter() - self.start:7.1f} s  {line}", err=True)
+
+    def step(self, element: str, record: Record) -> None:
+        if time.perf_counter() - self.last >= self.every:
+            self.last = time.perf_counter()
+            self.log(f"{element}: iteration {record.iteration}, objective {record.objective:.6g}, gap {record.gap:.2g}")
+
+
+class Bar:
+    """A live line on a terminal: element, iteration, certified gap and time left."""
+
+    def __init__(self, tolerance: float = 1e-2) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+        self.tolerance = tolerance
+        self.bar = Progress(
+            TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[state]}"), TimeElapsedColumn(),
+            console=Console(stderr=True), transient=True,
+        )  # fmt: skip
+        self.task: Any = None
+        self.element = ""
+        self.history: list[Record] = []
+
+    def __enter__(self) -> Watcher:
+        from recon.pipeline import Watcher
+
+        self.bar.start()
+        return Watcher(self.log, self.step)
+
+    def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None) -> None:
+        self.bar.stop()
+
+    def log(self, line: str) -> None:
+        self.bar.console.print(line, highlight=False, markup=False)
+
+    def step(self, element: str, record: Record) -> None:
+        if element != self.element:
+            if self.task is not None:
+                self.bar.remove_task(self.task)
+            self.task = self.bar.add_task(element, total=1.0, state="")
+            self.element, self.history = element, []
+        self.history.append(record)
+        done, left = forecast(self.history, self.tolerance)
+        text = f"iteration {record.iteration}, gap {record.gap:.1e}" + ("" if left is None else f", {left:.0f} s left")
+        self.bar.update(self.task, completed=done, state=text)
+
+
+def forecast(history: list[Record], tolerance: float) -> tuple[float, float | None]:
+    """Part done and seconds left, from the trend of the logarithm of the gap; None while unknown."""
+    import math
+
+    seen = [r for r in history if r.gap > 0]
+    if len(seen) < 2 or not math.isfinite(seen[-1].gap):
+        return 0.0, None
+    first, last = seen[max(0, len(seen) - 6)], seen[-1]
+    drop = math.log(first.gap / last.gap)
+    done = min(1.0, math.log(max(seen[0].gap / last.gap, 1.0)) / max(math.log(seen[0].gap / tolerance), 1e-9))
+    if drop <= 0:
+        return max(done, 0.0), None
+    rate = drop / max(last.seconds - first.seconds, 1e-9)
+    return max(done, 0.0), max(0.0, math.log(last.gap / tolerance) / rate)
+
+
+def main() -> None:
+    """Entry point of the command `recon`."""
+    try:
+        cli(prog_name="recon", standalone_mode=True)
+    except BrokenPipeError:  # the reader of our output has gone
+        sys.exit(1)
+
+
+__all__ = ["JobError", "cli", "main"]

@@ -1,0 +1,299 @@
+"""``report.html``: one self-contained page made from the files of a finished run."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from recon.errors import InputError, OutputError
+from recon.io import read_volume, whole_file
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from numpy.typing import NDArray
+
+# orange, blue, green, pink: told apart by people with any kind of colour vision
+COLOURS = ((0.90, 0.45, 0.10), (0.20, 0.55, 0.95), (0.25, 0.75, 0.40), (0.85, 0.45, 0.75))
+PLANES = ("z", "y", "x")
+STYLE = """
+body { font: 15px/1.5 system-ui, sans-serif; margin: 2em auto; max-width: 70em; padding: 0 1em; color: #222; }
+h1 { font-size: 1.5em; } h2 { font-size: 1.15em; margin-top: 2em; border-bottom: 1px solid #ddd; }
+table { border-collapse: collapse; margin: .6em 0; } td, th { padding: .2em .9em .2em 0; text-align: left; }
+th { font-weight: 600; } td.n { text-align: right; font-variant-numeric: tabular-nums; }
+img { max-width: 100%; } .warn { background: #fff3d6; padding: .5em .8em; border-left: 4px solid #d90; }
+.note { color: #666; font-size: .92em; }
+"""
+
+
+def rebuild_report(folder: Path) -> Path:
+    """Write the report of a finished run anew; returns its path.
+
+    Raises:
+        InputError: the folder is not a finished run.
+        OutputError: the report cannot be written.
+    """
+    if not (folder / "job.json").is_file() or not (folder / "alignment.json").is_file():
+        raise InputError(f"{folder} is not a finished run: it lacks job.json or alignment.json; name an output folder")
+    return write_report(folder, name=folder.resolve().name)
+
+
+def write_report(folder: Path, name: str) -> Path:
+    """Write ``report.html`` from the volumes, ``job.json`` and ``alignment.json`` in `folder`."""
+    job, alignment = _load(folder / "job.json"), _load(folder / "alignment.json")
+    volumes = {n: _volume(folder, n) for n in job["elements"]}
+    inside = _volume(folder, "mask") > 0
+    truth = {n: _volume(folder, f"truth-{n}") for n in volumes if any(folder.glob(f"truth-{n}.*"))}
+    parts = [f"<h1>{html.escape(name)}: {', '.join(map(html.escape, volumes))}</h1>", _headline(job)]
+    parts += _warnings(job, alignment)
+    voxel = float(job["voxel_size_nm"])
+    parts.append("<h2>Slices through the middle of the particle</h2>")
+    parts.append(_image(slices(volumes, inside, voxel, truth), "slices of each element and both together"))
+    parts.append("<h2>Projections</h2>")
+    parts.append(_image(projections(volumes, voxel, truth), "projections along the three axes"))
+    parts.append("<h2>Composition</h2>" + _composition(job["analysis"]))
+    parts.append(
+        "<h2>Alignment and exposure</h2>" + _image(alignment_figure(alignment), "shifts and exposures by tilt")
+    )
+    parts.append(
+        f"<p>Tilt axis {alignment['axis_offset_pixels']:+.2f} pixels from the frame's centre, rotated by "
+        f"{alignment['rotation_deg']:+.2f} degrees; found by {html.escape(str(alignment['method']))}.</p>"
+    )
+    parts.append("<h2>Convergence</h2>" + _convergence(job))
+    parts.append("<h2>What was done</h2><ol>" + "".join(f"<li>{html.escape(s)}</li>" for s in job["stages"]) + "</ol>")
+    parts.append(
+        f"<p class=note>recon {html.escape(str(job['version']))} on {html.escape(str(job['device']))}; "
+        f"{sum(job['timings_s'].values()):.1f} s. Densities are {html.escape(job['unit'])}. "
+        "All parameters are in job.json.</p>"
+    )
+    page = (
+        "<!doctype html><html lang=en><head><meta charset=utf-8>"
+        "<meta name=viewport content='width=device-width, initial-scale=1'>"
+        f"<title>{html.escape(name)}</title><style>{STYLE}</style></head><body>{''.join(parts)}</body></html>\n"
+    )
+    target = folder / "report.html"
+    try:
+        with whole_file(target) as aside:
+            aside.write_text(page, encoding="utf-8")
+    except OSError as exc:
+        raise OutputError(f"{target} cannot be written ({exc.strerror or exc})") from exc
+    return target
+
+
+# ---------------------------------------------------------------- words
+
+
+def _load(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as exc:
+        raise InputError(f"{path} cannot be read as JSON ({exc})".splitlines()[0]) from exc
+
+
+def _volume(folder: Path, name: str) -> NDArray[Any]:
+    for suffix in (".tif", ".mrc"):
+        path = folder / f"{name}{suffix}"
+        if os.path.exists(path):
+            return read_volume(path)[0]
+    raise InputError(f"{folder} lacks {name}.tif and {name}.mrc; the run is not whole")
+
+
+def _headline(job: Any) -> str:
+    """The answer first: regions if any were asked about, else how far the elements mix."""
+    analysis = job["analysis"]
+    lines = []
+    for name, region in analysis.get("regions", {}).items():
+        parts = ", ".join(
+            f"{html.escape(n)} {region['mean'][n]:.2f} &plusmn; {region['spread'][n]:.2f}" for n in region["mean"]
+        )
+        lines.append(f"<li>At <b>{html.escape(name)}</b>: <b>{html.escape(region['verdict'])}</b> ({parts})</li>")
+    for pair, value in analysis.get("pairs", {}).items():
+        a, b = pair.split("-", 1)
+        lines.append(
+            f"<li>{html.escape(a)} and {html.escape(b)} share {value['both']:.0%} of the particle; {html.escape(a)} "
+            f"alone has {value[f'only_{a}']:.0%}, {html.escape(b)} alone {value[f'only_{b}']:.0%}.</li>"
+        )
+    if "truth" in analysis:
+        errors = analysis["truth"]["relative_rms_error"]
+        lines.append(
+            "<li>Against the truth, relative RMS error: "
+            + ", ".join(f"{html.escape(n)} {e:.3f}" for n, e in errors.items())
+            + "</li>"
+        )
+    note = (
+        "<p class=note>Values are relative to each element's pure phase; &plusmn; is the spread between voxels, not a "
+        "standard error. An element counts as present above a quarter of its pure phase.</p>"
+    )
+    return f"<ul>{''.join(lines)}</ul>{note}" if lines else ""
+
+
+def _warnings(job: Any, alignment: Any) -> list[str]:
+    out = []
+    for name, element in job["elements"].items():
+        if element["status"] not in ("converged", "fixed"):
+            out.append(f"{name} is {element['why']}")
+    if alignment.get("isolated") is False:
+        out.append("The object leaves the frame: exposures were not estimated from totals, and voxels near the edge are "
+                   "seen by few tilts")  # fmt: skip
+    residual = alignment.get("residual_chi_square")
+    if residual:
+        worst, typical = int(np.argmax(residual)), float(np.median(residual))
+        if residual[worst] > 2 * typical:
+            out.append(
+                f"Tilt {alignment['tilts_deg'][worst]:g} fits {residual[worst] / typical:.1f} times worse than the rest"
+            )
+    return [f"<p class=warn>{html.escape(line)}.</p>" for line in out]
+
+
+def _composition(analysis: Any) -> str:
+    rows = "".join(
+        f"<tr><td>{html.escape(n)}</td><td class=n>{e['total']:.0f}</td><td class=n>{e['typical_density']:.4g}</td>"
+        f"<td class=n>{e['fraction_of_particle']:.1%}</td></tr>"
+        for n, e in analysis["elements"].items()
+    )
+    pairs = "".join(
+        f"<tr><td>{html.escape(p)}</td><td class=n>{v['both']:.1%}</td><td class=n>{v['correlation']:+.2f}</td></tr>"
+        for p, v in analysis.get("pairs", {}).items()
+    )
+    table = (
+        "<table><tr><th>element</th><th>total counts</th><th>pure phase, counts per voxel</th>"
+        f"<th>present in</th></tr>{rows}</table>"
+    )
+    if pairs:
+        table += f"<table><tr><th>pair</th><th>both present</th><th>correlation</th></tr>{pairs}</table>"
+    return table
+
+
+def _convergence(job: Any) -> str:
+    rows = ""
+    for name, e in job["elements"].items():
+        last = e["history"][-1] if e["history"] else {}
+        gap, objective = last.get("gap"), last.get("objective")
+        strength = e["parameters"].get("a1")
+        cells = [
+            f"{strength:.3g}" if strength is not None else "",
+            str(e["iterations"]),
+            f"{objective:.6g}" if objective is not None else "",
+            f"{gap:.1e}" if gap is not None else "none",
+        ]
+        rows += f"<tr><td>{html.escape(name)}</td>" + "".join(f"<td class=n>{c}</td>" for c in cells)
+        rows += f"<td>{html.escape(e['why'])}</td></tr>"
+    return (
+        "<table><tr><th>element</th><th>strength</th><th>iterations</th><th>objective</th><th>certified gap</th>"
+        f"<th>why it stopped</th></tr>{rows}</table>"
+    )
+
+
+# ---------------------------------------------------------------- figures
+
+
+def _image(figure: Figure, alt: str) -> str:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=110)
+    data = base64.b64encode(buffer.getvalue()).decode()
+    return f'<img alt="{html.escape(alt)}" src="data:image/png;base64,{data}">'
+
+
+def _figure(rows: int, columns: int, size: float = 2.6) -> tuple[Figure, NDArray[Any]]:
+    # no pyplot: it would keep figures and choose a backend with a screen
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(size * columns, size * rows + 0.3), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False)
+    return figure, axes
+
+
+def composite(images: Mapping[str, NDArray[Any]], tops: Mapping[str, float]) -> NDArray[np.float64]:
+    """Images of several elements added in colours, each at most `tops`; ``(y, x, 3)``."""
+    first = next(iter(images.values()))
+    out = np.zeros((*first.shape, 3))
+    for i, (name, image) in enumerate(images.items()):
+        level = np.clip(image / max(tops[name], 1e-30), 0, 1)
+        out += level[..., None] * np.array(COLOURS[i % len(COLOURS)])
+    return np.clip(out, 0, 1)
+
+
+def _grid_of_images(
+    sources: list[tuple[str, dict[str, NDArray[Any]]]], cuts: list[Any], titles: list[str], voxel: float
+) -> Figure:
+    names = list(sources[0][1])
+    tops = {n: float(np.percentile(sources[0][1][n], 99.8)) for n in names}
+    rows = [(label, n, images) for label, images in sources for n in ([*names, None] if len(names) > 1 else names)]
+    figure, axes = _figure(len(rows), len(cuts))
+    for r, (label, element, images) in enumerate(rows):
+        for c, cut in enumerate(cuts):
+            axis = axes[r, c]
+            taken = {n: cut(images[n]) for n in names}
+            limits = {n: max(float(np.percentile(cut(sources[0][1][n]), 99.8)), 0.05 * tops[n]) for n in names}
+            if element is None:
+                axis.imshow(composite(taken, limits), interpolation="nearest")
+            else:
+                axis.imshow(taken[element], cmap="inferno", vmin=0, vmax=limits[element], interpolation="nearest")
+            axis.set_xticks([])
+            axis.set_yticks([])
+            if r == 0:
+                axis.set_title(titles[c], fontsize=10)
+            if c == 0:
+                axis.set_ylabel(" + ".join(names) + label if element is None else element + label, fontsize=10)
+    shape = sources[0][1][names[0]].shape
+    bar = _nice(0.3 * shape[2] * voxel)
+    axes[0, 0].plot([2, 2 + bar / voxel], [shape[1] - 3] * 2, color="white", linewidth=3, solid_capstyle="butt")
+    axes[0, 0].text(2, shape[1] - 5, f"{bar:g} nm", color="white", fontsize=9, va="bottom")
+    return figure
+
+
+def _nice(length: float) -> float:
+    step = 10 ** np.floor(np.log10(length))
+    return float(max(k * step for k in (1, 2, 5) if k * step <= length * 1.0001))
+
+
+def slices(
+    volumes: dict[str, NDArray[Any]], inside: NDArray[Any], voxel: float, truth: dict[str, NDArray[Any]]
+) -> Figure:
+    """Planes across the three axes through the middle of the mask, truth below where it is known."""
+    where = np.argwhere(inside) if inside.any() else np.argwhere(np.ones_like(inside))
+    middle = np.round(where.mean(axis=0)).astype(int)
+    cuts, titles = [], []
+    for axis, plane in enumerate(PLANES):
+        cuts.append(lambda v, axis=axis: np.take(v, middle[axis], axis=axis))
+        titles.append(f"{plane} = {middle[axis]}: " + {"z": "y down, x right", "y": "z down, x right",
+                                                       "x": "z down, y right"}[plane])  # fmt: skip
+    sources = [("", volumes)] + ([(", truth", truth)] if truth else [])
+    return _grid_of_images(sources, cuts, titles, voxel)
+
+
+def projections(volumes: dict[str, NDArray[Any]], voxel: float, truth: dict[str, NDArray[Any]]) -> Figure:
+    """Sums along the three axes, truth below where it is known."""
+    cuts = [lambda v, axis=axis: v.sum(axis=axis) for axis in range(3)]
+    sources = [("", volumes)] + ([(", truth", truth)] if truth else [])
+    return _grid_of_images(sources, cuts, [f"sum along {p}" for p in PLANES], voxel)
+
+
+def alignment_figure(alignment: Any) -> Figure:
+    """Shifts, exposures and residuals by tilt."""
+    figure, axes = _figure(1, 3, 3.4)
+    tilts = np.array(alignment["tilts_deg"])
+    order = np.argsort(tilts)
+    t = tilts[order]
+    left, middle, right = axes[0]
+    for key, label in (("shifts_v_pixels", "along the axis"), ("shifts_u_pixels", "across the axis")):
+        left.plot(t, np.array(alignment[key])[order], "o-", markersize=3, label=label)
+    left.set_ylabel("shift (pixels)")
+    left.legend(fontsize=8)
+    for i, (name, values) in enumerate(alignment["exposures"].items()):
+        middle.plot(t, np.array(values)[order], "o-", markersize=3, color=COLOURS[i % len(COLOURS)], label=name)
+    middle.set_ylabel("relative exposure")
+    middle.legend(fontsize=8)
+    if alignment.get("residual_chi_square"):
+        right.plot(t, np.array(alignment["residual_chi_square"])[order], "o-", markersize=3, color="0.3")
+    right.set_ylabel("misfit of re-projection (chi-square)")
+    for axis in axes[0]:
+        axis.set_xlabel("tilt (degrees)")
+    return figure
