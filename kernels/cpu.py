@@ -6,12 +6,18 @@ in `recon.kernels`. Everything is written into arguments, nothing is allocated b
 
 from __future__ import annotations
 
+import os
 from math import ceil, floor, sqrt
 
 import numpy as np
+
+# idle threads sleep instead of spinning: on a shared node a spinning team is many times slower
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 from numba import njit, prange
 
 _FAST = {"contract", "arcp", "nsz", "reassoc"}  # no infinities or NaNs are assumed away
+# (planes get np.intp(z): prange types z as unsigned, and they would be compiled twice)
 # float32 constants: an integer literal would lift a whole loop to float64
 _ONE, _TWO, _FOUR, _ZERO = np.float32(1), np.float32(2), np.float32(4), np.float32(0)
 _HALF, _ROOT_HALF = np.float32(0.5), np.float32(sqrt(0.5))
@@ -398,7 +404,7 @@ def tgv_primal(u, w, u_bar, w_bar, p, q, g, u0, w0, tau_u, tau_w, relax, moved):
     ``(sum (xbar - x)^2 of u, of w)`` of each plane.
     """
     for z in prange(u.shape[0]):
-        _primal_plane(z, u, w, u_bar, w_bar, p, q, g, u0, w0, tau_u, tau_w, relax, moved)
+        _primal_plane(np.intp(z), u, w, u_bar, w_bar, p, q, g, u0, w0, tau_u, tau_w, relax, moved)
 
 
 @jit
@@ -408,7 +414,7 @@ def tgv_dual(p, q, u_bar, w_bar, p0, q0, sigma_p, sigma_q, a1, a0, relax, moved)
     P_a projects each voxel's vector onto the ball of radius a. ``moved[z]`` as in `tgv_primal`.
     """
     for z in prange(u_bar.shape[0]):
-        _dual_plane(z, p, q, u_bar, w_bar, p0, q0, sigma_p, sigma_q, a1, a0, relax, moved)
+        _dual_plane(np.intp(z), p, q, u_bar, w_bar, p0, q0, sigma_p, sigma_q, a1, a0, relax, moved)
 
 
 @jit
@@ -522,14 +528,14 @@ def _tgv_divergence_plane(z, q, a0, out, largest):  # type: ignore[no-untyped-de
 def tgv_divergence(q, a0, out, largest):  # type: ignore[no-untyped-def]
     """out = E* P_a0(q) where w exists, 0 where it does not; ``largest[z]`` = max |out| of a plane."""
     for z in prange(q.shape[1]):
-        _tgv_divergence_plane(z, q, a0, out, largest)
+        _tgv_divergence_plane(np.intp(z), q, a0, out, largest)
 
 
 @jit
 def gradient_adjoint(p, factor, out):  # type: ignore[no-untyped-def]
     """out += factor grad* p; p vanishes where the gradient does not exist."""
     for z in prange(p.shape[1]):
-        _gradient_adjoint_plane(z, p, factor, out)
+        _gradient_adjoint_plane(np.intp(z), p, factor, out)
 
 
 @row
@@ -582,4 +588,4 @@ def _norm_sum(work, n, size):  # type: ignore[no-untyped-def]
 def tgv_value(u, w, values):  # type: ignore[no-untyped-def]
     """``values[z] = (sum |grad u - w|, sum |E w|)`` of each plane."""
     for z in prange(u.shape[0]):
-        _tgv_value_plane(z, u, w, values)
+        _tgv_value_plane(np.intp(z), u, w, values)

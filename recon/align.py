@@ -195,16 +195,16 @@ def axis_by_artefacts(series: TiltSeries, start: Alignment) -> Alignment:
     offset, rotation = start.axis_offset, start.rotation_deg
     step, turn = nx / 16, 2.0
     for _ in range(4):
-        offsets = offset + step * np.arange(-3, 4)
+        offsets = offset + step * np.arange(-3.0, 4.0)
         offset = vertex(offsets, np.array([misfit(o, rotation) for o in offsets]))
-        rotations = rotation + turn * np.arange(-2, 3)
+        rotations = rotation + turn * np.arange(-2.0, 3.0)
         rotation = vertex(rotations, np.array([misfit(offset, r) for r in rotations]))
         rotation = float(np.clip(rotation, *ROTATIONS))
         step, turn = step / 2.5, turn / 2
     return replace(start, axis_offset=offset, rotation_deg=rotation)
 
 
-def vertex(x: NDArray[np.float64], y: NDArray[np.float64]) -> float:
+def vertex(x: NDArray[np.floating], y: NDArray[np.floating]) -> float:
     """Minimum of a parabola through the least value and its neighbours; x evenly spaced."""
     i = int(np.argmin(y))
     if i in (0, len(x) - 1):

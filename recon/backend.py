@@ -6,6 +6,7 @@ needed.
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import sys
 from typing import TYPE_CHECKING, Any
@@ -34,12 +35,8 @@ def namespace(a: Array) -> ModuleType:
 def kernels(a: Array) -> ModuleType:
     """The kernels for `a`: `recon.kernels.cuda` or `recon.kernels.cpu`, same names and arguments."""
     if is_device_array(a):
-        from recon.kernels import cuda
-
-        return cuda
-    from recon.kernels import cpu
-
-    return cpu
+        return importlib.import_module("recon.kernels.cuda")
+    return importlib.import_module("recon.kernels.cpu")
 
 
 def cuda_unavailable() -> str | None:

@@ -140,8 +140,10 @@ def _warnings(job: Any, alignment: Any) -> list[str]:
         if element["status"] not in ("converged", "fixed"):
             out.append(f"{name} is {element['why']}")
     if alignment.get("isolated") is False:
-        out.append("The object leaves the frame: exposures were not estimated from totals, and voxels near the edge are "
-                   "seen by few tilts")  # fmt: skip
+        out.append(
+            "The object leaves the frame: exposures were not estimated from totals, and voxels near the edge are seen "
+            "by few tilts"
+        )
     residual = alignment.get("residual_chi_square")
     if residual:
         worst, typical = int(np.argmax(residual)), float(np.median(residual))

@@ -53,7 +53,7 @@ class Alignment:
     @property
     def displacements(self) -> NDArray[np.float64]:
         """``(tilt, 2)``, ``(v, u)`` in pixels: shifts with the axis offset included."""
-        return self.shifts + np.array([0.0, self.axis_offset])
+        return np.asarray(self.shifts + np.array([0.0, self.axis_offset]))
 
 
 @dataclass(frozen=True, eq=False)

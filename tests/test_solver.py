@@ -380,6 +380,17 @@ def test_norm_estimate(seed):
     assert norm_estimate(operator, HOST) >= np.linalg.norm(dense(operator), 2)
 
 
+@bug("restarts happen at multiples of 10 that are no checks, so with a check every 10 iterations there are none")
+def test_checks_do_not_slow_the_iteration():
+    operator = projector((12, 12, 6))
+    data = data_for(operator, "poisson")
+    errors = []
+    for every in (10, 1000):
+        solver = PrimalDual(operator, data, a1=1.0, a0=2.0, upper=10.0)
+        errors.append(solver.run(1e-12, 1000, check_every=every).objective)
+    assert errors[0] <= errors[1] * (1 + 5e-4)
+
+
 # ---------------------------------------------------------------- how a run ends
 
 

@@ -95,9 +95,8 @@ class PrimalDual:
 
     def step(self) -> None:
         """One iteration; the formulas are those of the class."""
-        tau, sigma = self.eta / self.omega, self.eta * self.omega
+        tau, sigma = np.float32(self.eta / self.omega), self.eta * self.omega
         sigma_y, sigma_d = sigma / self.norm_a**2, np.float32(sigma / self.norm_d**2)
-        tau = np.float32(tau)
         relax = self._relaxation()
         u0, w0, p0, q0, y0 = self._anchor or self._state()
         k, xp = self._k, self._xp
@@ -141,7 +140,7 @@ class PrimalDual:
         volume = float(self._xp.sum(self._sensitivity > 0))
         sensitivity = float(self._xp.sum(self._sensitivity, dtype=np.float64)) / max(volume, 1)
         density = total / max(sensitivity * volume, 1e-30)
-        return self.norm_a * pixels**0.5 * 0.5 / max(density * volume**0.5, 1e-30)
+        return float(self.norm_a * pixels**0.5 * 0.5) / max(density * volume**0.5, 1e-30)
 
     def _residual(self) -> tuple[float, float]:
         """|x - T(x)| and |y - T(y)| of the last step, in units in which every block has norm 1."""
