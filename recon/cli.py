@@ -167,11 +167,10 @@ class Lines:
 class Bar:
     """A live line on a terminal: element, iteration, certified gap and time left."""
 
-    def __init__(self, tolerance: float = 1e-2) -> None:
+    def __init__(self) -> None:
         from rich.console import Console
         from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-        self.tolerance = tolerance
         self.bar = Progress(
             TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[state]}"), TimeElapsedColumn(),
             console=Console(stderr=True), transient=True,
@@ -184,7 +183,8 @@ class Bar:
         from recon.pipeline import Watcher
 
         self.bar.start()
-        return Watcher(self.log, self.step)
+        self.watch = Watcher(self.log, self.step)
+        return self.watch
 
     def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None) -> None:
         self.bar.stop()
@@ -199,7 +199,7 @@ class Bar:
             self.task = self.bar.add_task(element, total=1.0, state="")
             self.element, self.history = element, []
         self.history.append(record)
-        done, left = forecast(self.history, self.tolerance)
+        done, left = forecast(self.history, self.watch.tolerance)
         text = f"iteration {record.iteration}, gap {record.gap:.1e}" + ("" if left is None else f", {left:.0f} s left")
         self.bar.update(self.task, completed=done, state=text)
 

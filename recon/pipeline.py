@@ -37,10 +37,14 @@ TYPICAL_ITERATIONS = 800
 
 @dataclass
 class Watcher:
-    """Where progress goes: `log` gets a line per stage, `step` every check of a solver."""
+    """Where progress goes: `log` gets a line per stage, `step` every check of a solver.
+
+    `tolerance` is the gap that the solver is heading for.
+    """
 
     log: Log = field(default=lambda line: None)
     step: Callable[[str, Record], None] = field(default=lambda element, record: None)
+    tolerance: float = 1e-2
 
 
 @dataclass(frozen=True)
@@ -207,6 +211,7 @@ def process(
 
     clock = time.perf_counter()
     options = job.reconstruct
+    watch.tolerance = options.tolerance
     volumes = reconstruct(
         series,
         options.method,

@@ -1,0 +1,171 @@
+"""How good is ``strength = "auto"``: its error against that of the best strength, on simulated particles.
+
+    python benchmarks/strength.py [--size 32] [--doses 5 40 400] [--seed 0] [--output FILE]
+
+Six particles of two elements each, at three doses, alignment, exposures and background known: what is
+left is the strength. Every element is reconstructed (TGV, Poisson) with `automatic_strength` as if
+its constant were each of `CONSTANTS`. Printed: for each dose and element the error of every constant over
+the least error, then the median and the worst of these ratios for each constant.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from recon.reconstruct import STRENGTH_PER_NOISE, automatic_strength, reconstruct
+from recon.simulate import Ellipsoid, Particle, Truth, simulate, two_metal_particle
+from recon.solvers import Status
+from recon.tiltseries import TiltSeries
+
+ELEMENTS = ("A", "B")
+CONSTANTS = (0.35, 0.5, 0.7, 1.0, 1.4, 2.0, 2.8)
+Vector = tuple[float, float, float]
+
+
+def near(rng: np.random.Generator, reach: float) -> Vector:
+    """A point within a ball around the volume's centre."""
+    direction = rng.normal(size=3)
+    z, y, x = direction / np.linalg.norm(direction) * reach * rng.uniform() ** (1 / 3)
+    return float(z), float(y), float(x)
+
+
+def turned(rng: np.random.Generator) -> Vector:
+    a, b, c = rng.uniform(-40, 40, 3)
+    return float(a), float(b), float(c)
+
+
+def core_shell(rng: np.random.Generator) -> Particle:
+    turn = turned(rng)
+    shell = Ellipsoid((0, 0, 0), (0.24, 0.30, 0.26), (0.0, 1.0), turn)
+    core = Ellipsoid(near(rng, 0.04), (0.13, 0.18, 0.15), (1.0, 0.1), turn)
+    return Particle(ELEMENTS, (shell, core), {})
+
+
+def many_spheres(rng: np.random.Generator) -> Particle:
+    shapes = []
+    for i in range(40):
+        r = float(rng.uniform(0.03, 0.07))
+        shapes.append(Ellipsoid(near(rng, 0.28), (r, r, r), (1.0, 0.0) if i % 2 else (0.0, 1.0)))
+    return Particle(ELEMENTS, tuple(shapes), {})
+
+
+def two_slabs(rng: np.random.Generator) -> Particle:
+    turn = turned(rng)
+    below = Ellipsoid((-0.07, 0.02, 0.0), (0.06, 0.30, 0.28), (1.0, 0.0), turn)
+    above = Ellipsoid((0.07, -0.02, 0.01), (0.06, 0.28, 0.30), (0.0, 1.0), turn)
+    return Particle(ELEMENTS, (below, above), {})
+
+
+def porous(rng: np.random.Generator) -> Particle:
+    shapes = [
+        Ellipsoid((0, 0, 0), (0.27, 0.30, 0.28), (1.0, 0.0), turned(rng)),
+        Ellipsoid(near(rng, 0.1), (0.16, 0.13, 0.17), (0.5, 0.5), turned(rng)),
+    ]
+    for _ in range(25):
+        r = float(rng.uniform(0.025, 0.06))
+        shapes.append(Ellipsoid(near(rng, 0.26), (r, r, r), (0.0, 0.0)))
+    return Particle(ELEMENTS, tuple(shapes), {})
+
+
+def gradient(rng: np.random.Generator) -> Particle:
+    """Composition that changes in ten steps from one side to the other."""
+    aim = np.array(near(rng, 0.06))
+    shapes = []
+    for i, f in enumerate(np.linspace(1, 0.12, 10)):
+        z, y, x = (1 - f) * aim
+        share = i / 9
+        shapes.append(Ellipsoid((z, y, x), (0.28 * f, 0.30 * f, 0.26 * f), (share, 1 - 0.8 * share)))
+    return Particle(ELEMENTS, tuple(shapes), {})
+
+
+PARTICLES: dict[str, Callable[[np.random.Generator], Particle]] = {
+    "core-shell": core_shell,
+    "spheres": many_spheres,
+    "slabs": two_slabs,
+    "porous": porous,
+    "two-metal": lambda rng: two_metal_particle(),
+    "gradient": gradient,
+}
+
+
+def known(series: TiltSeries, truth: Truth) -> TiltSeries:
+    """The series with the alignment, exposures and background it was simulated with."""
+    s = np.broadcast_to(truth.exposures, series.exposures.shape).copy()
+    return series.evolve(alignment=truth.alignment, exposures=s, background=s * truth.background, isolated=True)
+
+
+def measure(name: str, dose: float, size: int, seed: int) -> list[dict]:
+    particle = PARTICLES[name](np.random.default_rng(seed))
+    series, truth = simulate(particle, size=size, dose=dose, drift=min(3.0, size / 20), seed=seed)
+    series = known(series, truth)
+    unit = {e: automatic_strength(series, e) / STRENGTH_PER_NOISE for e in series.elements}
+    errors: dict[str, list[float]] = {e: [] for e in series.elements}
+    certified = True
+    for constant in CONSTANTS:
+        volumes = reconstruct(series, strength={e: constant * unit[e] for e in series.elements}, device="cpu")
+        for e, volume in volumes.items():
+            difference = np.linalg.norm(volume.values.astype(np.float64) - truth.volumes[e])
+            errors[e].append(float(difference / np.linalg.norm(truth.volumes[e].astype(np.float64))))
+            certified &= volume.solution.status is Status.CONVERGED
+    return [
+        {"particle": name, "element": e, "dose": dose, "strength_at_1": unit[e], "errors": errors[e],
+         "ratios": [x / min(errors[e]) for x in errors[e]], "certified": certified}
+        for e in series.elements
+    ]  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="error of the automatic strength over that of the best one")
+    parser.add_argument("--size", type=int, default=32)
+    parser.add_argument("--doses", type=float, nargs="+", default=[5, 40, 400])
+    parser.add_argument("--particles", nargs="+", choices=list(PARTICLES), default=list(PARTICLES))
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--output", type=Path)
+    args = parser.parse_args()
+    clock = time.perf_counter()
+    cells = []
+    print(f"{'particle':>12} {'el':>3} {'dose':>5} {'least error':>11}   error / least at constant")
+    print(" " * 36 + "".join(f"{c:8.2f}" for c in CONSTANTS))
+    for name in args.particles:
+        for dose in args.doses:
+            for cell in measure(name, dose, args.size, args.seed):
+                cells.append(cell)
+                row = "".join(f"{r:8.3f}" for r in cell["ratios"])
+                flag = "" if cell["certified"] else "  not all certified"
+                print(f"{name:>12} {cell['element']:>3} {dose:5g} {min(cell['errors']):11.3f} {row}{flag}", flush=True)
+    table = np.array([c["ratios"] for c in cells])
+    summary = {}
+    for label, pick in [("all", np.ones(len(cells), bool))] + [
+        (f"dose {d:g}", np.array([c["dose"] == d for c in cells])) for d in args.doses
+    ]:
+        median, worst = np.median(table[pick], axis=0), table[pick].max(axis=0)
+        summary[label] = {"median": median.tolist(), "worst": worst.tolist()}
+        for what, values in (("median", median), ("worst", worst)):
+            print(f"{label:>24} {what:>8}    " + "".join(f"{v:8.3f}" for v in values))
+    best = {w: CONSTANTS[int(np.argmin(summary["all"][w]))] for w in ("median", "worst")}
+    present = {
+        w: float(np.interp(np.log(STRENGTH_PER_NOISE), np.log(CONSTANTS), summary["all"][w]))
+        for w in ("median", "worst")
+    }
+    print(
+        f"STRENGTH_PER_NOISE = {STRENGTH_PER_NOISE:g}: {present['median']:.3f} in the median, {present['worst']:.3f} at "
+        f"worst; best constant {best['median']:g} in the median, {best['worst']:g} at worst"
+    )
+    result = {
+        "size": args.size, "seed": args.seed, "constants": CONSTANTS, "strength_per_noise": STRENGTH_PER_NOISE,
+        "present": present, "best": best, "summary": summary, "cells": cells,
+        "seconds": round(time.perf_counter() - clock, 1),
+    }  # fmt: skip
+    output = args.output or Path(__file__).parent / "results" / f"strength-{args.size}.json"
+    output.parent.mkdir(parents=True, exist_ok=True)
+    output.write_text(json.dumps(result, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
