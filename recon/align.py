@@ -17,7 +17,7 @@ import numpy as np
 
 from recon.errors import InputError, JobError
 from recon.operators import affine
-from recon.reconstruct import automatic_strength, density_bound, grid, make_data_term, make_operator
+from recon.reconstruct import automatic_strength, grid, make_data_term, make_operator
 from recon.solvers.baseline import sirt
 from recon.solvers.pdhg import PrimalDual
 from recon.tiltseries import Alignment, TiltSeries
@@ -250,8 +250,7 @@ class Matcher:
         operator = make_operator(self.series.evolve(alignment=self.alignment), self.volume, self.data.counts)
         start = sirt(operator, self.data, iterations=10).value if self.image is None else self.image
         solver = PrimalDual(
-            operator, self.data, regulariser="tv", a1=self.strength, upper=density_bound(self.data), start=start,
-            omega=self.omega,
+            operator, self.data, regulariser="tv", a1=self.strength, start=start, omega=self.omega
         )  # fmt: skip
         for _ in range(iterations):
             solver.step()

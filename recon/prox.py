@@ -39,6 +39,10 @@ class DataTerm(ABC):
     def conjugate(self, dual: Array) -> float:
         """``D*(y)`` as a function of ``s A u``; infinite outside its domain."""
 
+    def feasible(self, dual: Array) -> Array:
+        """The point of the domain of ``D*`` nearest to a dual that rounding may have put outside."""
+        return dual
+
     @abstractmethod
     def dual_step(self, y: Array, projection: Array, y0: Array, sigma: float, relax: Relax, moved: Array) -> None:
         """y <- relaxed, reflected prox of sigma D* at y + sigma s A u_bar, in place."""
@@ -75,6 +79,10 @@ class Poisson(DataTerm):
             log = xp.where(c > 0, c * xp.log1p(-y), xp.where(y > 1, -np.inf, 0.0))
         log = xp.where((c > 0) & (y >= 1), -np.inf, log)
         return float(-xp.sum(self.offset * y + log))
+
+    def feasible(self, dual: Array) -> Array:
+        xp = namespace(dual)
+        return xp.where(self.counts > 0, xp.minimum(dual, np.float32(1 - 1e-6)), xp.minimum(dual, np.float32(1)))
 
     def dual_step(self, y: Array, projection: Array, y0: Array, sigma: float, relax: Relax, moved: Array) -> None:
         kernels(y).poisson_dual(

@@ -13,6 +13,7 @@ from recon.errors import InputError, JobError
 from recon.operators import AlignedProjector, DetectorWarp, Operator, make_projector
 from recon.prox import DataTerm, LeastSquares, Poisson
 from recon.solvers import Record, Solution
+from recon.solvers.baseline import fbp, sirt
 from recon.tiltseries import TiltSeries, Volume
 
 if TYPE_CHECKING:
@@ -55,7 +56,10 @@ def grid(series: TiltSeries, thickness: int | str = "auto") -> Grid:
     t = np.radians(series.tilts_deg)
     dv, du = np.abs(series.alignment.displacements).max(axis=0)
     tilted = abs(np.sin(np.radians(series.alignment.rotation_deg)))
-    reach = (nx / 2 + du + ny / 2 * tilted + nz / 2 * np.abs(np.sin(t))) / np.maximum(np.abs(np.cos(t)), 0.1)
+    # a section that leaves the frame is thin, unless the user says how thick; a wider margin would hold
+    # voxels that no ray meets
+    half = nx / 32 if thickness == "auto" else nz / 2
+    reach = (nx / 2 + du + ny / 2 * tilted + half * np.abs(np.sin(t))) / np.maximum(np.abs(np.cos(t)), 0.1)
     my = min(int(np.ceil(dv + nx / 2 * tilted)), ny // 4)
     mx = min(int(np.ceil(reach.max() - nx / 2)), nx // 2)
     return Grid((nz, ny + 2 * my, nx + 2 * mx), (my, mx))
@@ -202,11 +206,14 @@ def resolve_strengths(series: TiltSeries, strength: Strength) -> dict[str, float
     return out
 
 
-def density_bound(data: DataTerm) -> float:
-    """Upper bound on u that the model states: one voxel alone never explains more than the brightest pixel."""
-    xp = backend.namespace(data.counts)
-    used = data.scale > 0
-    return float(xp.max(xp.where(used, data.counts / xp.where(used, data.scale, 1), 0)))
+def first_guess(operator: Operator, data: DataTerm) -> tuple[Array, float]:
+    """A few iterations of SIRT ``(z, x, y)``, and the bound on u that the model states: 4 times its maximum.
+
+    The bound tightens the certificate, as u has no other bound than its total. A solver that meets it
+    doubles it and goes on, so the minimiser lies well inside.
+    """
+    guess = sirt(operator, data, iterations=10).value
+    return guess, 4 * max(float(backend.namespace(guess).max(guess)), 1e-12)
 
 
 def _named(progress: Progress, element: str) -> Callable[[Record], None]:
@@ -224,19 +231,15 @@ def _solve(
     report: Callable[[Record], None] | None,
 ) -> Solution:
     if method == "fbp":
-        from recon.solvers.baseline import fbp
-
         xp = backend.namespace(data.counts)
         used = data.scale > 0
         aligned = xp.where(used, (data.counts - data.offset) / xp.where(used, data.scale, 1), 0)
         return fbp(operator, aligned, series.tilts_deg, callback=report)
     if method == "sirt":
-        from recon.solvers.baseline import sirt
-
         return sirt(operator, data, iterations=max_iterations or SIRT_ITERATIONS, callback=report)
     from recon.solvers.pdhg import PrimalDual
 
-    solver = PrimalDual(
-        operator, data, regulariser=method, a1=a1, a0=A0_PER_A1 * a1, upper=density_bound(data)
-    )  # fmt: skip
+    guess, upper = first_guess(operator, data)
+    solver = PrimalDual(operator, data, regulariser=method, a1=a1, a0=A0_PER_A1 * a1, upper=upper, start=guess)
+    del guess
     return solver.run(tolerance, max_iterations or MAX_ITERATIONS, callback=report)

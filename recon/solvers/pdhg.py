@@ -42,7 +42,8 @@ class PrimalDual:
         data: D, with s, b and the counts.
         regulariser: ``"tgv"``, ``"tv"`` or ``"none"``.
         a1, a0: strengths, counts^-1 voxel; a0 serves TGV only.
-        upper: bound on u that the certificate may use; part of the model.
+        upper: bound on u that the certificate may use; part of the model. It is doubled when u comes within
+            half of it, so that it never decides.
         start: ``(z, x, y)``, first u; zero by default.
     """
 
@@ -213,7 +214,8 @@ class PrimalDual:
         one-dimensional concave problem. Uses `u_bar`, `w_bar` and `g` as scratch.
         """
         xp, g = self._xp, self.u_bar
-        xp.multiply(self.data.scale, self.y, out=self._stack)
+        y = self.data.feasible(self.y)
+        xp.multiply(self.data.scale, y, out=self._stack)
         self.operator.adjoint(self._stack, g)
         theta = 1.0
         if len(self.q):
@@ -227,7 +229,7 @@ class PrimalDual:
             self._k.gradient_adjoint(self.p, np.float32(1), g)
         bad = g < 0
         descent, sensitivity = -theta * g[bad].astype(np.float64), self._sensitivity[bad].astype(np.float64)
-        return -self.data.conjugate(theta * self.y) - self._linear_bound(descent, sensitivity)
+        return -self.data.conjugate(theta * y) - self._linear_bound(descent, sensitivity)
 
     def _linear_bound(self, descent: Array, sensitivity: Array) -> float:
         """Upper bound on max <descent, u> over 0 <= u <= upper, <sensitivity, u> <= C."""
@@ -291,6 +293,8 @@ class PrimalDual:
                 if not check:
                     continue
                 objective = self.objective()
+                if float(self._xp.max(self.u)) > 0.5 * self.upper:
+                    self.upper, best = 2 * self.upper, -np.inf  # the bound is to lie well outside
                 best = max(best, self.lower_bound())
                 gap = (objective - best) / abs(objective) if objective else 0.0
                 history.append(Record(self.iteration, objective, gap, time.perf_counter() - start))
