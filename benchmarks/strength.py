@@ -154,8 +154,8 @@ def main() -> None:
         for w in ("median", "worst")
     }
     print(
-        f"STRENGTH_PER_NOISE = {STRENGTH_PER_NOISE:g}: {present['median']:.3f} in the median, {present['worst']:.3f} at "
-        f"worst; best constant {best['median']:g} in the median, {best['worst']:g} at worst"
+        f"STRENGTH_PER_NOISE = {STRENGTH_PER_NOISE:g}: {present['median']:.3f} in the median, {present['worst']:.3f} "
+        f"at worst; best constant {best['median']:g} in the median, {best['worst']:g} at worst"
     )
     result = {
         "size": args.size, "seed": args.seed, "constants": CONSTANTS, "strength_per_noise": STRENGTH_PER_NOISE,

@@ -20,7 +20,7 @@ _FAST = {"contract", "arcp", "nsz", "reassoc"}  # no infinities or NaNs are assu
 # (planes get np.intp(z): prange types z as unsigned, and they would be compiled twice)
 # float32 constants: an integer literal would lift a whole loop to float64
 _ONE, _TWO, _FOUR, _ZERO = np.float32(1), np.float32(2), np.float32(4), np.float32(0)
-_HALF, _ROOT_HALF = np.float32(0.5), np.float32(sqrt(0.5))
+_HALF, _ROOT_HALF, _TINY = np.float32(0.5), np.float32(sqrt(0.5)), np.float32(1e-30)
 
 
 def jit(f):  # type: ignore[no-untyped-def]
@@ -421,8 +421,8 @@ def tgv_dual(p, q, u_bar, w_bar, p0, q0, sigma_p, sigma_q, a1, a0, relax, moved)
 def poisson_dual(y, projection, counts, offset, scale, y0, sigma, relax, moved):  # type: ignore[no-untyped-def]
     """Prox of sigma D* at y + sigma s A u_bar for D = Poisson; arrays (tilt, u, y), `scale` is s.
 
-    With v = y + sigma (s A u_bar + b): y' = (1 + v - sqrt((1 - v)^2 + 4 sigma counts)) / 2. Pixels with
-    scale 0 carry no data: y' = 0.
+    With v = y + sigma (s A u_bar + b): y' = (1 + v - sqrt((1 - v)^2 + 4 sigma counts)) / 2, computed
+    as 1 - y' so that nothing cancels and y' <= 1. Pixels with scale 0 carry no data: y' = 0.
     """
     n_tilts, nu, ny = y.shape
     keep, move, anchor = relax
@@ -431,8 +431,9 @@ def poisson_dual(y, projection, counts, offset, scale, y0, sigma, relax, moved):
         for i in range(nu):
             total = _ZERO
             for j in range(ny):
-                v = y[t, i, j] + sigma * (scale[t, i, j] * projection[t, i, j] + offset[t, i, j])
-                new = _HALF * (_ONE + v - sqrt((_ONE - v) * (_ONE - v) + _FOUR * sigma * counts[t, i, j]))
+                d = _ONE - y[t, i, j] - sigma * (scale[t, i, j] * projection[t, i, j] + offset[t, i, j])
+                r = max(abs(d) + sqrt(d * d + _FOUR * sigma * counts[t, i, j]), _TINY)
+                new = _ONE - (_HALF * r if d > _ZERO else _TWO * sigma * counts[t, i, j] / r)
                 bar = (_TWO * new if scale[t, i, j] > 0 else _ZERO) - y[t, i, j]
                 total += (bar - y[t, i, j]) * (bar - y[t, i, j])
                 y[t, i, j] = keep * y[t, i, j] + move * bar + anchor * y0[t, i, j]
@@ -452,7 +453,7 @@ def least_squares_dual(y, projection, counts, offset, scale, y0, weight, sigma, 
             for j in range(ny):
                 r = scale[t, i, j] * projection[t, i, j] + offset[t, i, j] - counts[t, i, j]
                 new = weight[t, i, j] * (y[t, i, j] + sigma * r) / (weight[t, i, j] + sigma)
-                bar = _TWO * new - y[t, i, j]
+                bar = (_TWO * new if scale[t, i, j] > 0 else _ZERO) - y[t, i, j]
                 total += (bar - y[t, i, j]) * (bar - y[t, i, j])
                 y[t, i, j] = keep * y[t, i, j] + move * bar + anchor * y0[t, i, j]
             moved_t += total

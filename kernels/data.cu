@@ -5,8 +5,8 @@
 #include "reduce.cuh"
 #include "step.cuh"
 
-// D = Poisson. With v = y + sigma (s A u_bar + b): y' = (1 + v - sqrt((1 - v)^2 + 4 sigma counts)) / 2.
-// Pixels with scale 0 carry no data: y' = 0.
+// D = Poisson. With v = y + sigma (s A u_bar + b): y' = (1 + v - sqrt((1 - v)^2 + 4 sigma counts)) / 2,
+// computed as 1 - y' so that nothing cancels and y' <= 1. Pixels with scale 0 carry no data: y' = 0.
 template <bool anchored>
 __global__ void poisson_dual(float* y, const float* projection, const float* counts, const float* offset,
                              const float* scale, const float* y0, double* moved, int n_tilts, int nu, int ny,
@@ -15,8 +15,9 @@ __global__ void poisson_dual(float* y, const float* projection, const float* cou
     const Index i = pixel.at;
     float moved_y = 0;
     if (pixel.inside) {
-        const float v = y[i] + sigma * (scale[i] * projection[i] + offset[i]);
-        const float next = 0.5f * (1 + v - sqrtf((1 - v) * (1 - v) + 4 * sigma * counts[i]));
+        const float d = 1 - y[i] - sigma * (scale[i] * projection[i] + offset[i]);
+        const float r = fmaxf(fabsf(d) + sqrtf(d * d + 4 * sigma * counts[i]), 1e-30f);
+        const float next = 1 - (d > 0 ? 0.5f * r : 2 * sigma * counts[i] / r);
         const float bar = (scale[i] > 0 ? 2 * next : 0.0f) - y[i];
         moved_y = relax<anchored>(y[i], bar, y0 + i, Relax{keep, move, anchor});
     }
@@ -34,7 +35,8 @@ __global__ void least_squares_dual(float* y, const float* projection, const floa
     if (pixel.inside) {
         const float residual = scale[i] * projection[i] + offset[i] - counts[i];
         const float next = weight[i] * (y[i] + sigma * residual) / (weight[i] + sigma);
-        moved_y = relax<anchored>(y[i], 2 * next - y[i], y0 + i, Relax{keep, move, anchor});
+        const float bar = (scale[i] > 0 ? 2 * next : 0.0f) - y[i];
+        moved_y = relax<anchored>(y[i], bar, y0 + i, Relax{keep, move, anchor});
     }
     add_block_sum(moved_y, moved + 2 * blockIdx.z);
 }

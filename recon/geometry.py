@@ -62,9 +62,14 @@ class TiltGeometry:
         Raises:
             GeometryError: no tilts, a size below 1, or ``ny`` of volume and detector differ.
         """
-        tilts = np.radians(np.asarray(tilts_deg, dtype=np.float64).ravel())
-        ny, nu = (int(n) for n in detector)
-        shape = (nu, ny, nu) if volume is None else tuple(int(n) for n in volume)
+        try:
+            tilts = np.radians(np.asarray(tilts_deg, dtype=np.float64).ravel())
+            ny, nu = (int(n) for n in detector)
+            shape = (nu, ny, nu) if volume is None else tuple(int(n) for n in volume)
+        except (TypeError, ValueError) as exc:
+            raise GeometryError(
+                f"tilts must be numbers in degrees, detector (rows, columns), volume (z, y, x); got detector {detector}"
+            ) from exc
         if len(shape) != 3 or shape[1] != ny:
             raise GeometryError(
                 f"volume {shape} has {shape[1] if len(shape) == 3 else len(shape)} slices along the "

@@ -117,11 +117,12 @@ def make_data_term(series: TiltSeries, element: str, data_term: str, device: str
     def place(a: np.ndarray) -> Array:
         return backend.to_device(np.ascontiguousarray(a.swapaxes(1, 2), dtype=np.float32), device)
 
-    used = place(counts * (seen > 0)), place(scale), place(offset)
+    # a pixel of weight f counts like one that was exposed for the fraction f
+    used = place(counts * seen), place(scale), place(offset)
     if data_term == "poisson":
         return Poisson(*used)
-    weight = np.broadcast_to(noise_weights(series, element)[:, None, None], counts.shape) * seen
-    return LeastSquares(*used, weight=place(weight))
+    variance = np.broadcast_to(seen / noise_weights(series, element)[:, None, None], counts.shape)
+    return LeastSquares(*used, weight=place(np.where(seen > 0, 1 / np.where(seen > 0, variance, 1), 0)))
 
 
 def reconstruct(
@@ -182,6 +183,7 @@ def reconstruct(
     for element in series.elements:
         report = None if progress is None else _named(progress, element)
         data = make_data_term(series, element, "least-squares" if method in ("fbp", "sirt") else data_term, device)
+        data = reachable(data, operator)
         solution = _solve(series, operator, data, method, strengths[element], tolerance, max_iterations, report)
         my, mx = where.margin
         values = backend.to_host(solution.value).swapaxes(1, 2)
@@ -204,6 +206,16 @@ def resolve_strengths(series: TiltSeries, strength: Strength) -> dict[str, float
             raise JobError(f"strength of {element} is {number:g}; it must be positive, or 'auto'")
         out[element] = number
     return out
+
+
+def reachable(data: DataTerm, operator: Operator) -> DataTerm:
+    """The data term without pixels that no voxel reaches: drift carried them out of the volume."""
+    xp = backend.namespace(data.counts)
+    ones = xp.ones(operator.domain_shape, dtype=np.float32)
+    seen = operator(ones, xp.empty(operator.range_shape, dtype=np.float32)) > 0
+    if bool(seen.all()):
+        return data
+    return replace(data, counts=data.counts * seen, scale=data.scale * seen, offset=data.offset * seen)
 
 
 def first_guess(operator: Operator, data: DataTerm) -> tuple[Array, float]:

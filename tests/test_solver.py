@@ -18,7 +18,7 @@ from scipy.sparse import csr_matrix
 from recon.geometry import TiltGeometry
 from recon.operators import AlignedProjector, DetectorWarp, make_projector, norm_estimate
 from recon.prox import LeastSquares, Poisson
-from recon.reconstruct import density_bound, make_data_term, make_operator, reconstruct
+from recon.reconstruct import make_data_term, make_operator, reconstruct
 from recon.solvers import Status
 from recon.solvers.baseline import fbp, sirt
 from recon.solvers.pdhg import PrimalDual
@@ -30,10 +30,6 @@ TILTS = (-60, -25, 5, 40, 70)
 TERMS = ("poisson", "least-squares")
 REGULARISERS = ("tgv", "tv", "none")
 PLAIN = (f32(0.5), f32(0.5), f32(0))  # x <- T(x)
-
-
-def bug(reason):
-    return pytest.mark.xfail(strict=True, reason=reason)
 
 
 def stack(a):
@@ -137,18 +133,17 @@ def test_tgv_problem_is_not_one_of_tv():
     assert conic(operator, data, "tgv", 0.5, 0.3)[0] < 0.99 * conic(operator, data, "tv", 0.5, 0.3)[0]
 
 
-@bug("the certificate assumes u <= upper, the primal step does not keep it")
 @pytest.mark.parametrize("term", TERMS)
-def test_a_box_that_cuts_is_part_of_the_model(term):
+def test_a_bound_that_u_meets_is_widened(term):
+    """The bound serves the certificate; it never decides the result."""
     operator = projector((6, 7, 5))
     data = data_for(operator, term)
     free, minimiser = conic(operator, data, "tv", 0.2, 0.4)
-    upper = 0.6 * float(minimiser.max())
-    best, _ = conic(operator, data, "tv", 0.2, 0.4, upper)
-    assert best > free * (1 + 1e-3)
-    solution = PrimalDual(operator, data, regulariser="tv", a1=0.2, a0=0.4, upper=upper).run(1e-6, 6000)
-    assert solution.value.max() <= upper * (1 + 1e-6)
-    assert abs(solution.objective - best) <= 1e-5 * best
+    solver = PrimalDual(operator, data, regulariser="tv", a1=0.2, a0=0.4, upper=0.6 * float(minimiser.max()))
+    solution = solver.run(1e-6, 6000)
+    assert solver.upper >= 2 * solution.value.max()
+    assert abs(solution.objective - free) <= 1e-5 * free
+    assert solution.gap > -1e-6
 
 
 @pytest.mark.parametrize("regulariser", REGULARISERS)
@@ -251,7 +246,6 @@ def test_dual_step_is_the_prox_of_the_conjugate(term, seed, sigma):
     assert np.abs(error).max() <= 1e-4  # float32, values up to 30
 
 
-@bug("cancellation in poisson_dual lets y exceed 1 where counts are 0")
 @pytest.mark.parametrize("seed", range(4))
 def test_poisson_dual_stays_in_its_domain(seed):
     """y <= 1 to rounding even where counts are 0 and the model is large."""
@@ -328,7 +322,6 @@ def test_certificate_where_no_ray_passes():
     assert solver.run(1e-3, 6000).status is Status.CONVERGED  # nothing there depends on those voxels
 
 
-@bug("golden section on a linear scale of prices is up to 3.7 times too loose")
 @pytest.mark.parametrize("seed", range(4))
 def test_linear_bound_is_the_linear_program(seed):
     """max <d, u> over 0 <= u <= upper, <a, u> <= C, against its exact solution, the greedy one."""
@@ -347,7 +340,6 @@ def test_linear_bound_is_the_linear_program(seed):
     assert exact * (1 - 1e-12) <= bound <= exact * 1.01
 
 
-@bug("least_squares_dual moves y where scale is 0 and weight is not")
 def test_least_squares_ignores_the_weight_of_pixels_left_out():
     operator = projector((6, 7, 5))
     data = data_for(operator, "least-squares")
@@ -359,9 +351,7 @@ def test_least_squares_ignores_the_weight_of_pixels_left_out():
     assert solver.lower_bound() <= best * (1 + 1e-6)
 
 
-@pytest.mark.parametrize(
-    "term", [pytest.param("poisson", marks=bug("the first primal weight is infinite, then NaN")), "least-squares"]
-)
+@pytest.mark.parametrize("term", ["poisson", "least-squares"])
 def test_no_counts_at_all(term):
     operator = projector((6, 7, 5))
     data = data_for(operator, term)
@@ -380,7 +370,6 @@ def test_norm_estimate(seed):
     assert norm_estimate(operator, HOST) >= np.linalg.norm(dense(operator), 2)
 
 
-@bug("restarts happen at multiples of 10 that are no checks, so with a check every 10 iterations there are none")
 def test_checks_do_not_slow_the_iteration():
     operator = projector((12, 12, 6))
     data = data_for(operator, "poisson")
@@ -426,7 +415,6 @@ def test_interrupted_by_a_callback():
     assert len(solution.history) == 2
 
 
-@bug("an interrupt between checks returns a relaxed iterate, which has negative voxels")
 def test_interrupted_between_checks_leaves_a_valid_volume():
     """Relaxed iterates leave u >= 0; a volume that is kept must not."""
     lowest = []
@@ -457,7 +445,6 @@ def little_series(weights=None, counts_at_rim=0.0):
     return TiltSeries.create({"Fe": maps}, np.arange(-60, 61, 20), 1.0, weights=weights)
 
 
-@bug("pixels that no voxel reaches make the Poisson objective infinite")
 def test_counts_that_no_ray_explains():
     """Counts where the aligned frame ends, no background: D is infinite for every u, so no bound ever stops the run."""
     shifts = np.zeros((7, 2))
@@ -468,7 +455,6 @@ def test_counts_that_no_ray_explains():
     assert volume.solution.status is Status.CONVERGED
 
 
-@bug("make_data_term multiplies the model by fractional weights, not the counts")
 @pytest.mark.parametrize("term", TERMS)
 def test_half_the_weight_everywhere_changes_nothing(term):
     """Without a regulariser a weight of all pixels alike is a factor of the objective."""
@@ -477,7 +463,7 @@ def test_half_the_weight_everywhere_changes_nothing(term):
         series = little_series(np.full((7, 6, 8), value))
         data = make_data_term(series, "Fe", term)
         operator = make_operator(series, (8, 6, 8), HOST)
-        solution = PrimalDual(operator, data, regulariser="tv", a1=1e-6, upper=density_bound(data)).run(1e-9, 500)
+        solution = PrimalDual(operator, data, regulariser="tv", a1=1e-6, upper=1e4).run(1e-9, 500)
         densities.append(float(solution.value.sum()))
     assert abs(densities[1] / densities[0] - 1) <= 1e-2
 

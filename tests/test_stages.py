@@ -218,14 +218,14 @@ def test_the_residual_of_a_good_model_is_about_one(aligned):
 
 
 def test_the_paper_s_cross_correlation_brings_shifts_to_half_a_pixel(upright):
-    """Rms 0.54 and 0.54 pixel from a drift of 1.8; the axis 0.7 pixel and 0.2 degrees off."""
+    """Rms 0.54 and 0.54 pixel from a drift of 1.8; the axis 0.7 pixel off."""
     series, truth = upright
     found = align(series, "cross-correlation")
     wrong = rest(found.alignment, truth.alignment, series.tilts_deg)
     assert rms(wrong, axis=0).max() < 0.8
     start = rest(Alignment.identity(15), truth.alignment, series.tilts_deg)
     assert rms(start, axis=0).min() > 1.5
-    assert found.alignment.rotation_deg == pytest.approx(0, abs=1.5)
+    assert found.alignment.axis_offset == pytest.approx(truth.alignment.axis_offset, abs=1.5)
     assert found.alignment.method == "cross-correlation"
 
 
@@ -238,8 +238,9 @@ def test_the_axis_rotation_is_found_within_a_degree():
     assert rms(wrong, axis=0).max() < 0.15
 
 
+@bug("the window that both maps are multiplied with stays where it is and pulls shifts to zero, by a quarter here")
 def test_cross_correlation_follows_an_image_that_moves():
-    """Nearly equal tilts, so that nothing but the shift changes."""
+    """Nearly equal tilts, so that nothing but the shift changes. Exact without the window."""
     rng = np.random.default_rng(0)
     frame = np.zeros((48, 48))
     frame[12:36, 12:36] = rng.uniform(0, 1, (24, 24))
@@ -248,7 +249,7 @@ def test_cross_correlation_follows_an_image_that_moves():
     maps = np.stack([np.fft.ifft2(fourier_shift(np.fft.fft2(image), d)).real for d in true])
     maps = np.clip(maps, 0, None) * 1000
     series = TiltSeries.create({"A": maps}, [-1, -0.5, 0, 0.5, 1], 1.0)
-    np.testing.assert_allclose(cross_correlation(series), true, atol=0.2)
+    np.testing.assert_allclose(cross_correlation(series), true, atol=0.1)
 
 
 def test_the_centre_of_mass_is_where_the_object_is():
@@ -262,14 +263,24 @@ def test_the_centre_of_mass_is_where_the_object_is():
     np.testing.assert_allclose(found, ideal + truth.alignment.displacements, atol=0.03)
 
 
-def test_the_axis_is_where_artefacts_are_fewest():
-    """Shifts known, offset and rotation not: 0.1 pixel and 0.2 degrees off at 400 counts."""
-    series, truth = simulate(size=32, dose=400, seed=0, axis_offset=-2.0, rotation_deg=3.0)
-    found = axis_by_artefacts(
-        combine(known(series, truth)), replace(truth.alignment, axis_offset=0.0, rotation_deg=0.0)
-    )
-    assert found.axis_offset == pytest.approx(-2, abs=0.5)
-    assert found.rotation_deg == pytest.approx(3, abs=1.0)
+def by_artefacts(size, rotation_deg):
+    """Offset and rotation found from zero, the shifts known."""
+    series, truth = simulate(size=size, dose=400, seed=0, axis_offset=-2.0, rotation_deg=rotation_deg)
+    start = replace(truth.alignment, axis_offset=0.0, rotation_deg=0.0)
+    return axis_by_artefacts(combine(known(series, truth)), start)
+
+
+@pytest.mark.parametrize("turn", [-3.0, 3.0])
+def test_the_axis_is_where_artefacts_are_fewest(turn):
+    """Offset -2.0 to 0.02 pixel at 400 counts."""
+    assert by_artefacts(32, turn).axis_offset == pytest.approx(-2, abs=0.2)
+
+
+@bug("the misfit after SIRT knows next to nothing of the rotation: at 32^2 +0.4 for both, at 64^2 5.1 and 7.5 degrees")
+def test_the_rotation_leaves_the_fewest_artefacts_too():
+    for size in (32, 64):
+        for turn in (-3.0, 3.0):
+            assert by_artefacts(size, turn).rotation_deg == pytest.approx(turn, abs=1.5)
 
 
 def test_no_alignment(small):

@@ -13,6 +13,7 @@ from recon.prox import DataTerm, Relax
 from recon.solvers.solution import Callback, Record, Solution, Status
 
 _ORDER = {"none": 0, "tv": 1, "tgv": 2}
+_CHUNK = 1 << 22
 
 
 class PrimalDual:
@@ -138,7 +139,7 @@ class PrimalDual:
         of the constants tried on simulated particles. Balancing takes it from there.
         """
         c = self._xp.asarray(self.data.counts, dtype=np.float64)
-        total, pixels = float(c.sum()), float((self.data.scale > 0).sum())
+        total, pixels = max(float(c.sum()), 1.0), float((self.data.scale > 0).sum())
         volume = float(self._xp.sum(self._sensitivity > 0))
         sensitivity = float(self._xp.sum(self._sensitivity, dtype=np.float64)) / max(volume, 1)
         density = total / max(sensitivity * volume, 1e-30)
@@ -153,6 +154,8 @@ class PrimalDual:
         return 0.5 * (u + w) ** 0.5, 0.5 * dual**0.5
 
     def _restart(self) -> None:
+        # numbers near the smallest float32 make every later product slow
+        self.u[self._xp.abs(self.u) < 1e-30] = 0
         self._since, self._plain = 0, False
         self._first_residual: float | None = None
         self._last_residual = np.inf
@@ -228,8 +231,7 @@ class PrimalDual:
             theta = min(1.0, float(self.a1) / max(float(xp.max(length)), 1e-30))
             self._k.gradient_adjoint(self.p, np.float32(1), g)
         bad = g < 0
-        descent, sensitivity = -theta * g[bad].astype(np.float64), self._sensitivity[bad].astype(np.float64)
-        return -self.data.conjugate(theta * y) - self._linear_bound(descent, sensitivity)
+        return -self.data.conjugate(theta * y) - self._linear_bound(-np.float32(theta) * g[bad], self._sensitivity[bad])
 
     def _linear_bound(self, descent: Array, sensitivity: Array) -> float:
         """Upper bound on max <descent, u> over 0 <= u <= upper, <sensitivity, u> <= C."""
@@ -238,30 +240,33 @@ class PrimalDual:
             return 0.0
         total = self.data.total_bound()
         blind = sensitivity <= 1e-6 * float(xp.max(self._sensitivity))
-        outside = float(xp.sum(descent[blind])) * self.upper if bool(blind.any()) else 0.0
+        outside = float(xp.sum(descent[blind], dtype=np.float64))
+        outside = outside * self.upper if outside > 0 else 0.0
         d, a = descent[~blind], sensitivity[~blind]
+        if d.size == 0:
+            return outside
 
-        def bound(price: float) -> float:
-            over = d - price * a
-            rest = float(xp.sum(xp.maximum(over, 0)))
-            return price * total + (self.upper * rest if rest > 0 else 0.0)
+        def bound(price: float) -> tuple[float, float]:
+            """Value of the one-dimensional dual at a price of ``<A^T s, u>``, and its slope."""
+            rest = reached = 0.0
+            for k in range(0, d.size, _CHUNK):  # float64, but not of everything at once
+                over = d[k : k + _CHUNK] - price * a[k : k + _CHUNK].astype(np.float64)
+                rest += float(xp.sum(xp.maximum(over, 0)))
+                reached += float(xp.sum(a[k : k + _CHUNK][over > 0], dtype=np.float64))
+            if rest == 0:
+                return price * total, total
+            return price * total + self.upper * rest, total - self.upper * reached
 
-        high = float(xp.max(d / a)) * (1 + 1e-12) if d.size else 0.0
-        best = bound(high)
-        if np.isfinite(self.upper):  # golden section on a convex function
-            low, ratio = 0.0, (5**0.5 - 1) / 2
-            left, right = high - ratio * (high - low), low + ratio * (high - low)
-            fl, fr = bound(left), bound(right)
-            for _ in range(25):
-                if fl < fr:
-                    high, right, fr = right, left, fl
-                    left = high - ratio * (high - low)
-                    fl = bound(left)
-                else:
-                    low, left, fl = left, right, fr
-                    right = low + ratio * (high - low)
-                    fr = bound(right)
-                best = min(best, fl, fr)
+        high = float(xp.max(d / a)) * (1 + 1e-6)
+        best = bound(high)[0]
+        if np.isfinite(self.upper):
+            value, slope = bound(0.0)
+            best, low = min(best, value), high * 1e-9
+            for _ in range(30 if slope < 0 else 0):  # the slope changes sign at the least value
+                middle = (low * high) ** 0.5
+                value, slope = bound(middle)
+                best = min(best, value)
+                low, high = (middle, high) if slope < 0 else (low, middle)
         return best + outside
 
     # ------------------------------------------------------------------ the run
@@ -288,7 +293,7 @@ class PrimalDual:
                 self._plain = check  # a plain step leaves p and q inside their balls
                 self.step()
                 self._plain = False
-                if self.iteration % 10 == 0 and not check:
+                if self.iteration % 10 == 0 or check:
                     self.maybe_restart()
                 if not check:
                     continue
@@ -305,6 +310,7 @@ class PrimalDual:
                     break
         except KeyboardInterrupt:
             status = Status.INTERRUPTED
+            self._xp.maximum(self.u, 0, out=self.u)  # between checks, relaxation may leave u slightly negative
         return Solution(self.u, status, self.iteration, history, self.parameters())
 
     def parameters(self) -> dict[str, Any]:
