@@ -17,7 +17,7 @@ import numpy as np
 
 from recon.errors import InputError, JobError
 from recon.operators import affine
-from recon.reconstruct import automatic_strength, grid, make_data_term, make_operator
+from recon.reconstruct import automatic_strength, grid, make_data_term, make_operator, noise_weights
 from recon.solvers.baseline import sirt
 from recon.solvers.pdhg import PrimalDual
 from recon.tiltseries import Alignment, TiltSeries
@@ -165,9 +165,15 @@ def cross_correlation(series: TiltSeries) -> NDArray[np.float64]:
         stretched = ndimage.affine_transform(
             smooth[fixed], (1.0, 1 / ratio), (0.0, about - about / ratio), order=1, mode="nearest"
         )
-        a, b = (m - m.mean() for m in (stretched, smooth[moving]))
-        shift, _, _ = phase_cross_correlation(a * window, b * window, upsample_factor=20, normalization=None)
-        out[moving] = out[fixed] - shift
+        total = np.zeros(2)
+        for _ in range(4):  # the window stays on the same part of the object, or it would pull towards zero
+            back = ndimage.shift(smooth[moving], total, order=1, mode="nearest")
+            a, b = (m - m.mean() for m in (stretched, back))
+            step, _, _ = phase_cross_correlation(a * window, b * window, upsample_factor=20, normalization=None)
+            total += step
+            if np.abs(step).max() < 0.06:
+                break
+        out[moving] = out[fixed] - total
 
     for k in range(middle + 1, len(order)):
         match(order[k - 1], order[k])
@@ -179,28 +185,29 @@ def cross_correlation(series: TiltSeries) -> NDArray[np.float64]:
 def axis_by_artefacts(series: TiltSeries, start: Alignment) -> Alignment:
     """Offset and rotation of the axis that leave the fewest artefacts in a quick reconstruction.
 
-    Artefacts are what the re-projection of a few SIRT iterations cannot explain of the maps. Coarse
-    grids first: the offset by steps of 1/16 of the frame, then halved; the rotation by 2 degrees.
+    Artefacts are what the re-projection of a few SIRT iterations cannot explain of the maps. The offset
+    is sought by steps of 1/16 of the frame and less; the rotation by `rotation_by_profile`, since what
+    SIRT leaves says next to nothing about it.
     """
-    small, factor = binned(series, COARSE)
+    small, bins = binned(series, COARSE)
+    middle, middle_bins = binned(series, MIDDLE)
 
     def misfit(offset: float, rotation: float) -> float:
-        trial = scaled(replace(start, axis_offset=offset, rotation_deg=rotation), 1 / factor)
+        trial = bins.down(replace(start, axis_offset=offset, rotation_deg=rotation))
         volume = grid(small.evolve(isolated=True)).shape
         data = make_data_term(small, COMBINED, "least-squares")
         operator = make_operator(small.evolve(alignment=trial), volume, data.counts)
         return sirt(operator, data, iterations=12).objective
 
-    nx = series.frame[1]
-    offset, rotation = start.axis_offset, start.rotation_deg
-    step, turn = nx / 16, 2.0
-    for _ in range(4):
-        offsets = offset + step * np.arange(-3.0, 4.0)
-        offset = vertex(offsets, np.array([misfit(o, rotation) for o in offsets]))
-        rotations = rotation + turn * np.arange(-2.0, 3.0)
-        rotation = vertex(rotations, np.array([misfit(offset, r) for r in rotations]))
-        rotation = float(np.clip(rotation, *ROTATIONS))
-        step, turn = step / 2.5, turn / 2
+    offset, rotation, step = start.axis_offset, start.rotation_deg, series.frame[1] / 16
+    for _ in range(2):
+        for _ in range(3):
+            offsets = offset + step * np.arange(-3.0, 4.0)
+            offset = vertex(offsets, np.array([misfit(o, rotation) for o in offsets]))
+            step /= 2.5
+        step *= 2.5**2
+        trial = middle_bins.down(replace(start, axis_offset=offset, rotation_deg=rotation))
+        rotation = float(np.clip(rotation_by_profile(middle, trial, 2.0), *ROTATIONS))
     return replace(start, axis_offset=offset, rotation_deg=rotation)
 
 
@@ -303,14 +310,14 @@ class Matcher:
 def refine(series: TiltSeries, start: Alignment, say: Log) -> Alignment:
     """Shifts and rotation from coarse to fine by re-projection matching and a likelihood profile."""
     for edge, step in ((COARSE, 2.5), (MIDDLE, 2.5), (MIDDLE, 1.2)):
-        small, factor = binned(series, edge)
-        rotation = rotation_by_profile(small, scaled(start, 1 / factor), step)
+        small, bins = binned(series, edge)
+        rotation = rotation_by_profile(small, bins.down(start), step)
         start = replace(start, rotation_deg=float(np.clip(rotation, *ROTATIONS)))
         say(f"align: rotation {rotation:+.2f} degrees")
-    fine, factor = binned(series, FINE)
-    matcher = Matcher(fine, scaled(start, 1 / factor))
+    fine, bins = binned(series, FINE)
+    matcher = Matcher(fine, bins.down(start))
     matcher.converge(5, 40)
-    return scaled(matcher.alignment, factor)
+    return bins.up(matcher.alignment)
 
 
 def rotation_by_profile(series: TiltSeries, alignment: Alignment, step: float) -> float:
@@ -335,26 +342,51 @@ def rotation_by_profile(series: TiltSeries, alignment: Alignment, step: float) -
 
 
 def residuals(series: TiltSeries, alignment: Alignment) -> NDArray[np.float64]:
-    """Mean squared misfit of each map over its variance (counts), 1 for a perfect model."""
-    small, factor = binned(series, MIDDLE)
-    matcher = Matcher(small, scaled(alignment, 1 / factor))
+    """Mean squared misfit of each map over its variance where the object is, near 1 for a good model."""
+    small, bins = binned(series, MIDDLE)
+    matcher = Matcher(small, bins.down(alignment))
     matcher.reconstruct(60)
     mean = matcher.predict() + matcher.data.offset
-    variance = np.maximum(mean, 0.05 * float(mean.max()))
-    return np.asarray((np.square(matcher.data.counts - mean) / variance).mean(axis=(1, 2), dtype=np.float64))
+    weight = np.where((matcher.data.scale > 0) & (mean > 0.05 * float(mean.max())), 1 / np.maximum(mean, 1e-12), 0)
+    if small.scaled:
+        weight = np.where(weight > 0, noise_weights(small, COMBINED)[:, None, None], 0)
+    misfit = np.sum(weight * np.square(matcher.data.counts - mean), axis=(1, 2), dtype=np.float64)
+    return np.asarray(misfit / np.maximum((weight > 0).sum(axis=(1, 2)), 1))
 
 
 # ---------------------------------------------------------------- helpers
 
 
-def binned(series: TiltSeries, edge: int) -> tuple[TiltSeries, int]:
-    """The series with pixels summed so that a frame has at most about `edge` of them, and the factor."""
+@dataclass(frozen=True)
+class Binning:
+    """Pixels summed by `factor`; `centre` is how far the frame's centre moved, ``(v, u)`` in old pixels."""
+
+    factor: int
+    centre: tuple[float, float]
+
+    def down(self, alignment: Alignment) -> Alignment:
+        """The alignment of the binned maps."""
+        dv, du = self.centre
+        shifts = (alignment.shifts - [dv, 0.0]) / self.factor
+        return replace(alignment, shifts=shifts, axis_offset=(alignment.axis_offset - du) / self.factor)
+
+    def up(self, alignment: Alignment) -> Alignment:
+        """The alignment of the maps as they were."""
+        dv, du = self.centre
+        shifts = alignment.shifts * self.factor + [dv, 0.0]
+        return replace(alignment, shifts=shifts, axis_offset=alignment.axis_offset * self.factor + du)
+
+
+def binned(series: TiltSeries, edge: int) -> tuple[TiltSeries, Binning]:
+    """The series with pixels summed so that a frame has at most about `edge` of them, and how."""
     factor = max(1, int(np.ceil(max(series.frame) / edge)))
     if factor == 1:
-        return series, 1
+        return series, Binning(1, (0.0, 0.0))
     ny, nx = (n // factor for n in series.frame)
-    # cut evenly on both sides, so that the centre of the frame stays the centre
     y0, x0 = ((n - k * factor) // 2 for n, k in zip(series.frame, (ny, nx), strict=True))
+    centre = tuple(
+        first + (k * factor - 1) / 2 - (n - 1) / 2 for first, k, n in zip((y0, x0), (ny, nx), series.frame, strict=True)
+    )
 
     def reduce(a: NDArray[np.float32]) -> NDArray[np.float32]:
         cut = a[..., y0 : y0 + ny * factor, x0 : x0 + nx * factor]
@@ -370,12 +402,7 @@ def binned(series: TiltSeries, edge: int) -> tuple[TiltSeries, int]:
         background=series.background * factor**2,
         pixel_size_nm=series.pixel_size_nm * factor,
     )
-    return small, factor
-
-
-def scaled(alignment: Alignment, factor: float) -> Alignment:
-    """The alignment of maps whose pixels are smaller by `factor`."""
-    return replace(alignment, shifts=alignment.shifts * factor, axis_offset=alignment.axis_offset * factor)
+    return small, Binning(factor, (centre[0], centre[1]))
 
 
 def split_offset(alignment: Alignment, tilts_deg: NDArray[np.float64]) -> Alignment:
@@ -405,9 +432,13 @@ def resample(series: TiltSeries, frame: tuple[int, int] | None = None) -> TiltSe
     # recorded = A^-1 (ideal - b), indices (u, y); ndimage wants (y, u)
     a = affine(series.alignment, series.frame, ideal)
     counts = np.empty((len(series.elements), series.n_tilts, *ideal), np.float32)
+    seen = np.ones(series.counts.shape[1:], np.float32) if series.weights is None else series.weights
+    weights = np.empty((series.n_tilts, *ideal), np.float32)
     for t, (a0, a1, b0, a3, a4, b1) in enumerate(a):
         inverse = np.linalg.inv([[a4, a3], [a1, a0]])
         shift = -inverse @ [b1, b0]
+        # pixels that no map covers, or that are next to one left out, are left out
+        weights[t] = ndimage.affine_transform(seen[t], inverse, shift, ideal, order=1, mode="constant") > 0.999
         for e in range(len(series.elements)):
             image = (series.counts[e, t] - series.background[e, t]) / series.exposures[e, t]
             counts[e, t] = ndimage.affine_transform(image, inverse, shift, ideal, order=3, mode="constant")
@@ -417,7 +448,7 @@ def resample(series: TiltSeries, frame: tuple[int, int] | None = None) -> TiltSe
         exposures=np.ones_like(series.exposures),
         background=np.zeros_like(series.background),
         alignment=Alignment.identity(series.n_tilts),
-        weights=None,
+        weights=None if weights.all() else weights,
         scaled=True,
     )
 

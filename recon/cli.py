@@ -35,7 +35,7 @@ def cli() -> None:
     "--out", type=click.Path(path_type=Path), default=Path("demo-out"), show_default=True, help="Output folder."
 )
 @click.option("--device", type=DEVICES, default="auto", show_default=True)
-@click.option("--seed", default=0, show_default=True, help="Of the simulated noise and drift.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the simulated noise and drift.")
 @click.option("--overwrite", is_flag=True, help="Replace the output folder of an earlier run.")
 def demo(size: int, out: Path, device: str, seed: int, overwrite: bool) -> None:
     """Simulate the two-metal particle, run everything blind, write a report."""
@@ -62,6 +62,7 @@ def demo(size: int, out: Path, device: str, seed: int, overwrite: bool) -> None:
 def run(jobs: tuple[Path, ...], out: Path | None, device: str, resume: bool, overwrite: bool) -> None:
     """Reconstruct every element of one or more jobs; one that fails does not stop the others."""
     worst, done = 0, 0
+    taken: dict[Path, Path] = {}
     for path in jobs:
 
         def work(watch: Watcher, path: Path = path) -> None:
@@ -69,7 +70,10 @@ def run(jobs: tuple[Path, ...], out: Path | None, device: str, resume: bool, ove
             from recon.pipeline import run_job
 
             job = load_job(path)
-            target = None if out is None else (out / job.output_dir.name if len(jobs) > 1 else out)
+            target = job.output_dir if out is None else (out / job.output_dir.name if len(jobs) > 1 else out)
+            first = taken.setdefault(target.resolve(), path)
+            if first is not path:
+                raise JobError(f"it would write to {target}, as {first} does; rename one, or run them one by one")
             written = run_job(job, out=target, device=device, overwrite=overwrite, resume=resume, watch=watch)
             watch.log(f"results in {written}")
 
@@ -228,4 +232,4 @@ def main() -> None:
         sys.exit(1)
 
 
-__all__ = ["JobError", "cli", "main"]
+__all__ = ["cli", "main"]

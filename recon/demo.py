@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from recon.analyse import analyse
+from recon.backend import resolve_device
 from recon.io import check_target
-from recon.pipeline import Result, Watcher, process, write_result
+from recon.job import Job
+from recon.pipeline import Result, Watcher, check_resources, forecast, process, write_result
 from recon.simulate import Truth, simulate
 from recon.tiltseries import Volume
 
@@ -84,6 +86,9 @@ def demo(
     watch = watch or Watcher()
     if out is not None:
         check_target(out, overwrite=overwrite)
+    job = Job.model_construct()
+    needs = forecast((size, size, size), 15, (size, size), 2, job, resolve_device(device))
+    check_resources(needs, out or Path())
     series, truth = simulate(size=size, seed=seed)
     watch.log(f"simulated {series}, brightest pixel {series.counts.max():.0f} counts")
     result = process(series, device=device, watch=watch)
@@ -103,7 +108,7 @@ def demo(
         "axis_rotation_deg": truth.alignment.rotation_deg,
         "axis_offset_pixels": truth.alignment.axis_offset,
     }
-    result = Result(result.series, result.volumes, result.inside, analysis, result.timings, result.device)
+    result = replace(result, analysis=analysis)
     if out is not None:
         moved = {n: Volume(v, series.pixel_size_nm, n) for n, v in comparison.truth.items()}
         write_result(result, out, overwrite=overwrite, truth=moved)

@@ -74,6 +74,10 @@ def find_outside(series: TiltSeries) -> tuple[NDArray[np.bool_], bool]:
     outside = np.zeros(total.shape, bool)
     clear = True
     for i, image in enumerate(total):
+        seen = np.ones(image.shape, bool) if series.weights is None else series.weights[i] > 0
+        if not seen.any():
+            continue
+        image = np.where(seen, image, np.median(image[seen]))
         bright = float(np.percentile(image, 98)) + 1e-6
         sigma = float(np.clip(np.sqrt(300 / bright) / 3.5, 1.0, min(ny, nx) / 24))
         smooth = ndimage.gaussian_filter(image, sigma, mode="nearest")

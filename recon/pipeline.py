@@ -78,6 +78,7 @@ class Result:
     analysis: dict[str, Any]
     timings: dict[str, float]
     device: str
+    aligned: dict[str, Any]
 
 
 def read_job(job: Job) -> TiltSeries:
@@ -98,13 +99,22 @@ def plan(job: Job, series: TiltSeries, device: str = "auto") -> Plan:
     # where the object is not isolated, the volume is wider than the frame
     series = series.evolve(isolated=find_outside(series)[1])
     shape = grid(series, job.reconstruct.thickness).shape
+    return forecast(shape, series.n_tilts, series.frame, len(series.elements), job, device)
+
+
+def forecast(
+    shape: tuple[int, int, int], n_tilts: int, frame: tuple[int, int], n_elements: int, job: Job, device: str
+) -> Plan:
+    """The plan for a volume of a shape ``(z, y, x)``."""
     voxels = math.prod(shape)
-    pixels = math.prod(series.counts.shape[1:])
-    words = {"tgv": 32, "tv": 16, "none": 8, "sirt": 6, "fbp": 3}[job.reconstruct.method]
-    results = (1 + len(series.elements)) * math.prod(series.frame) * shape[0] * 4
-    memory = voxels * words * 4 + pixels * 4 * (12 + 2 * len(series.elements)) + 2 * results
+    pixels = n_tilts * math.prod(frame)
+    # 32 arrays of the volume's size while it iterates, and what a certificate takes meanwhile: measured
+    # with benchmarks/iteration.py --memory
+    words = {"tgv": 37, "tv": 20, "none": 8, "sirt": 6, "fbp": 3}[job.reconstruct.method]
+    results = (1 + n_elements) * math.prod(frame) * shape[0] * 4
+    memory = voxels * words * 4 + pixels * 4 * (12 + 2 * n_elements) + 2 * results
     iterations = min(job.reconstruct.max_iterations, TYPICAL_ITERATIONS)
-    seconds = voxels * iterations * len(series.elements) * NANOSECONDS_PER_VOXEL * 1e-9
+    seconds = voxels * iterations * n_elements * NANOSECONDS_PER_VOXEL * 1e-9
     return Plan(shape, memory, available_memory(device), results * len(job.output.formats), seconds, device)
 
 
@@ -201,12 +211,12 @@ def process(
     if job.align.file is not None:
         found = load_alignment(job.align.file, series.tilts_deg)
         series = series.evolve(f"align: {found.method}", alignment=found)
-        series = resample(series) if job.align.resample else series
     else:
-        series = align(
-            series, job.align.method, reference=job.align.reference or None, resampled=job.align.resample, log=watch.log
-        )
+        series = align(series, job.align.method, reference=job.align.reference or None, log=watch.log)
     watch.log(series.history[-1])
+    aligned = alignment_record(series)  # before resampling takes it out of the series
+    if job.align.resample:
+        series = resample(series)
     timed("align", clock)
 
     clock = time.perf_counter()
@@ -237,7 +247,7 @@ def process(
         volumes = apply_mask(volumes, inside)
     analysis = analyse(volumes, inside, regions)
     timed("analyse", clock)
-    return Result(series, volumes, inside, analysis, timings, device)
+    return Result(series, volumes, inside, analysis, timings, device, aligned)
 
 
 def run_job(
@@ -295,7 +305,7 @@ def write_result(
         write_volumes(result.volumes, folder, formats=formats, mask=result.inside)
         if truth is not None:
             write_volumes({f"truth-{n}": v for n, v in truth.items()}, folder)
-        dump(folder / "alignment.json", alignment_record(result.series))
+        dump(folder / "alignment.json", result.aligned)
         dump(folder / "job.json", job_record(result, job, hashes or {}))
         write_report(folder, name=target.name)
 

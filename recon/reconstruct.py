@@ -12,7 +12,7 @@ from recon import backend
 from recon.errors import InputError, JobError
 from recon.operators import AlignedProjector, DetectorWarp, Operator, make_projector
 from recon.prox import DataTerm, LeastSquares, Poisson
-from recon.solvers import Record, Solution
+from recon.solvers import Record, Solution, Status
 from recon.solvers.baseline import fbp, sirt
 from recon.tiltseries import TiltSeries, Volume
 
@@ -82,6 +82,8 @@ def noise_weights(series: TiltSeries, element: str) -> np.ndarray:
     """
     e = series.index(element)
     maps = series.counts[e].astype(np.float64)
+    if series.weights is not None:
+        maps = np.where(series.weights > 0, maps, 0)
     if series.scaled:
         step = maps[:, 1:, 1:] - maps[:, 1:, :-1] - maps[:, :-1, 1:] + maps[:, :-1, :-1]
         bright = maps[:, 1:, 1:] > np.percentile(maps, 75, axis=(1, 2), keepdims=True)
@@ -153,8 +155,9 @@ def reconstruct(
         progress: called with the element's name and a `Record` at every check.
 
     Returns:
-        Element to `Volume`, values ``(z, y, x)`` in counts per voxel length per unit exposure. A run that
-        did not converge, or was stopped with Ctrl-C, says so in ``volume.solution.status``.
+        Element to `Volume`, values ``(z, y, x)`` in counts per voxel length per unit exposure. A PDHG run
+        that did not converge, or was stopped with Ctrl-C, says so in ``volume.solution.status``; after
+        Ctrl-C the elements that had not begun are missing.
 
     Raises:
         JobError: an option out of range.
@@ -190,6 +193,8 @@ def reconstruct(
         values = values[:, my : values.shape[1] - my, mx : values.shape[2] - mx]
         values = np.ascontiguousarray(values, dtype=np.float32)
         volumes[element] = Volume(values, series.pixel_size_nm, element, replace(solution, value=None))
+        if solution.status is Status.INTERRUPTED:
+            break
     return volumes
 
 
@@ -201,7 +206,10 @@ def resolve_strengths(series: TiltSeries, strength: Strength) -> dict[str, float
     out = {}
     for element in series.elements:
         value = table.get(element, "auto")
-        number = automatic_strength(series, element) if value == "auto" else float(value)
+        try:
+            number = automatic_strength(series, element) if value == "auto" else float(value)
+        except (TypeError, ValueError) as exc:
+            raise JobError(f"strength of {element} is {value!r}; it must be a positive number, or 'auto'") from exc
         if not (np.isfinite(number) and number > 0):
             raise JobError(f"strength of {element} is {number:g}; it must be positive, or 'auto'")
         out[element] = number

@@ -47,7 +47,10 @@ def rebuild_report(folder: Path) -> Path:
 
 def write_report(folder: Path, name: str) -> Path:
     """Write ``report.html`` from the volumes, ``job.json`` and ``alignment.json`` in `folder`."""
-    job, alignment = _load(folder / "job.json"), _load(folder / "alignment.json")
+    job = _load(folder / "job.json", "elements analysis stages version device timings_s unit voxel_size_nm")
+    alignment = _load(
+        folder / "alignment.json", "tilts_deg shifts_v_pixels shifts_u_pixels rotation_deg axis_offset_pixels exposures"
+    )
     volumes = {n: _volume(folder, n) for n in job["elements"]}
     inside = _volume(folder, "mask") > 0
     truth = {n: _volume(folder, f"truth-{n}") for n in volumes if any(folder.glob(f"truth-{n}.*"))}
@@ -90,11 +93,16 @@ def write_report(folder: Path, name: str) -> Path:
 # ---------------------------------------------------------------- words
 
 
-def _load(path: Path) -> Any:
+def _load(path: Path, keys: str) -> Any:
+    """A JSON object that holds at least `keys` (separated by blanks)."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        record = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as exc:
         raise InputError(f"{path} cannot be read as JSON ({exc})".splitlines()[0]) from exc
+    lacking = [k for k in keys.split() if not isinstance(record, dict) or k not in record]
+    if lacking:
+        raise InputError(f"{path} lacks {lacking[0]!r}; the run is not whole, run the job again")
+    return record
 
 
 def _volume(folder: Path, name: str) -> NDArray[Any]:

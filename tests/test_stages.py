@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy.ndimage import fourier_shift, gaussian_filter
 
-from recon.align import align, axis_by_artefacts, binned, centre_of_mass, combine, cross_correlation, resample, scaled
+from recon.align import align, axis_by_artefacts, binned, centre_of_mass, combine, cross_correlation, resample
 from recon.analyse import analyse, apply_mask, mask
 from recon.demo import register
 from recon.errors import InputError, JobError
@@ -19,10 +19,6 @@ from recon.reconstruct import automatic_strength, grid, make_data_term, noise_we
 from recon.simulate import Ellipsoid, Particle, simulate
 from recon.solvers import Status
 from recon.tiltseries import Alignment, TiltSeries, Volume
-
-
-def bug(reason):
-    return pytest.mark.xfail(strict=True, reason=reason)
 
 
 def known(series, truth):
@@ -182,7 +178,6 @@ def test_an_unknown_method_of_normalising(small):
         normalise(small[0], "constant")
 
 
-@bug("find_outside looks for the object, and for the dark and bright levels, in pixels of weight 0 too")
 def test_pixels_without_weight_count_neither_as_background_nor_in_totals(small):
     series, _ = small
     weights = np.ones(series.counts.shape[1:], np.float32)
@@ -212,7 +207,6 @@ def test_shifts_are_found_to_a_few_hundredths_of_a_pixel(upright, aligned):
     assert "re-projection" in found.alignment.method
 
 
-@bug("residuals floors the variance at 5 % of the brightest pixel and averages over the dark: 0.56 for a good model")
 def test_the_residual_of_a_good_model_is_about_one(aligned):
     assert 0.8 < np.median(aligned.alignment.residual) < 1.25
 
@@ -238,7 +232,6 @@ def test_the_axis_rotation_is_found_within_a_degree():
     assert rms(wrong, axis=0).max() < 0.15
 
 
-@bug("the window that both maps are multiplied with stays where it is and pulls shifts to zero, by a quarter here")
 def test_cross_correlation_follows_an_image_that_moves():
     """Nearly equal tilts, so that nothing but the shift changes. Exact without the window."""
     rng = np.random.default_rng(0)
@@ -270,17 +263,11 @@ def by_artefacts(size, rotation_deg):
     return axis_by_artefacts(combine(known(series, truth)), start)
 
 
-@pytest.mark.parametrize("turn", [-3.0, 3.0])
-def test_the_axis_is_where_artefacts_are_fewest(turn):
-    """Offset -2.0 to 0.02 pixel at 400 counts."""
-    assert by_artefacts(32, turn).axis_offset == pytest.approx(-2, abs=0.2)
-
-
-@bug("the misfit after SIRT knows next to nothing of the rotation: at 32^2 +0.4 for both, at 64^2 5.1 and 7.5 degrees")
-def test_the_rotation_leaves_the_fewest_artefacts_too():
-    for size in (32, 64):
-        for turn in (-3.0, 3.0):
-            assert by_artefacts(size, turn).rotation_deg == pytest.approx(turn, abs=1.5)
+@pytest.mark.parametrize(("size", "turn"), [(32, -3.0), pytest.param(64, 3.0, marks=pytest.mark.slow)])
+def test_the_axis_is_where_artefacts_are_fewest(size, turn):
+    found = by_artefacts(size, turn)
+    assert found.axis_offset == pytest.approx(-2, abs=0.2)
+    assert found.rotation_deg == pytest.approx(turn, abs=1.5)
 
 
 def test_no_alignment(small):
@@ -316,7 +303,7 @@ def test_the_reference_is_the_sum_of_the_elements_that_were_named(small):
 
 @pytest.mark.parametrize("turn", [0.0, 4.0])
 def test_resampled_maps_are_those_of_a_series_that_never_moved(turn):
-    """Relative rms difference 0.011 (0 degrees) and 0.011 (4 degrees) without noise; drift alone makes 0.5."""
+    """Relative rms difference 0.016 at both, without noise; without alignment it is 0.44."""
     options = {"size": 48, "dose": 1e7, "background": 0.01, "seed": 3}
     series, truth = simulate(**options, rotation_deg=turn)
     still, calm = simulate(**options, rotation_deg=0, axis_offset=0, drift=0)
@@ -351,7 +338,6 @@ def test_a_map_moved_by_whole_pixels_is_resampled_exactly(small):
     np.testing.assert_allclose(resample(moved).counts[inner], series.counts[inner], atol=1e-3)
 
 
-@bug("resample drops weights: pixels that were left out come back as data, and what no map covers as zeros")
 def test_resampled_maps_know_what_they_do_not_cover(small):
     series = small[0]
     weights = np.ones(series.counts.shape[1:], np.float32)
@@ -368,7 +354,8 @@ def test_resampled_maps_know_what_they_do_not_cover(small):
 def test_binned_keeps_counts(shape, edge, factor):
     counts = np.random.default_rng(0).poisson(3.0, (5, *shape)).astype(np.float32)
     series = TiltSeries.create({"A": counts}, [-20, -10, 0, 10, 20], 2.0).evolve(background=np.full((1, 5), 0.5))
-    found, k = binned(series, edge)
+    found, bins = binned(series, edge)
+    k = bins.factor
     assert k == factor
     ny, nx = (n // k for n in shape)
     assert found.frame == (ny, nx)
@@ -384,7 +371,7 @@ def test_binned_keeps_counts(shape, edge, factor):
     "shape",
     [
         (32, 32),
-        pytest.param((33, 33), marks=bug("an odd edge binned by two moves the frame's centre by half a pixel")),
+        (33, 33),
         (35, 33),
     ],
 )
@@ -393,11 +380,13 @@ def test_binned_keeps_the_centre(shape):
     yy, xx = np.meshgrid(*(np.arange(n) - (n - 1) / 2 for n in shape), indexing="ij")
     counts[:] = 1e4 * np.exp(-((yy - 1.3) ** 2 + (xx + 2.1) ** 2) / 18)
     series = TiltSeries.create({"A": counts}, [-20, -10, 0, 10, 20], 1.0)
-    small, k = binned(series, 17)
-    assert k == 2 or shape == (35, 33)
-    found = scaled(Alignment(centre_of_mass(small)), k)
-    np.testing.assert_allclose(found.shifts, centre_of_mass(series), atol=0.05)
-    np.testing.assert_allclose(found.shifts, np.broadcast_to([1.3, -2.1], (5, 2)), atol=0.05)
+    small, bins = binned(series, 17)
+    assert bins.factor == 2 or shape == (35, 33)
+    found = bins.up(Alignment(centre_of_mass(small)))
+    np.testing.assert_allclose(found.displacements, centre_of_mass(series), atol=0.05)
+    again = bins.up(bins.down(found))
+    np.testing.assert_allclose(again.displacements, found.displacements, atol=1e-12)
+    np.testing.assert_allclose(found.displacements, np.broadcast_to([1.3, -2.1], (5, 2)), atol=0.05)
 
 
 def test_binned_leaves_out_blocks_with_a_pixel_left_out(small):
@@ -449,11 +438,9 @@ def test_an_alignment_survives_its_file(record, tmp_path):
         ({"axis_offset_pixels": "far"}, "not an alignment.json"),
         ({"shifts_v_pixels": ["a"] * 15}, "not an alignment.json"),
         ({"rotation_deg": [1, 2]}, "not an alignment.json"),
-        pytest.param({"tilts_deg": 5}, "alignment.json", marks=bug("len() of a number: TypeError, no InputError")),
-        pytest.param(
-            {"tilts_deg": [[t] for t in range(15)]}, "alignment.json", marks=bug("a nested list: TypeError in format")
-        ),
-        pytest.param({"tilts_deg": [float("nan")] * 15}, "tilts", marks=bug("NaN passes the comparison of tilts")),
+        ({"tilts_deg": 5}, "alignment.json"),
+        ({"tilts_deg": [[t] for t in range(15)]}, "alignment.json"),
+        ({"tilts_deg": [float("nan")] * 15}, "tilts"),
     ],
 )
 def test_a_wrong_alignment_file(record, tmp_path, change, word):
@@ -481,7 +468,7 @@ def test_a_file_that_is_no_alignment(record, tmp_path, content):
 
 
 def test_the_automatic_strength_falls_as_the_root_of_the_dose():
-    """The ratio is 10 to 2 %, and where pixels hold less than one count it is smaller, never larger."""
+    """The ratio is 10 to 1.2 %, and where pixels hold less than one count it is smaller, never larger."""
     found = {}
     for dose in (40, 4000):
         series, truth = simulate(size=24, dose=dose, seed=0)
@@ -525,7 +512,6 @@ def test_strengths_by_element(small):
             resolve_strengths(series, strength)
 
 
-@bug("float('strong'): a plain ValueError, no JobError")
 def test_a_strength_that_is_a_word(small):
     with pytest.raises(JobError, match="strong"):
         resolve_strengths(small[0], "strong")
@@ -538,7 +524,7 @@ def twenty_four():
 
 
 def test_tgv_is_better_than_sirt_at_its_best(twenty_four):
-    """Alignment known, 24^3, 40 counts: TGV 0.17 and 0.20, SIRT at its best iteration 0.33 and 0.38."""
+    """Alignment known, 24^3, 40 counts: TGV 0.18 and 0.23, SIRT at its best iteration 0.27 and 0.32."""
     series, truth = twenty_four
     tgv = reconstruct(series)
     sirt = [reconstruct(series, "sirt", max_iterations=n) for n in (5, 10, 20, 40)]
@@ -555,7 +541,7 @@ def test_tgv_is_better_than_sirt_at_its_best(twenty_four):
 
 
 def test_exposures_in_the_model_leave_the_density_alone(twenty_four):
-    """Totals of the volumes are the true ones though the maps lose up to 45 % to shadowing: 4 % and 2 % low,
+    """Totals of the volumes are the true ones though the maps lose up to 45 % to shadowing: 2 % and 4 % low,
     since the regulariser shrinks."""
     series, truth = twenty_four
     found = reconstruct(series, "tv", tolerance=0.03)
@@ -583,7 +569,6 @@ def test_pixels_without_weight_do_not_matter(twenty_four):
         np.testing.assert_array_equal(data[0].counts, data[1].counts)
 
 
-@bug("noise_weights counts pixels of weight 0: a hot pixel that was left out changes the automatic strength")
 def test_pixels_without_weight_do_not_change_the_automatic_strength(twenty_four):
     series, _ = twenty_four
     weights = np.ones(series.counts.shape[1:], np.float32)
@@ -660,7 +645,7 @@ def test_the_grid_of_a_slab_holds_what_its_maps_see():
 
 
 def test_a_slab_is_reconstructed_in_its_frame():
-    """A uniform film says nothing about depth, but its thickness times density must come out, edges included."""
+    """A uniform film says nothing about depth, but its thickness times density must: 0.6 % low, 1.5 % at edges."""
     film = Particle(("A",), (Ellipsoid((0, 0, 0), (0.1, 5, 5), (1.0,)),), {})
     series, truth = simulate(
         film, size=20, dose=400, tilts_deg=np.arange(-40.0, 41, 10), drift=0, rotation_deg=0, axis_offset=0
@@ -671,8 +656,8 @@ def test_a_slab_is_reconstructed_in_its_frame():
     expected = truth.volumes["A"].sum(axis=0)[10, 10]
     thick = found.sum(axis=0)
     assert thick.mean() == pytest.approx(expected, rel=0.03)
-    assert thick[:, :2].mean() == pytest.approx(expected, rel=0.1)
-    assert thick.std() < 0.1 * expected
+    assert thick[:, :2].mean() == pytest.approx(expected, rel=0.04)
+    assert thick.std() < 0.02 * expected
 
 
 # ---------------------------------------------------------------- mask, analyse
@@ -753,13 +738,13 @@ def test_an_element_that_is_not_there(boxes):
 
 
 def test_the_mask_is_the_particle(boxes):
-    """Though B has a sixteenth of A's density: the elements weigh the same. 0.93 of the union is shared."""
+    """Though B has a sixteenth of A's density: the elements weigh the same. 0.99 of the union is shared."""
     volumes, inside = boxes
     weak = volumes | {"B": replace(volumes["B"], values=volumes["B"].values / 16)}
     for given in (volumes, weak):
         found = mask(given)
         assert found.dtype == bool
-        assert (found & inside).sum() / (found | inside).sum() > 0.8
+        assert (found & inside).sum() / (found | inside).sum() > 0.95
     np.testing.assert_array_equal(mask(volumes), mask(weak))
     assert mask(volumes, "none").all()
 
@@ -820,11 +805,11 @@ def blobs(n, motion=(0.0, 0.0, 0.0), turn_deg=0.0):
     ("motion", "turn"), [((0, 0, 0), 0), ((0.7, -1.2, 0.4), 0), ((0, 0, 0), 5), ((-1.6, 0.9, 2.3), -7)]
 )
 def test_registration_recovers_a_shift_and_a_turn(motion, turn):
-    """To 0.03 voxel and 0.1 degrees; what is left, 0.02 to 0.05, is linear interpolation."""
+    """To 0.013 voxel and 0.022 degrees; what is left, up to 0.05, is linear interpolation."""
     volumes, truth = blobs(26, motion, turn), blobs(26)
     found = register(volumes, truth)
     np.testing.assert_allclose(found.translation, motion, atol=0.05)
-    assert found.turn_deg == pytest.approx(turn, abs=0.3)
+    assert found.turn_deg == pytest.approx(turn, abs=0.1)
     assert max(found.errors.values()) < 0.08
     for n in truth:
         assert error(found.truth[n], volumes[n]) < 0.08

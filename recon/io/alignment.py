@@ -42,6 +42,8 @@ def load_alignment(path: str | Path, tilts_deg: np.ndarray) -> Alignment:
         raw = json.loads(path.read_text(encoding="utf-8"))
         shifts = np.array([raw["shifts_v_pixels"], raw["shifts_u_pixels"]], dtype=np.float64).T
         tilts = np.array(raw["tilts_deg"], dtype=np.float64)
+        if tilts.ndim != 1 or not np.isfinite(tilts).all():
+            raise ValueError("tilts_deg must be a list of numbers")
         found = Alignment(
             shifts, float(raw["rotation_deg"]), float(raw["axis_offset_pixels"]), f"from {path.name}"
         )  # fmt: skip

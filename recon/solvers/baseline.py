@@ -35,26 +35,21 @@ def sirt(
     columns = operator.adjoint(data.scale, step)
     columns = xp.where(columns > 1e-3 * columns.max(), 1 / xp.maximum(columns, 1e-12), 0).astype(np.float32)
     history: list[Record] = []
-    status = Status.FIXED
-    done = 0
-    try:
-        for done in range(1, iterations + 1):
-            operator(u, stack)
-            stack *= -data.scale
-            stack += data.counts - data.offset
-            stack *= rows * data.scale
-            operator.adjoint(stack, step)
-            step *= columns
-            u += step
-            xp.maximum(u, 0, out=u)
-            if callback is not None or done == iterations:
-                value = data.value(operator(u, stack))
-                history.append(Record(done, value, float("nan"), time.perf_counter() - clock))
-            if callback is not None:
-                callback(history[-1])
-    except KeyboardInterrupt:
-        status = Status.INTERRUPTED
-    return Solution(u, status, done, history, {"iterations": iterations})
+    for done in range(1, iterations + 1):
+        operator(u, stack)
+        stack *= -data.scale
+        stack += data.counts - data.offset
+        stack *= rows * data.scale
+        operator.adjoint(stack, step)
+        step *= columns
+        u += step
+        xp.maximum(u, 0, out=u)
+        if callback is not None or done == iterations:
+            value = data.value(operator(u, stack))
+            history.append(Record(done, value, float("nan"), time.perf_counter() - clock))
+        if callback is not None:
+            callback(history[-1])
+    return Solution(u, Status.FIXED, iterations, history, {"iterations": iterations})
 
 
 def fbp(
