@@ -211,12 +211,12 @@ def test_the_residual_of_a_good_model_is_about_one(aligned):
     assert 0.8 < np.median(aligned.alignment.residual) < 1.25
 
 
-def test_the_paper_s_cross_correlation_brings_shifts_to_half_a_pixel(upright):
-    """Rms 0.54 and 0.54 pixel from a drift of 1.8; the axis 0.7 pixel off."""
+def test_the_paper_s_cross_correlation_brings_shifts_to_a_third_of_a_pixel(upright):
+    """Rms 0.22 and 0.31 pixel from a drift of 1.8; the axis 1.1 pixels off."""
     series, truth = upright
     found = align(series, "cross-correlation")
     wrong = rest(found.alignment, truth.alignment, series.tilts_deg)
-    assert rms(wrong, axis=0).max() < 0.8
+    assert rms(wrong, axis=0).max() < 0.45
     start = rest(Alignment.identity(15), truth.alignment, series.tilts_deg)
     assert rms(start, axis=0).min() > 1.5
     assert found.alignment.axis_offset == pytest.approx(truth.alignment.axis_offset, abs=1.5)
@@ -265,8 +265,9 @@ def by_artefacts(size, rotation_deg):
 
 @pytest.mark.parametrize(("size", "turn"), [(32, -3.0), pytest.param(64, 3.0, marks=pytest.mark.slow)])
 def test_the_axis_is_where_artefacts_are_fewest(size, turn):
+    """At 400 counts, shifts known: offset to 0.02 and 0.35 pixel, rotation to 0.8 and 0.4 degrees."""
     found = by_artefacts(size, turn)
-    assert found.axis_offset == pytest.approx(-2, abs=0.2)
+    assert found.axis_offset == pytest.approx(-2, abs=0.25 * size / 32)
     assert found.rotation_deg == pytest.approx(turn, abs=1.5)
 
 

@@ -1,0 +1,150 @@
+"""What the objective and its certificate need beside the steps: values, and duals made feasible."""
+
+from __future__ import annotations
+
+from math import sqrt
+
+import numpy as np
+from numba import prange
+
+from recon.kernels.compiling import ONE, ROOT_HALF, ZERO, jit, row
+from recon.kernels.cpu_tgv import (
+    _add,
+    _add_difference,
+    _backward_adjoint,
+    _fill,
+    _forward_adjoint,
+    _gradient_row,
+    _multiply_by,
+    _shrink,
+    _symmetrised_gradient_row,
+)
+
+
+@row
+def _clip_factor(q, z, x, radius, out):  # type: ignore[no-untyped-def]
+    """min(1, radius / |q|) of one row of tensors."""
+    _fill(out, ZERO)
+    for k in range(6):
+        a = q[k, z, x]
+        for i in range(out.size):
+            out[i] += a[i] * a[i]
+    _shrink(out, radius)
+
+
+@row
+def _multiply(a, b, out):  # type: ignore[no-untyped-def]
+    for i in range(out.size):
+        out[i] = a[i] * b[i]
+
+
+@row
+def _tgv_divergence_plane(z, q, a0, out, largest):  # type: ignore[no-untyped-def]
+    _, nz, nx, ny = q.shape
+    work = np.empty((8, ny), np.float32)
+    fc, fz, fx, a, b, size = work[0], work[1], work[2], work[3], work[4], work[5]
+    mz, lz = np.float32(z > 0), np.float32(z + 1 < nz)
+    zl = min(z + 1, nz - 1)
+    top = ZERO
+    for x in range(nx):
+        mx, lx = np.float32(x > 0), np.float32(x + 1 < nx)
+        xl = min(x + 1, nx - 1)
+        _clip_factor(q, z, x, a0, fc)
+        _clip_factor(q, zl, x, a0, fz)
+        _clip_factor(q, z, xl, a0, fx)
+        _fill(size, ZERO)
+        # row k of E* q sums D* q_kl over l; tensors are (zz, xx, yy, zx, zy, xy)
+        for k in range(3):
+            row_z, row_x, row_y = (0, 3, 4) if k == 0 else ((3, 1, 5) if k == 1 else (4, 5, 2))
+            dz = ONE if k == 0 else ROOT_HALF
+            dx = ONE if k == 1 else ROOT_HALF
+            dy = ONE if k == 2 else ROOT_HALF
+            target = out[k, z, x]
+            _multiply(fc, q[row_y, z, x], a)
+            _backward_adjoint(a, b)
+            for i in range(ny):
+                target[i] = dy * b[i]
+            _multiply(fc, q[row_z, z, x], a)
+            _multiply(fz, q[row_z, zl, x], b)
+            _add_difference(target, dz, a, mz, b, lz)
+            _multiply(fc, q[row_x, z, x], a)
+            _multiply(fx, q[row_x, z, xl], b)
+            _add_difference(target, dx, a, mx, b, lx)
+            if k == 0:
+                _multiply_by(target, lz)
+            elif k == 1:
+                _multiply_by(target, lx)
+            else:
+                target[ny - 1] = ZERO
+            for i in range(ny):
+                size[i] += target[i] * target[i]
+        for i in range(ny):
+            top = max(top, size[i])
+    largest[z] = sqrt(top)
+
+
+@jit
+def tgv_divergence(q, a0, out, largest):  # type: ignore[no-untyped-def]
+    """out = E* P_a0(q) where w exists, 0 where it does not; ``largest[z]`` = max |out| of a plane."""
+    for z in prange(q.shape[1]):
+        _tgv_divergence_plane(np.intp(z), q, a0, out, largest)
+
+
+@jit
+def gradient_adjoint(p, factor, out):  # type: ignore[no-untyped-def]
+    """out += factor grad* p; p vanishes where the gradient does not exist."""
+    for z in prange(p.shape[1]):
+        _gradient_adjoint_plane(np.intp(z), p, factor, out)
+
+
+@row
+def _gradient_adjoint_plane(z, p, factor, out):  # type: ignore[no-untyped-def]
+    _, _, nx, ny = p.shape
+    d = np.empty(ny, np.float32)
+    mz, zm = np.float32(z > 0), max(z - 1, 0)
+    for x in range(nx):
+        mx, xm = np.float32(x > 0), max(x - 1, 0)
+        _forward_adjoint(p[2, z, x], d)
+        _add(out[z, x], factor, d)
+        _add_difference(out[z, x], factor, p[0, zm, x], mz, p[0, z, x], ONE)
+        _add_difference(out[z, x], factor, p[1, z, xm], mx, p[1, z, x], ONE)
+
+
+@row
+def _tgv_value_plane(z, u, w, values):  # type: ignore[no-untyped-def]
+    nz, nx, ny = u.shape
+    work = np.empty((8, ny), np.float32)
+    size, d = work[6], work[7]
+    mz, lz = np.float32(z > 0), np.float32(z + 1 < nz)
+    zl, zm = min(z + 1, nz - 1), max(z - 1, 0)
+    first = second = 0.0
+    for x in range(nx):
+        mx, lx = np.float32(x > 0), np.float32(x + 1 < nx)
+        xl, xm = min(x + 1, nx - 1), max(x - 1, 0)
+        _gradient_row(u, w, z, x, zl, xl, lz, lx, work)
+        first += _norm_sum(work, 3, size)
+        if w.shape[0] > 0:
+            _symmetrised_gradient_row(w, z, x, zm, xm, mz * lz, mx * lx, mz, mx, work, d)
+            second += _norm_sum(work, 6, size)
+    values[z, 0] = first
+    values[z, 1] = second
+
+
+@row
+def _norm_sum(work, n, size):  # type: ignore[no-untyped-def]
+    _fill(size, ZERO)
+    for k in range(n):
+        a = work[k]
+        for i in range(size.size):
+            size[i] += a[i] * a[i]
+    total = 0.0
+    for i in range(size.size):
+        total += sqrt(size[i])
+    return total
+
+
+@jit
+def tgv_value(u, w, values):  # type: ignore[no-untyped-def]
+    """``values[z] = (sum |grad u - w|, sum |E w|)`` of each plane."""
+    for z in prange(u.shape[0]):
+        _tgv_value_plane(np.intp(z), u, w, values)
