@@ -152,7 +152,9 @@ def cross_correlation(series: TiltSeries) -> NDArray[np.float64]:
     maps = (series.counts[0] - series.background[0][:, None, None]) / series.exposures[0][:, None, None]
     sigma = max(1.0, min(ny, nx) / 64)
     smooth = np.stack([ndimage.gaussian_filter(m, sigma) for m in maps])
-    window = np.hanning(ny + 2)[1:-1, None] * np.hanning(nx + 2)[None, 1:-1]
+    window = np.ones((ny, nx))
+    if not series.isolated:  # what enters and leaves at the border would dominate
+        window = np.hanning(ny + 2)[1:-1, None] * np.hanning(nx + 2)[None, 1:-1]
     order = np.argsort(series.tilts_deg)
     cos = np.maximum(np.cos(np.radians(series.tilts_deg)), 0.1)
     middle = int(np.argmin(np.abs(series.tilts_deg[order])))
