@@ -51,7 +51,6 @@ def register(volumes: dict[str, NDArray[np.float32]], truth: dict[str, NDArray[n
     centre = (np.array(shape) - 1) / 2
     total = sum(volumes[n] for n in names), sum(truth[n] for n in names)
     mass = [np.array(ndimage.center_of_mass(v)) for v in total]
-    # a copy twice smoothed gives the optimiser a slope to follow
     scale = {n: float(np.square(truth[n], dtype=np.float64).sum()) for n in names}
 
     def moved(image: NDArray[np.float32], motion: NDArray[np.float64]) -> NDArray[np.float32]:
@@ -69,7 +68,7 @@ def register(volumes: dict[str, NDArray[np.float32]], truth: dict[str, NDArray[n
     start = np.array([*(mass[0] - mass[1]), 0.0])
     simplex = np.vstack([start, start + np.diag([1.0, 1.0, 1.0, 2.0])])
     found = optimize.minimize(
-        cost, start, method="Nelder-Mead", options={"initial_simplex": simplex, "xatol": 0.01, "fatol": 1e-5}
+        cost, start, method="Nelder-Mead", options={"initial_simplex": simplex, "xatol": 0.02, "fatol": 1e-4}
     )
     best = {n: moved(truth[n], found.x) for n in names}
     errors = {
