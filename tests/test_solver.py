@@ -533,9 +533,9 @@ def test_sirt_interrupted():
     def stop(record):
         raise KeyboardInterrupt
 
-    solution = sirt(operator, data_for(operator, "poisson"), callback=stop)
-    assert solution.status is Status.INTERRUPTED
-    assert solution.iterations == 1
+    # it serves inside other stages, which must stop too
+    with pytest.raises(KeyboardInterrupt):
+        sirt(operator, data_for(operator, "poisson"), callback=stop)
 
 
 def ellipse_stack(tilts, nu, centre, semi_axes, density=2.5, samples=8):
