@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import astra
 import cvxpy as cp
+import numba
 import numpy as np
 import pytest
 import reference
@@ -30,6 +31,15 @@ TILTS = (-60, -25, 5, 40, 70)
 TERMS = ("poisson", "least-squares")
 REGULARISERS = ("tgv", "tv", "none")
 PLAIN = (f32(0.5), f32(0.5), f32(0))  # x <- T(x)
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Problems of a few hundred voxels: waking a second thread takes longer than the work."""
+    before = numba.get_num_threads()
+    numba.set_num_threads(1)
+    yield
+    numba.set_num_threads(before)
 
 
 def stack(a):
