@@ -31,7 +31,7 @@ from recon.tiltseries import TiltSeries, Volume
 Log = Callable[[str], None]
 
 # Measured: benchmarks/iteration.py. Nanoseconds per voxel and iteration on two cores.
-NANOSECONDS_PER_VOXEL = 15.0
+NANOSECONDS_PER_VOXEL = 18.0
 TYPICAL_ITERATIONS = 800
 
 
