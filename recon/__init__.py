@@ -6,6 +6,8 @@ Importing this package loads nothing heavy: each name below is imported when it 
 from __future__ import annotations
 
 import importlib
+import sys
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from recon._version import __version__
@@ -58,9 +60,23 @@ def __getattr__(name: str) -> Any:
     if name not in _WHERE:
         raise AttributeError(f"module 'recon' has no attribute {name!r}")
     value = getattr(importlib.import_module(f"recon.{_WHERE[name]}"), name)
-    globals()[name] = value  # a function such as `align` takes the place of its module of that name
+    globals()[name] = value
     return value
 
 
 def __dir__() -> list[str]:
     return sorted(__all__)
+
+
+class _Package(ModuleType):
+    """A package whose functions keep their names when the modules of those names are imported.
+
+    Importing ``recon.align`` anywhere would otherwise put that module in the place of `recon.align`.
+    """
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if not (name in _WHERE and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package

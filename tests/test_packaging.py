@@ -246,3 +246,15 @@ def test_no_tracked_file_names_a_machine(pattern: str) -> None:
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode in (0, 1), done.stderr
     assert done.stdout == ""
+
+
+def test_functions_keep_their_names_when_modules_of_those_names_are_imported():
+    """As in the README: each stage is called after others have imported its module."""
+    code = (
+        "import recon.pipeline, recon.align, recon\n"
+        "for name in ('read', 'normalise', 'align', 'reconstruct', 'mask', 'analyse', 'write'):\n"
+        "    assert callable(getattr(recon, name)), name\n"
+        "from recon.align import combine\n"
+        "assert callable(recon.align)\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
