@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from recon.binning import binned_to
 from recon.errors import InputError, JobError
 from recon.operators import affine
 from recon.reconstruct import automatic_strength, grid, make_data_term, make_operator, noise_weights
@@ -191,8 +192,8 @@ def axis_by_artefacts(series: TiltSeries, start: Alignment) -> Alignment:
     is sought by steps of 1/16 of the frame and less; the rotation by `rotation_by_profile`, since what
     SIRT leaves says next to nothing about it.
     """
-    small, bins = binned(series, COARSE)
-    middle, middle_bins = binned(series, MIDDLE)
+    small, bins = binned_to(series, COARSE)
+    middle, middle_bins = binned_to(series, MIDDLE)
 
     def misfit(offset: float, rotation: float) -> float:
         trial = bins.down(replace(start, axis_offset=offset, rotation_deg=rotation))
@@ -312,11 +313,11 @@ class Matcher:
 def refine(series: TiltSeries, start: Alignment, say: Log) -> Alignment:
     """Shifts and rotation from coarse to fine by re-projection matching and a likelihood profile."""
     for edge, step in ((COARSE, 2.5), (MIDDLE, 2.5), (MIDDLE, 1.2)):
-        small, bins = binned(series, edge)
+        small, bins = binned_to(series, edge)
         rotation = rotation_by_profile(small, bins.down(start), step)
         start = replace(start, rotation_deg=float(np.clip(rotation, *ROTATIONS)))
         say(f"align: rotation {rotation:+.2f} degrees")
-    fine, bins = binned(series, FINE)
+    fine, bins = binned_to(series, FINE)
     matcher = Matcher(fine, bins.down(start))
     matcher.converge(5, 40)
     return bins.up(matcher.alignment)
@@ -345,7 +346,7 @@ def rotation_by_profile(series: TiltSeries, alignment: Alignment, step: float) -
 
 def residuals(series: TiltSeries, alignment: Alignment) -> NDArray[np.float64]:
     """Mean squared misfit of each map over its variance where the object is, near 1 for a good model."""
-    small, bins = binned(series, MIDDLE)
+    small, bins = binned_to(series, MIDDLE)
     matcher = Matcher(small, bins.down(alignment))
     matcher.reconstruct(60)
     mean = matcher.predict() + matcher.data.offset
@@ -357,54 +358,6 @@ def residuals(series: TiltSeries, alignment: Alignment) -> NDArray[np.float64]:
 
 
 # ---------------------------------------------------------------- helpers
-
-
-@dataclass(frozen=True)
-class Binning:
-    """Pixels summed by `factor`; `centre` is how far the frame's centre moved, ``(v, u)`` in old pixels."""
-
-    factor: int
-    centre: tuple[float, float]
-
-    def down(self, alignment: Alignment) -> Alignment:
-        """The alignment of the binned maps."""
-        dv, du = self.centre
-        shifts = (alignment.shifts - [dv, 0.0]) / self.factor
-        return replace(alignment, shifts=shifts, axis_offset=(alignment.axis_offset - du) / self.factor)
-
-    def up(self, alignment: Alignment) -> Alignment:
-        """The alignment of the maps as they were."""
-        dv, du = self.centre
-        shifts = alignment.shifts * self.factor + [dv, 0.0]
-        return replace(alignment, shifts=shifts, axis_offset=alignment.axis_offset * self.factor + du)
-
-
-def binned(series: TiltSeries, edge: int) -> tuple[TiltSeries, Binning]:
-    """The series with pixels summed so that a frame has at most about `edge` of them, and how."""
-    factor = max(1, int(np.ceil(max(series.frame) / edge)))
-    if factor == 1:
-        return series, Binning(1, (0.0, 0.0))
-    ny, nx = (n // factor for n in series.frame)
-    y0, x0 = ((n - k * factor) // 2 for n, k in zip(series.frame, (ny, nx), strict=True))
-    centre = tuple(
-        first + (k * factor - 1) / 2 - (n - 1) / 2 for first, k, n in zip((y0, x0), (ny, nx), series.frame, strict=True)
-    )
-
-    def reduce(a: NDArray[np.float32]) -> NDArray[np.float32]:
-        cut = a[..., y0 : y0 + ny * factor, x0 : x0 + nx * factor]
-        blocks = cut.reshape(*a.shape[:-2], ny, factor, nx, factor)
-        return np.asarray(blocks.sum(axis=(-3, -1)), dtype=np.float32)
-
-    counts, weights = series.counts, series.weights
-    if weights is not None:  # a block with a pixel left out is left out
-        weights = np.asarray(reduce(weights) >= factor**2 * 0.999, dtype=np.float32)
-    small = series.evolve(
-        counts=reduce(counts),
-        weights=weights,
-        background=series.background * factor**2,
-        pixel_size_nm=series.pixel_size_nm * factor,
-    )
-    return small, Binning(factor, (centre[0], centre[1]))
 
 
 def split_offset(alignment: Alignment, tilts_deg: NDArray[np.float64]) -> Alignment:

@@ -40,8 +40,12 @@ class DataTerm(ABC):
         """``D*(y)`` as a function of ``s A u``; infinite outside its domain."""
 
     def feasible(self, dual: Array) -> Array:
-        """The point of the domain of ``D*`` nearest to a dual that rounding may have put outside."""
+        """A point of the domain of ``D*`` near a dual that rounding may have put outside, at least as good."""
         return dual
+
+    @abstractmethod
+    def dual_start(self, projection: Array) -> Array:
+        """``dD/dm`` at ``A u = projection``, the y that goes with a u; kept within what rounding can hold."""
 
     @abstractmethod
     def dual_step(self, y: Array, projection: Array, y0: Array, sigma: float, relax: Relax, moved: Array) -> None:
@@ -81,8 +85,16 @@ class Poisson(DataTerm):
         return float(-xp.sum(self.offset * y + log))
 
     def feasible(self, dual: Array) -> Array:
+        # without a count y = 1 is the best there is: it costs nothing and raises A^T s y most
         xp = namespace(dual)
-        return xp.where(self.counts > 0, xp.minimum(dual, np.float32(1 - 1e-6)), xp.minimum(dual, np.float32(1)))
+        return xp.where(self.counts > 0, xp.minimum(dual, np.float32(1 - 1e-6)), np.float32(1))
+
+    def dual_start(self, projection: Array) -> Array:
+        xp = namespace(projection)
+        m = xp.maximum(self.scale * projection + self.offset, np.float32(1e-30))
+        # without a count, D is linear and y is 1 wherever m > 0
+        y = xp.where(self.counts > 0, xp.maximum(1 - self.counts / m, np.float32(-5)), np.float32(1))
+        return xp.where(self.scale > 0, y, np.float32(0))
 
     def dual_step(self, y: Array, projection: Array, y0: Array, sigma: float, relax: Relax, moved: Array) -> None:
         kernels(y).poisson_dual(
@@ -115,6 +127,11 @@ class LeastSquares(DataTerm):
         used = self.scale > 0
         quadratic = xp.where(used, y * y / (2 * xp.where(used, self.weight, 1)), 0.0)
         return float(xp.sum(quadratic + y * (self.counts - self.offset)))
+
+    def dual_start(self, projection: Array) -> Array:
+        xp = namespace(projection)
+        residual = self.scale * projection + self.offset - self.counts
+        return xp.where(self.scale > 0, self.weight * residual, np.float32(0))
 
     def dual_step(self, y: Array, projection: Array, y0: Array, sigma: float, relax: Relax, moved: Array) -> None:
         kernels(y).least_squares_dual(

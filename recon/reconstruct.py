@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from recon import backend
+from recon.binning import binned
 from recon.errors import InputError, JobError
 from recon.operators import AlignedProjector, DetectorWarp, Operator, make_projector
 from recon.prox import DataTerm, LeastSquares, Poisson
 from recon.solvers import Record, Solution, Status
 from recon.solvers.baseline import fbp, sirt
+from recon.solvers.pdhg import PrimalDual
 from recon.tiltseries import TiltSeries, Volume
 
 if TYPE_CHECKING:
@@ -30,6 +32,8 @@ STRENGTH_PER_NOISE = 1.0
 A0_PER_A1 = 2.0
 SIRT_ITERATIONS = 30
 MAX_ITERATIONS = 5000
+SMALLEST_FRAME = 16  # pixels, of the coarsest grid
+COARSE_ITERATIONS = 300
 
 
 @dataclass(frozen=True)
@@ -175,20 +179,23 @@ def reconstruct(
         raise InputError("the maps are scaled, so they are not Poisson counts; use data_term = 'least-squares'")
     device = backend.resolve_device(device)
     strengths = resolve_strengths(series, strength)
-    where = grid(series, thickness)
-    like = backend.to_device(np.empty(0, np.float32), device)
     if method == "fbp":
         from recon.align import resample
 
-        series = resample(series, where.shape[1:])
-    operator = make_operator(series, where.shape, like, projector)
+        series = resample(series, grid(series, thickness).shape[1:])
     volumes = {}
     for element in series.elements:
         report = None if progress is None else _named(progress, element)
-        data = make_data_term(series, element, "least-squares" if method in ("fbp", "sirt") else data_term, device)
-        data = reachable(data, operator)
-        solution = _solve(series, operator, data, method, strengths[element], tolerance, max_iterations, report)
-        my, mx = where.margin
+        problem = Problem.of(
+            series,
+            element,
+            data_term="least-squares" if method in ("fbp", "sirt") else data_term,
+            thickness=thickness,
+            projector=projector,
+            device=device,
+        )
+        solution = _solve(problem, method, strengths[element], tolerance, max_iterations, report)
+        my, mx = problem.where.margin
         values = backend.to_host(solution.value).swapaxes(1, 2)
         values = values[:, my : values.shape[1] - my, mx : values.shape[2] - mx]
         values = np.ascontiguousarray(values, dtype=np.float32)
@@ -226,14 +233,71 @@ def reachable(data: DataTerm, operator: Operator) -> DataTerm:
     return replace(data, counts=data.counts * seen, scale=data.scale * seen, offset=data.offset * seen)
 
 
-def first_guess(operator: Operator, data: DataTerm) -> tuple[Array, float]:
-    """A few iterations of SIRT ``(z, x, y)``, and the bound on u that the model states: 4 times its maximum.
+@dataclass(frozen=True)
+class Problem:
+    """One element of a series on its grid: what a solver gets, and how to make it coarser.
 
-    The bound tightens the certificate, as u has no other bound than its total. A solver that meets it
-    doubles it and goes on, so the minimiser lies well inside.
+    Attributes:
+        series: aligned and normalised.
+        element: its name.
+        where: the grid.
+        operator, data: ``A``, and the data term without pixels that no voxel reaches.
     """
-    guess = sirt(operator, data, iterations=10).value
-    return guess, 4 * max(float(backend.namespace(guess).max(guess)), 1e-12)
+
+    series: TiltSeries
+    element: str
+    where: Grid
+    operator: Operator
+    data: DataTerm
+    _options: tuple[str, int | str, str, str]
+
+    @classmethod
+    def of(
+        cls,
+        series: TiltSeries,
+        element: str,
+        *,
+        data_term: str = "poisson",
+        thickness: int | str = "auto",
+        projector: str = "auto",
+        device: str = "cpu",
+    ) -> Problem:
+        """The problem of one element; the options are those of `reconstruct`."""
+        where = grid(series, thickness)
+        data = make_data_term(series, element, data_term, device)
+        operator = make_operator(series, where.shape, data.counts, projector)
+        options = (data_term, thickness, projector, device)
+        return cls(series, element, where, operator, reachable(data, operator), options)
+
+    def coarser(self, factor: int) -> Problem:
+        """The same problem with maps and volume binned by `factor`."""
+        data_term, thickness, projector, device = self._options
+        small, bins = binned(self.series, factor)
+        small = small.evolve(alignment=bins.down(self.series.alignment))
+        if thickness != "auto":
+            thickness = max(1, round(int(thickness) / factor))
+        return Problem.of(
+            small, self.element, data_term=data_term, thickness=thickness, projector=projector, device=device
+        )
+
+    def solver(self, regulariser: str, a1: float, a0: float) -> PrimalDual:
+        """A solver that starts from a few iterations of SIRT."""
+        guess = sirt(self.operator, self.data, iterations=10).value
+        return PrimalDual(self.operator, self.data, regulariser=regulariser, a1=a1, a0=a0, start=guess)
+
+    def coarse_to_fine(self, regulariser: str, a1: float, a0: float, tolerance: float) -> PrimalDual:
+        """A solver that starts from the solution at half the size, which starts likewise.
+
+        The coarse grid gives the large parts of the object at an eighth of the cost; the fine one adds the
+        rest. There, ``a1 / 2`` and ``a0 / 4`` weigh the same object alike.
+        """
+        if min(self.series.frame) < 2 * SMALLEST_FRAME:
+            return self.solver(regulariser, a1, a0)
+        coarse = self.coarser(2).coarse_to_fine(regulariser, a1 / 2, a0 / 4, tolerance)
+        coarse.run(tolerance, COARSE_ITERATIONS)
+        solver = PrimalDual(self.operator, self.data, regulariser=regulariser, a1=a1, a0=a0)
+        solver.continue_from(coarse, 2)
+        return solver
 
 
 def _named(progress: Progress, element: str) -> Callable[[Record], None]:
@@ -241,25 +305,20 @@ def _named(progress: Progress, element: str) -> Callable[[Record], None]:
 
 
 def _solve(
-    series: TiltSeries,
-    operator: Operator,
-    data: DataTerm,
+    problem: Problem,
     method: str,
     a1: float,
     tolerance: float,
     max_iterations: int | None,
     report: Callable[[Record], None] | None,
 ) -> Solution:
+    operator, data = problem.operator, problem.data
     if method == "fbp":
         xp = backend.namespace(data.counts)
         used = data.scale > 0
         aligned = xp.where(used, (data.counts - data.offset) / xp.where(used, data.scale, 1), 0)
-        return fbp(operator, aligned, series.tilts_deg, callback=report)
+        return fbp(operator, aligned, problem.series.tilts_deg, callback=report)
     if method == "sirt":
         return sirt(operator, data, iterations=max_iterations or SIRT_ITERATIONS, callback=report)
-    from recon.solvers.pdhg import PrimalDual
-
-    guess, upper = first_guess(operator, data)
-    solver = PrimalDual(operator, data, regulariser=method, a1=a1, a0=A0_PER_A1 * a1, upper=upper, start=guess)
-    del guess
+    solver = problem.coarse_to_fine(method, a1, A0_PER_A1 * a1, tolerance)
     return solver.run(tolerance, max_iterations or MAX_ITERATIONS, callback=report)

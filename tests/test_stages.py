@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from scipy.ndimage import fourier_shift, gaussian_filter
 
-from recon.align import align, axis_by_artefacts, binned, centre_of_mass, combine, cross_correlation, resample
+from recon.align import align, axis_by_artefacts, centre_of_mass, combine, cross_correlation, resample
 from recon.analyse import analyse, apply_mask, mask
+from recon.binning import binned_to
 from recon.demo import register
 from recon.errors import InputError, JobError
 from recon.io.alignment import alignment_record, load_alignment
@@ -355,7 +356,7 @@ def test_resampled_maps_know_what_they_do_not_cover(small):
 def test_binned_keeps_counts(shape, edge, factor):
     counts = np.random.default_rng(0).poisson(3.0, (5, *shape)).astype(np.float32)
     series = TiltSeries.create({"A": counts}, [-20, -10, 0, 10, 20], 2.0).evolve(background=np.full((1, 5), 0.5))
-    found, bins = binned(series, edge)
+    found, bins = binned_to(series, edge)
     k = bins.factor
     assert k == factor
     ny, nx = (n // k for n in shape)
@@ -381,7 +382,7 @@ def test_binned_keeps_the_centre(shape):
     yy, xx = np.meshgrid(*(np.arange(n) - (n - 1) / 2 for n in shape), indexing="ij")
     counts[:] = 1e4 * np.exp(-((yy - 1.3) ** 2 + (xx + 2.1) ** 2) / 18)
     series = TiltSeries.create({"A": counts}, [-20, -10, 0, 10, 20], 1.0)
-    small, bins = binned(series, 17)
+    small, bins = binned_to(series, 17)
     assert bins.factor == 2 or shape == (35, 33)
     found = bins.up(Alignment(centre_of_mass(small)))
     np.testing.assert_allclose(found.displacements, centre_of_mass(series), atol=0.05)
@@ -394,7 +395,7 @@ def test_binned_leaves_out_blocks_with_a_pixel_left_out(small):
     series = small[0]
     weights = np.ones(series.counts.shape[1:], np.float32)
     weights[3, 5, 8] = 0
-    found, _ = binned(series.evolve(weights=weights), 16)
+    found, _ = binned_to(series.evolve(weights=weights), 16)
     assert found.weights[3, 2, 4] == 0
     assert found.weights.sum() == found.weights.size - 1
 

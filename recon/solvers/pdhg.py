@@ -14,6 +14,7 @@ from recon.solvers.solution import Callback, Record, Solution, Status
 
 _ORDER = {"none": 0, "tv": 1, "tgv": 2}
 _CHUNK = 1 << 22
+SHARE = 4.0  # dual travel of data over regulariser at which both get the same step: best of 1, 4 tried
 
 
 class PrimalDual:
@@ -27,25 +28,36 @@ class PrimalDual:
         p' = P_a1(p + sigma_p (grad (2u' - u) - (2w' - w)))    q' = P_a0(q + sigma_q E (2w' - w))
 
     (Chambolle, Pock, JMIV 40, 120 (2011); TGV: Bredies, Kunisch, Pock, SIAM J. Imaging Sci. 3, 492
-    (2010)), with ``tau = eta / omega``, ``sigma_k = eta omega / |K_k|^2`` for each block K_k of
-    (s A, grad, E), and ``eta^2 <= 1 / |K_hat|^2``, K_hat having blocks of norm 1. It converges for any
-    primal weight omega; how fast depends on it.
+    (2010)), with ``tau = eta / omega``, ``sigma_k = eta omega / n_k^2`` for each block K_k of (s A, grad, E),
+    where ``n_k`` is the block's norm, for A divided and for grad and E multiplied by ``share^(1/4)``, and
+    ``eta |K / n| <= 1``. It converges for any primal weight omega and any share; how fast depends on them.
 
-    ``method="plain"`` is z <- T(z) with fixed omega. ``method="halpern"``, the default, is
-    z_{k+1} = (k+1)/(k+2) (2 T(z_k) - z_k) + z_0 / (k+2), restarted from T(z_k) when the fixed-point
-    residual |z - T(z)| has dropped, with omega balanced at each restart (Lu, Yang, arXiv:2407.16144;
-    Applegate et al., NeurIPS 2021).
+    ``method="halpern"``, the default, is
+    z_{k+1} = (k+1)/(k+2) (2 T(z_k) - z_k) + z_0 / (k+2), restarted from the present z when the fixed-point
+    residual |z - T(z)| has dropped, with omega and share balanced at each restart by the ways that u and w, y, and
+    p and q have gone since the last (Lu, Yang, arXiv:2407.16144; Applegate et al., NeurIPS 2021; the share is
+    ours, see benchmarks/convergence.py). ``method="plain"`` is the textbook's: z <- T(z) from zero with
+    ``tau = sigma = 0.99 / |K|``, K the whole operator (s A, grad, E), for reference.
 
     TV leaves w and q out; no regulariser leaves p out as well.
+
+    The certificate needs u to be bounded. The bound, ``upper``, is part of the model: twice the largest value
+    that u has at a check, so that it never decides. Were the true minimiser f times as high as u somewhere,
+    with f > 2, u would still be within ``(f - 1) gap`` of it, by convexity.
 
     Args:
         operator: A, ``(z, x, y) -> (tilt, u, y)``.
         data: D, with s, b and the counts.
         regulariser: ``"tgv"``, ``"tv"`` or ``"none"``.
         a1, a0: strengths, counts^-1 voxel; a0 serves TGV only.
-        upper: bound on u that the certificate may use; part of the model. It is doubled when u comes within
-            half of it, so that it never decides.
-        start: ``(z, x, y)``, first u; zero by default.
+        method: ``"halpern"`` or ``"plain"``.
+        upper: a bound on u that is known, to use instead.
+        start: ``(z, x, y)``, first u; the duals of the data start as it says. Zero by default.
+        omega: first primal weight, by default from the size of the data.
+
+    Attributes:
+        iteration: done so far.
+        coarse_iterations: what the start cost on coarser grids, in iterations on this one.
     """
 
     def __init__(
@@ -57,13 +69,14 @@ class PrimalDual:
         a1: float = 1.0,
         a0: float = 2.0,
         method: str = "halpern",
-        upper: float = np.inf,
+        upper: float | None = None,
         start: Array | None = None,
         omega: float | None = None,
     ) -> None:
         xp = namespace(data.counts)
         self._xp, self._k = xp, kernels(data.counts)
-        self.operator, self.data, self.upper, self.method = operator, data, upper, method
+        self.operator, self.data, self.method = operator, data, method
+        self.upper, self._follow = np.inf if upper is None else upper, upper is None
         self.a1, self.a0 = np.float32(a1), np.float32(a0)
         order = _ORDER[regulariser]
         shape = operator.domain_shape
@@ -85,10 +98,20 @@ class PrimalDual:
         self._sensitivity = operator.adjoint(data.scale, xp.empty(shape, dtype=np.float32))
         self.norm_a = norm_estimate(_Scaled(operator, data.scale), self.u)
         self.norm_d = float(np.sqrt(4 * sum(n > 1 for n in shape))) or 1.0
-        blocks = np.array([[1.0, 0.0]] + [[1.0, 1 / self.norm_d]] * (order >= 1) + [[0.0, 1.0]] * (order == 2))
-        self.eta = 0.99 / float(np.linalg.norm(blocks, 2))
-        self.omega = self._first_weight() if omega is None else omega
-        self.iteration = 0
+        self._norms, self._order = (self.norm_a, self.norm_d), order
+        self.share = 1.0
+        if method == "plain":
+            self.norm_a = self.norm_d = 1.0
+            self.eta = 0.99 / self._block_norm(*self._norms, self._norms[1])
+        else:
+            self._weigh(1.0)
+        self.omega = 1.0 if method == "plain" else self._first_weight()
+        if omega is not None:
+            self.omega = omega
+        if start is not None:
+            self.y[...] = data.dual_start(operator(self.u, self._stack))
+        self.iteration, self.coarse_iterations = 0, 0.0
+        self._objective, self._bound = np.nan, -np.inf
         self._anchor: list[Array] | None = None
         if method == "halpern":
             self._anchor = [xp.empty_like(a) for a in self._state()]
@@ -119,6 +142,15 @@ class PrimalDual:
         self.iteration += 1
         self._since += 1
 
+    def advance(self, iterations: int) -> None:
+        """Some iterations with their restarts; after the last one z is T(z), so that p and q are feasible."""
+        for left in range(iterations - 1, -1, -1):
+            self._plain = left == 0
+            self.step()
+            self._plain = False
+            if self.iteration % 10 == 0 or left == 0:
+                self.maybe_restart()
+
     def _state(self) -> list[Array]:
         return [self.u, self.w, self.p, self.q, self.y]
 
@@ -138,12 +170,27 @@ class PrimalDual:
         u is a uniform density that gives the total of the counts; for y, half a count in each was best
         of the constants tried on simulated particles. Balancing takes it from there.
         """
-        c = self._xp.asarray(self.data.counts, dtype=np.float64)
-        total, pixels = max(float(c.sum()), 1.0), float((self.data.scale > 0).sum())
+        pixels = float((self.data.scale > 0).sum())
         volume = float(self._xp.sum(self._sensitivity > 0))
-        sensitivity = float(self._xp.sum(self._sensitivity, dtype=np.float64)) / max(volume, 1)
-        density = total / max(sensitivity * volume, 1e-30)
-        return float(self.norm_a * pixels**0.5 * 0.5 / max(density * volume**0.5, 1e-30))
+        return float(self._norms[0] * pixels**0.5 * 0.5 / max(self._mean_density() * volume**0.5, 1e-30))
+
+    def _mean_density(self) -> float:
+        """The uniform u that gives the total of the counts."""
+        total = max(float(self._xp.sum(self.data.counts, dtype=np.float64)), 1.0)
+        return total / max(float(self._xp.sum(self._sensitivity, dtype=np.float64)), 1e-30)
+
+    def _block_norm(self, a: float, d: float, e: float) -> float:
+        """Norm of K from those of its blocks A, grad and E."""
+        one = d / self._norms[1]  # of w in ``grad u - w``
+        rows = [[a, 0.0]] + [[d, one]] * (self._order >= 1) + [[0.0, e]] * (self._order == 2)
+        return float(np.linalg.norm(np.array(rows), 2))
+
+    def _weigh(self, share: float) -> None:
+        """Give the dual of the data `share` times the step of the regulariser's, in norms of their blocks."""
+        self.share = float(np.clip(share, 0.1, 10.0)) if self._order else 1.0
+        c = self.share**0.25
+        self.norm_a, self.norm_d = self._norms[0] / c, self._norms[1] * c
+        self.eta = 0.99 / self._block_norm(c, 1 / c, 1 / c)
 
     def _residual(self) -> tuple[float, float]:
         """|x - T(x)| and |y - T(y)| of the last step, in units in which every block has norm 1."""
@@ -163,15 +210,16 @@ class PrimalDual:
             for a, b in zip(self._anchor, self._state(), strict=True):
                 a[...] = b
 
-    def _travelled(self) -> tuple[float, float]:
-        """|x - x_0| and |y - y_0| since the last restart, blocks of norm 1."""
+    def _travelled(self) -> tuple[float, float, float]:
+        """|x - x_0|, |y - y_0| and |(p, q) - (p_0, q_0)| since the last restart, blocks of norm 1."""
         assert self._anchor is not None
         xp = self._xp
         d = [
             float(sum(xp.sum(xp.square(row - row0), dtype=np.float64) for row, row0 in zip(a, b, strict=True)))
             for a, b in zip(self._state(), self._anchor, strict=True)
         ]
-        return (d[0] + d[1]) ** 0.5, (d[4] * self.norm_a**2 + (d[2] + d[3]) * self.norm_d**2) ** 0.5
+        norm_a, norm_d = self._norms
+        return (d[0] + d[1]) ** 0.5, d[4] ** 0.5 * norm_a, (d[2] + d[3]) ** 0.5 * norm_d
 
     def maybe_restart(self) -> bool:
         """Restart if the fixed-point residual dropped enough; balance the primal weight then."""
@@ -188,12 +236,39 @@ class PrimalDual:
         self._last_residual = residual
         if not (drop <= 0.2 or stuck or long):
             return False
-        dx, dy = self._travelled()
+        dx, dy, dp = self._travelled()
+        if dy > 0 and dp > 0:
+            self._weigh((self.share * dy / dp / SHARE) ** 0.5)
+        dy = float(np.hypot(dy * self.norm_a / self._norms[0], dp * self.norm_d / self._norms[1]))
         if dx > 0 and dy > 0:
             ratio = float(np.clip(dy / dx / self.omega, 1 / 4, 4))
             self.omega *= ratio**0.5
         self._restart()
         return True
+
+    def continue_from(self, other: PrimalDual, factor: int = 1) -> None:
+        """Start where another solver stands: of the same data, or of its maps binned by `factor`.
+
+        A density in counts per voxel length grows with factor^3 when pixels are summed and voxels grow, w with
+        factor^4; p and q go with the strengths, y stays. The primal weight is carried over in units of
+        `_first_weight`.
+
+        Args:
+            other: its volume lies around the same centre as this one's; its frames too, up to a pixel.
+            factor: voxels of this volume along an edge of one of the other's.
+        """
+        scales: dict[str, float] = {"u": factor**-3, "w": factor**-4, "p": float(self.a1 / other.a1), "y": 1.0}
+        scales["q"] = float(self.a0 / other.a0)
+        for name, scale in scales.items():
+            mine, theirs = getattr(self, name), getattr(other, name)
+            for part, source in zip(mine, theirs, strict=True) if name != "u" else [(mine, theirs)]:
+                part[...] = enlarged(source, part.shape, factor)
+            mine *= np.float32(scale)
+        self.y[...] = self.data.feasible(self.y) * (self.data.scale > 0)
+        self._weigh(other.share)
+        self.omega = other.omega * self._first_weight() / other._first_weight()
+        self.coarse_iterations = (other.iteration + other.coarse_iterations) * other.u.size / self.u.size
+        self._restart()
 
     # ------------------------------------------------------------------ certificate
 
@@ -207,6 +282,18 @@ class PrimalDual:
             first, second = (float(v) for v in self._xp.sum(sums, axis=0))
             value += float(self.a1) * first + float(self.a0) * second
         return value
+
+    def certify(self) -> float:
+        """The certified relative gap, from the present objective and the best lower bound so far."""
+        self._objective = self.objective()
+        if self._follow:
+            before = self.upper
+            # the mean density stands in for a u that is still near zero
+            self.upper = 2 * max(float(self._xp.max(self.u)), self._mean_density())
+            if self.upper > before:  # what bounds a smaller box does not bound a larger one
+                self._bound = -np.inf
+        self._bound = max(self._bound, self.lower_bound())
+        return (self._objective - self._bound) / abs(self._objective) if self._objective else 0.0
 
     def lower_bound(self) -> float:
         """Value of the dual problem at a feasible point made from (y, q); never above the minimum.
@@ -285,24 +372,11 @@ class PrimalDual:
         start = time.perf_counter()
         history: list[Record] = []
         status = Status.MAX_ITERATIONS
-        best = -np.inf
         try:
             while self.iteration < max_iterations:
-                last = self.iteration + 1 >= max_iterations
-                check = (self.iteration + 1) % check_every == 0 or last
-                self._plain = check  # a plain step leaves p and q inside their balls
-                self.step()
-                self._plain = False
-                if self.iteration % 10 == 0 or check:
-                    self.maybe_restart()
-                if not check:
-                    continue
-                objective = self.objective()
-                if float(self._xp.max(self.u)) > 0.5 * self.upper:
-                    self.upper, best = 2 * self.upper, -np.inf  # the bound is to lie well outside
-                best = max(best, self.lower_bound())
-                gap = (objective - best) / abs(objective) if objective else 0.0
-                history.append(Record(self.iteration, objective, gap, time.perf_counter() - start))
+                self.advance(min(check_every - self.iteration % check_every, max_iterations - self.iteration))
+                gap = self.certify()
+                history.append(Record(self.iteration, self._objective, gap, time.perf_counter() - start))
                 if callback is not None:
                     callback(history[-1])
                 if gap <= tolerance:
@@ -319,9 +393,24 @@ class PrimalDual:
             "a0": float(self.a0),
             "method": self.method,
             "upper": float(self.upper),
-            "operator_norm": self.norm_a,
+            "operator_norm": self._norms[0],
             "primal_weight": float(self.omega),
+            "share": self.share,
+            "coarse_iterations": float(self.coarse_iterations),
         }
+
+
+def enlarged(a: Array, shape: tuple[int, ...], factor: int) -> Array:
+    """An array about the same centre on pixels `factor` times smaller, linear; beyond its edge, the edge."""
+    if factor == 1 and a.shape == shape:
+        return a
+    if namespace(a) is np:
+        from scipy import ndimage
+    else:
+        from cupyx.scipy import ndimage
+    offset = [(m - 1) / 2 - (n - 1) / 2 / factor for m, n in zip(a.shape, shape, strict=True)]
+    matrix = namespace(a).asarray([1 / factor] * a.ndim)
+    return ndimage.affine_transform(a, matrix, offset, output_shape=shape, order=1, mode="nearest")
 
 
 class _Scaled:
