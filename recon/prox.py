@@ -32,8 +32,12 @@ class DataTerm(ABC):
     offset: Array
 
     @abstractmethod
+    def terms(self, projection: Array) -> Array:
+        """What each pixel adds to ``D`` at ``A u = projection``, float64; infinite where the model cannot give it."""
+
     def value(self, projection: Array) -> float:
-        """``D`` at ``A u = projection``; infinite where the model cannot give the counts."""
+        """``D`` at ``A u = projection``."""
+        return float(namespace(projection).sum(self.terms(projection)))
 
     @abstractmethod
     def conjugate(self, dual: Array) -> float:
@@ -65,15 +69,14 @@ class Poisson(DataTerm):
     ``D = sum m - c + c log(c / m)``, m = s A u + b;  ``D*(y) = sum -b y - c log(1 - y)``, y <= 1.
     """
 
-    def value(self, projection: Array) -> float:
+    def terms(self, projection: Array) -> Array:
         xp = namespace(projection)
         m = (self.scale * projection + self.offset).astype(np.float64)
         c = self.counts.astype(np.float64)
         used = self.scale > 0
         with np.errstate(divide="ignore", invalid="ignore"):
             log = xp.where(c > 0, c * xp.log(c / m), 0.0)
-        terms = xp.where(used, m - c + log, 0.0)
-        return float(xp.sum(terms))
+        return xp.where(used, m - c + log, 0.0)
 
     def conjugate(self, dual: Array) -> float:
         xp = namespace(dual)
@@ -116,10 +119,10 @@ class LeastSquares(DataTerm):
 
     weight: Array
 
-    def value(self, projection: Array) -> float:
+    def terms(self, projection: Array) -> Array:
         xp = namespace(projection)
         r = (self.scale * projection + self.offset - self.counts).astype(np.float64)
-        return float(xp.sum(xp.where(self.scale > 0, self.weight * r * r, 0.0)) / 2)
+        return xp.where(self.scale > 0, self.weight * r * r / 2, 0.0)
 
     def conjugate(self, dual: Array) -> float:
         xp = namespace(dual)

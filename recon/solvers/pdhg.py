@@ -270,6 +270,14 @@ class PrimalDual:
         self.coarse_iterations = (other.iteration + other.coarse_iterations) * other.u.size / self.u.size
         self._restart()
 
+    def change_strength(self, a1: float, a0: float) -> None:
+        """Go on with other strengths from where it stands; earlier bounds no longer hold."""
+        self.p *= np.float32(a1 / self.a1)
+        self.q *= np.float32(a0 / self.a0)
+        self.a1, self.a0 = np.float32(a1), np.float32(a0)
+        self._bound = -np.inf
+        self._restart()
+
     # ------------------------------------------------------------------ certificate
 
     def objective(self) -> float:
