@@ -213,6 +213,7 @@ class Output(Section):
     """``[output]``"""
 
     formats: Annotated[Names, AfterValidator(_formats)] = ("tiff",)
+    checkpoints: bool = True
 
 
 class Job(Section):

@@ -19,7 +19,9 @@ from recon import backend
 from recon._version import __version__
 from recon.align import align, resample
 from recon.analyse import analyse, apply_mask, mask
+from recon.checkpoint import Checkpoints, Identity
 from recon.errors import JobError, OutputError, ResourceError, StoppedError
+from recon.interrupts import Interrupts
 from recon.io import OutputFolder, check_disk, check_target, read, write_volumes
 from recon.io.alignment import alignment_record, load_alignment
 from recon.job import Job
@@ -79,6 +81,16 @@ class Result:
     timings: dict[str, float]
     device: str
     aligned: dict[str, Any]
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """Elements that had not begun when the user stopped."""
+        return tuple(e for e in self.series.elements if e not in self.volumes)
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether the user stopped the run before all elements had converged."""
+        return bool(self.missing) or any(v.solution.status is Status.INTERRUPTED for v in self.volumes.values())
 
 
 def read_job(job: Job) -> TiltSeries:
@@ -187,11 +199,15 @@ def process(
     device: str = "auto",
     watch: Watcher | None = None,
     regions: Mapping[str, np.ndarray] | None = None,
+    checkpoints: Checkpoints | None = None,
 ) -> Result:
     """All stages after `read`, with a job's options or the defaults.
 
+    With `checkpoints`, what they hold is taken from there, and a stop by Ctrl-C during a reconstruction gives
+    the result as far as it came; see `Result.interrupted`.
+
     Raises:
-        StoppedError: Ctrl-C during a reconstruction.
+        StoppedError: Ctrl-C during a reconstruction, without `checkpoints`.
     """
     job = job or Job.model_construct()
     watch = watch or Watcher()
@@ -201,23 +217,34 @@ def process(
     def timed(stage: str, started: float) -> None:
         timings[stage] = round(time.perf_counter() - started, 3)
 
-    background = job.input.background if getattr(job, "input", None) is not None else "auto"
+    read_series = series
+    kept = checkpoints.series(series) if checkpoints is not None else None
     clock = time.perf_counter()
-    series = normalise(series, job.normalise.method, background)
-    watch.log(series.history[-1])
-    timed("normalise", clock)
-
-    clock = time.perf_counter()
-    if job.align.file is not None:
-        found = load_alignment(job.align.file, series.tilts_deg)
-        series = series.evolve(f"align: {found.method}", alignment=found)
+    if kept is not None:
+        series, extra = kept
+        aligned = extra["aligned"]
+        timings |= extra["timings"]
     else:
-        series = align(series, job.align.method, reference=job.align.reference or None, log=watch.log)
-    watch.log(series.history[-1])
-    aligned = alignment_record(series)  # before resampling takes it out of the series
+        background = job.input.background if getattr(job, "input", None) is not None else "auto"
+        series = normalise(series, job.normalise.method, background)
+        watch.log(series.history[-1])
+        timed("normalise", clock)
+
+        clock = time.perf_counter()
+        if job.align.file is not None:
+            found = load_alignment(job.align.file, series.tilts_deg)
+            series = series.evolve(f"align: {found.method}", alignment=found)
+        else:
+            series = align(series, job.align.method, reference=job.align.reference or None, log=watch.log)
+        watch.log(series.history[-1])
+        aligned = alignment_record(series)  # before resampling takes it out of the series
+        timed("align", clock)
+        if checkpoints is not None:
+            checkpoints.keep_series(read_series, series, {"aligned": aligned, "timings": timings})
+    clock = time.perf_counter()
     if job.align.resample:
         series = resample(series)
-    timed("align", clock)
+        timed("resample", clock)
 
     clock = time.perf_counter()
     options = job.reconstruct
@@ -233,11 +260,12 @@ def process(
         thickness=options.thickness,
         device=device,
         progress=watch.step,
+        checkpoints=checkpoints,
     )
     for name, volume in volumes.items():
         solution = volume.solution
         watch.log(f"{name}: {solution.iterations} iterations; {solution.status.value}")
-        if solution.status is Status.INTERRUPTED:
+        if solution.status is Status.INTERRUPTED and checkpoints is None:
             raise StoppedError(f"stopped by Ctrl-C while reconstructing {name}; nothing of this job was written")
     timed("reconstruct", clock)
 
@@ -261,31 +289,59 @@ def run_job(
 ) -> Path:
     """Run a job and write its folder, whole or not at all.
 
-    With `resume`, a folder that the same job has finished is left as it is.
+    A run of more than seconds leaves checkpoints in ``OUT.partial`` on its way, removed when it has finished
+    (see `recon.checkpoint`). With `resume` it goes on from there, and a folder that the same job has finished
+    is left as it is. Ctrl-C during a reconstruction writes what there is, marked as not converged; SIGTERM and
+    SIGUSR1 save a checkpoint.
 
     Raises:
-        ReconError: whatever is wrong, in one line; then nothing was written.
+        StoppedError: Ctrl-C; its `kept` says whether there is a result.
+        SuspendedError: SIGTERM or SIGUSR1, in the main thread.
+        ReconError: whatever else is wrong, in one line; then nothing was written.
     """
     watch = watch or Watcher()
     target = Path(out) if out is not None else job.output_dir
     hashes = input_hashes(job)
     if resume and target.exists():
-        if finished(target, job, hashes):
+        state = finished(target, job, hashes)
+        if state == "done":
             watch.log(f"{target}: finished before, left as it is")
             return target
-        if not overwrite:
+        if state is None and not overwrite:
             raise OutputError(f"{target} exists but is of another job or input; use --overwrite or another --out")
-    check_target(target, overwrite=overwrite)
-    clock = time.perf_counter()
-    series = read_job(job)
-    watch.log(series.history[-1])
-    needs = plan(job, series, device)
-    check_resources(needs, target)
-    reading = round(time.perf_counter() - clock, 3)
-    result = process(series, job, device=device, watch=watch)
-    result.timings["read"] = reading
-    write_result(result, target, job=job, hashes=hashes, overwrite=overwrite)
+    replacing = overwrite or (resume and target.exists())
+    check_target(target, overwrite=replacing)
+    with Interrupts(watch.log) as interrupts:
+        checkpoints = Checkpoints(
+            target, Identity(job.resolved(), hashes), on=job.output.checkpoints, log=watch.log, interrupts=interrupts
+        )
+        checkpoints.open(resume=resume, overwrite=overwrite)
+        try:
+            clock = time.perf_counter()
+            series = read_job(job)
+            watch.log(series.history[-1])
+            needs = plan(job, series, device)
+            check_resources(needs, target)
+            reading = round(time.perf_counter() - clock, 3)
+            result = process(series, job, device=device, watch=watch, checkpoints=checkpoints)
+            result.timings["read"] = reading
+            write_result(result, target, job=job, hashes=hashes, overwrite=replacing)
+        except KeyboardInterrupt as exc:
+            raise checkpoints.stopped("nothing of this job was written") from exc
+        if result.interrupted:
+            raise checkpoints.stopped(f"{target} holds what there was: {state_of(result)}", kept=True)
+        checkpoints.clear()
     return target
+
+
+def state_of(result: Result) -> str:
+    """How far each element came, in words."""
+    said = []
+    for name, volume in result.volumes.items():
+        s = volume.solution
+        stopped = s.status is Status.INTERRUPTED
+        said.append(f"{name} not converged (certified gap {s.gap:.2g})" if stopped else f"{name} finished")
+    return ", ".join([*said, *(f"{name} not begun" for name in result.missing)])
 
 
 def write_result(
@@ -329,6 +385,8 @@ def job_record(result: Result, job: Job | None, hashes: Mapping[str, str]) -> di
     return {
         "program": "recon",
         "version": __version__,
+        "status": "interrupted" if result.interrupted else "done",
+        "missing": list(result.missing),
         "job": job.resolved() if job is not None else None,
         "inputs": dict(hashes),
         "device": result.device,
@@ -369,16 +427,16 @@ def input_hashes(job: Job) -> dict[str, str]:
     return out
 
 
-def finished(target: Path, job: Job, hashes: Mapping[str, str]) -> bool:
-    """Whether `target` holds the results of this job on these inputs by this version."""
+def finished(target: Path, job: Job, hashes: Mapping[str, str]) -> str | None:
+    """``"done"`` or ``"interrupted"`` if `target` holds results of this job on these inputs by this version."""
     try:
         record = json.loads((target / "job.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        return False
+        return None
     same = json.loads(json.dumps(job.resolved()))
-    return bool(
-        record.get("job") == same and record.get("inputs") == dict(hashes) and record.get("version") == __version__
-    )
+    if record.get("job") != same or record.get("inputs") != dict(hashes) or record.get("version") != __version__:
+        return None
+    return str(record.get("status", "done"))
 
 
 __all__ = ["MAX_ITERATIONS", "Plan", "Result", "Watcher", "plan", "process", "read_job", "run_job", "write_result"]

@@ -18,6 +18,7 @@ from recon.tiltseries import TiltSeries, Volume
 
 if TYPE_CHECKING:
     from recon.backend import Array
+    from recon.checkpoint import Checkpoints
     from recon.geometry import Shape3
 
 METHODS = ("tgv", "tv", "none", "sirt", "fbp")
@@ -139,6 +140,7 @@ def reconstruct(
     thickness: int | str = "auto",
     device: str = "auto",
     progress: Progress | None = None,
+    checkpoints: Checkpoints | None = None,
 ) -> dict[str, Volume]:
     """Reconstruct each element on its own.
 
@@ -153,6 +155,7 @@ def reconstruct(
         thickness: extent along the beam in voxels; the frame's width by default.
         device: ``"auto"``, ``"cpu"`` or ``"cuda"``.
         progress: called with the element's name and a `Record` at every check.
+        checkpoints: where finished elements and the state of the PDHG methods are kept and found.
 
     Returns:
         Element to `Volume`, values ``(z, y, x)`` in counts per voxel length per unit exposure. A PDHG run
@@ -184,10 +187,18 @@ def reconstruct(
     operator = make_operator(series, where.shape, like, projector)
     volumes = {}
     for element in series.elements:
+        if checkpoints is not None:
+            if checkpoints.stopping:
+                break
+            kept = checkpoints.volume(element)
+            if kept is not None:
+                volumes[element] = kept
+                continue
         report = None if progress is None else _named(progress, element)
         data = make_data_term(series, element, "least-squares" if method in ("fbp", "sirt") else data_term, device)
         data = reachable(data, operator)
-        solution = _solve(series, operator, data, method, strengths[element], tolerance, max_iterations, report)
+        a1 = strengths[element]
+        solution = _solve(series, operator, data, method, a1, tolerance, max_iterations, report, element, checkpoints)
         my, mx = where.margin
         values = backend.to_host(solution.value).swapaxes(1, 2)
         values = values[:, my : values.shape[1] - my, mx : values.shape[2] - mx]
@@ -195,6 +206,8 @@ def reconstruct(
         volumes[element] = Volume(values, series.pixel_size_nm, element, replace(solution, value=None))
         if solution.status is Status.INTERRUPTED:
             break
+        if checkpoints is not None:
+            checkpoints.keep_volume(volumes[element])
     return volumes
 
 
@@ -249,6 +262,8 @@ def _solve(
     tolerance: float,
     max_iterations: int | None,
     report: Callable[[Record], None] | None,
+    element: str,
+    checkpoints: Checkpoints | None,
 ) -> Solution:
     if method == "fbp":
         xp = backend.namespace(data.counts)
@@ -259,7 +274,19 @@ def _solve(
         return sirt(operator, data, iterations=max_iterations or SIRT_ITERATIONS, callback=report)
     from recon.solvers.pdhg import PrimalDual
 
-    guess, upper = first_guess(operator, data)
-    solver = PrimalDual(operator, data, regulariser=method, a1=a1, a0=A0_PER_A1 * a1, upper=upper, start=guess)
-    del guess
-    return solver.run(tolerance, max_iterations or MAX_ITERATIONS, callback=report)
+    def solver(upper: float = np.inf, start: Array | None = None) -> PrimalDual:
+        return PrimalDual(operator, data, regulariser=method, a1=a1, a0=A0_PER_A1 * a1, upper=upper, start=start)
+
+    most = max_iterations or MAX_ITERATIONS
+    if checkpoints is None:
+        guess, upper = first_guess(operator, data)
+        return solver(upper, guess).run(tolerance, most, callback=report)
+    with checkpoints.interrupts.patience():
+        if checkpoints.has_state(element):
+            going_on = solver()
+            checkpoints.restore(element, going_on)
+        else:
+            guess, upper = first_guess(operator, data)
+            going_on = solver(upper, guess)
+            del guess
+        return going_on.run(tolerance, most, callback=report, control=checkpoints.control(element))

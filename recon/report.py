@@ -146,7 +146,10 @@ def _warnings(job: Any, alignment: Any) -> list[str]:
     out = []
     for name, element in job["elements"].items():
         if element["status"] not in ("converged", "fixed"):
-            out.append(f"{name} is {element['why']}")
+            last = element["history"][-1]["gap"] if element["history"] else None
+            bound = "" if last is None else f". Its objective is certified to be within {last:.1e} of the least one"
+            out.append(f"{name} is {element['why']}{bound}")
+    out += [f"{name} was not reconstructed: the user stopped the run before" for name in job.get("missing", [])]
     if alignment.get("isolated") is False:
         out.append(
             "The object leaves the frame: exposures were not estimated from totals, and voxels near the edge are seen "
