@@ -309,28 +309,49 @@ class Checkpoints:
         path = self._path("state", element)
         header, arrays = self._read(path)
         try:
-            solver.restore(State(arrays, header["numbers"], [Record(**r) for r in header["history"]]))
+            values = header["values"]
+            solver.restore(State(arrays, values["numbers"], [Record(**r) for r in values["history"]]))
         except InputError:
             raise
         except (ValueError, TypeError) as exc:
             raise InputError(f"{path} does not fit the job ({exc}); start anew with --overwrite") from exc
-        self.log(f"{element}: going on from iteration {header['numbers']['iteration']}, saved in {self.folder}")
+        self.log(f"{element}: going on from iteration {values['numbers']['iteration']}, saved in {self.folder}")
 
     def control(self, element: str) -> Callable[[Resumable], bool]:
-        """What a solver asks before every iteration, see `recon.solvers.Control`."""
+        """What a solver asks before every iteration, see `recon.solvers.Control`; its state is kept."""
 
         def control(solver: Resumable) -> bool:
-            wish = self.interrupts.wish
-            if wish is not None or (self._on and not self.schedule.early):
-                state = solver.state()
-                numbers = {n: v.item() if isinstance(v, np.generic) else v for n, v in state.numbers.items()}
-                header = {"numbers": numbers, "history": [asdict(r) for r in state.history]}
-                self._keep("state", header, state.arrays, element, np.inf if wish else None)
-            if wish == "leave":
-                raise SuspendedError(self.interrupts.cause)
-            return wish == "keep"
+            if self.interrupts.wish is None and (not self._on or self.schedule.early):
+                return False
+            state = solver.state()
+            numbers = {n: v.item() if isinstance(v, np.generic) else v for n, v in state.numbers.items()}
+            values = {"numbers": numbers, "history": [asdict(r) for r in state.history]}
+            return self.stop_asked("state", element, values, state.arrays)
 
         return control
+
+    # ------------------------------------------------------------ anything else
+
+    def stash(self, what: str, element: str, values: Mapping[str, Any], arrays: Mapping[str, Array]) -> None:
+        """Keep JSON values and arrays under a name, if that is due."""
+        self._keep(what, {"values": dict(values)}, arrays, element)
+
+    def fetch(self, what: str, element: str) -> tuple[dict[str, Any], StoredArrays] | None:
+        """What was kept under a name."""
+        found = self._find(what, element)
+        return None if found is None else (found[0]["values"], found[1])
+
+    def stop_asked(self, what: str, element: str, values: Mapping[str, Any], arrays: Mapping[str, Array]) -> bool:
+        """Keep it: if a stop was asked for at once, else if due. Whether the user wants what there is.
+
+        Raises:
+            SuspendedError: the run is to leave, and what it goes on from is saved.
+        """
+        wish = self.interrupts.wish
+        self._keep(what, {"values": dict(values)}, arrays, element, None if wish is None else np.inf)
+        if wish == "leave":
+            raise SuspendedError(self.interrupts.cause)
+        return wish == "keep"
 
     # ------------------------------------------------------------ files
 

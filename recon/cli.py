@@ -37,8 +37,14 @@ def cli() -> None:
 )
 @click.option("--device", type=DEVICES, default="auto", show_default=True)
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the simulated noise and drift.")
+@click.option(
+    "--uncertainty",
+    default=0,
+    type=click.IntRange(0, 10_000),
+    help="Replicates behind intervals of the answers, such as 20; 0 for none.",
+)
 @click.option("--overwrite", is_flag=True, help="Replace the output folder of an earlier run.")
-def demo(size: int, out: Path, device: str, seed: int, overwrite: bool) -> None:
+def demo(size: int, out: Path, device: str, seed: int, uncertainty: int, overwrite: bool) -> None:
     """Simulate the two-metal particle, run everything blind, write a report."""
 
     def work(watch: Watcher) -> None:
@@ -46,7 +52,9 @@ def demo(size: int, out: Path, device: str, seed: int, overwrite: bool) -> None:
         from recon.demo import summary
 
         clock = time.perf_counter()
-        result, comparison, _ = run_demo(size, out, device=device, overwrite=overwrite, seed=seed, watch=watch)
+        result, comparison, _ = run_demo(
+            size, out, device=device, overwrite=overwrite, seed=seed, replicates=uncertainty, watch=watch
+        )
         for line in summary(result, comparison):
             watch.log(line)
         watch.log(f"{out / 'report.html'} written after {time.perf_counter() - clock:.0f} s")

@@ -8,7 +8,7 @@ import math
 import platform
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ import numpy as np
 from recon import backend
 from recon._version import __version__
 from recon.align import align, resample
-from recon.analyse import analyse, apply_mask, mask
+from recon.analyse import analyse, apply_mask, figures, mask
 from recon.checkpoint import Checkpoints, Identity
 from recon.errors import JobError, OutputError, ResourceError, StoppedError
 from recon.interrupts import Interrupts
@@ -29,6 +29,7 @@ from recon.normalise import find_outside, normalise
 from recon.reconstruct import MAX_ITERATIONS, grid, reconstruct
 from recon.solvers import Record, Status
 from recon.tiltseries import TiltSeries, Volume
+from recon.uncertainty import Uncertainty, uncertainty
 
 Log = Callable[[str], None]
 
@@ -81,6 +82,8 @@ class Result:
     timings: dict[str, float]
     device: str
     aligned: dict[str, Any]
+    uncertainties: dict[str, Uncertainty] = field(default_factory=dict)
+    replicates: int = 0  # that were asked for
 
     @property
     def missing(self) -> tuple[str, ...]:
@@ -89,8 +92,19 @@ class Result:
 
     @property
     def interrupted(self) -> bool:
-        """Whether the user stopped the run before all elements had converged."""
-        return bool(self.missing) or any(v.solution.status is Status.INTERRUPTED for v in self.volumes.values())
+        """Whether the user stopped the run before everything had been done."""
+        return (
+            bool(self.missing)
+            or any(v.solution.status is Status.INTERRUPTED for v in self.volumes.values())
+            or not self.sure
+        )
+
+    @property
+    def sure(self) -> bool:
+        """Whether every element has all the replicates that were asked for."""
+        return not self.replicates or all(
+            e in self.uncertainties and self.uncertainties[e].replicates == self.replicates for e in self.volumes
+        )
 
 
 def read_job(job: Job) -> TiltSeries:
@@ -123,10 +137,14 @@ def forecast(
     # 32 arrays of the volume's size while it iterates, and what a certificate takes meanwhile: measured
     # with benchmarks/iteration.py --memory
     words = {"tgv": 37, "tv": 20, "none": 8, "sirt": 6, "fbp": 3}[job.reconstruct.method]
-    results = (1 + n_elements) * math.prod(frame) * shape[0] * 4
+    # an uncertainty adds a volume of results, and two sums while it is found
+    sure = bool(job.reconstruct.uncertainty)
+    words += 2 * sure
+    results = (1 + n_elements * (1 + sure)) * math.prod(frame) * shape[0] * 4
     memory = voxels * words * 4 + pixels * 4 * (12 + 2 * n_elements) + 2 * results
     iterations = min(job.reconstruct.max_iterations, TYPICAL_ITERATIONS)
     seconds = voxels * iterations * n_elements * NANOSECONDS_PER_VOXEL * 1e-9
+    seconds *= 1 + job.reconstruct.uncertainty
     return Plan(shape, memory, available_memory(device), results * len(job.output.formats), seconds, device)
 
 
@@ -271,11 +289,33 @@ def process(
 
     clock = time.perf_counter()
     inside = mask(volumes, job.mask.method)
+    timed("analyse", clock)
+
+    clock = time.perf_counter()
+    uncertainties = {}
+    if options.uncertainty:
+        uncertainties = uncertainty(
+            series,
+            volumes,
+            options.uncertainty,
+            figures=lambda element, values: figures(values, inside, regions),
+            tolerance=options.tolerance,
+            max_iterations=options.max_iterations,
+            device=device,
+            progress=watch.step,
+            checkpoints=checkpoints,
+        )
+        for name, spread in uncertainties.items():
+            watch.log(f"{name}: uncertainty from {spread.replicates} replicates")
+        timed("uncertainty", clock)
+
+    clock = time.perf_counter()
     if job.mask.apply:
         volumes = apply_mask(volumes, inside)
-    analysis = analyse(volumes, inside, regions)
-    timed("analyse", clock)
-    return Result(series, volumes, inside, analysis, timings, device, aligned)
+        uncertainties = {n: replace(u, sd=np.where(inside, u.sd, np.float32(0))) for n, u in uncertainties.items()}
+    analysis = analyse(volumes, inside, regions, uncertainties)
+    timings["analyse"] = round(timings["analyse"] + time.perf_counter() - clock, 3)
+    return Result(series, volumes, inside, analysis, timings, device, aligned, uncertainties, options.uncertainty)
 
 
 def run_job(
@@ -341,7 +381,11 @@ def state_of(result: Result) -> str:
         s = volume.solution
         stopped = s.status is Status.INTERRUPTED
         said.append(f"{name} not converged (certified gap {s.gap:.2g})" if stopped else f"{name} finished")
-    return ", ".join([*said, *(f"{name} not begun" for name in result.missing)])
+    said += [f"{name} not begun" for name in result.missing]
+    if not result.sure:
+        done = ", ".join(f"{n} {u.replicates}" for n, u in result.uncertainties.items()) or "none"
+        said.append(f"replicates of the uncertainty done: {done} of {result.replicates}")
+    return ", ".join(said)
 
 
 def write_result(
@@ -359,6 +403,8 @@ def write_result(
     formats = job.output.formats if job is not None else ("tiff",)
     with OutputFolder(target, overwrite=overwrite) as folder:
         write_volumes(result.volumes, folder, formats=formats, mask=result.inside)
+        if result.uncertainties:
+            write_volumes({u.volume.element: u.volume for u in result.uncertainties.values()}, folder, formats=formats)
         if truth is not None:
             write_volumes({f"truth-{n}": v for n, v in truth.items()}, folder)
         dump(folder / "alignment.json", result.aligned)

@@ -36,6 +36,10 @@ class DataTerm(ABC):
         """``D`` at ``A u = projection``; infinite where the model cannot give the counts."""
 
     @abstractmethod
+    def derivative(self, projection: Array) -> Array:
+        """Of D with respect to ``s A u``: the dual y that belongs to u, 0 where `scale` is 0."""
+
+    @abstractmethod
     def conjugate(self, dual: Array) -> float:
         """``D*(y)`` as a function of ``s A u``; infinite outside its domain."""
 
@@ -70,6 +74,11 @@ class Poisson(DataTerm):
             log = xp.where(c > 0, c * xp.log(c / m), 0.0)
         terms = xp.where(used, m - c + log, 0.0)
         return float(xp.sum(terms))
+
+    def derivative(self, projection: Array) -> Array:
+        xp = namespace(projection)
+        m = xp.maximum(self.scale * projection + self.offset, np.float32(1e-6))
+        return xp.where(self.scale > 0, 1 - self.counts / m, np.float32(0))
 
     def conjugate(self, dual: Array) -> float:
         xp = namespace(dual)
@@ -108,6 +117,10 @@ class LeastSquares(DataTerm):
         xp = namespace(projection)
         r = (self.scale * projection + self.offset - self.counts).astype(np.float64)
         return float(xp.sum(xp.where(self.scale > 0, self.weight * r * r, 0.0)) / 2)
+
+    def derivative(self, projection: Array) -> Array:
+        r = self.scale * projection + self.offset - self.counts
+        return namespace(projection).where(self.scale > 0, self.weight * r, np.float32(0))
 
     def conjugate(self, dual: Array) -> float:
         xp = namespace(dual)

@@ -200,10 +200,13 @@ def reconstruct(
         a1 = strengths[element]
         solution = _solve(series, operator, data, method, a1, tolerance, max_iterations, report, element, checkpoints)
         my, mx = where.margin
-        values = backend.to_host(solution.value).swapaxes(1, 2)
-        values = values[:, my : values.shape[1] - my, mx : values.shape[2] - mx]
+        full = backend.to_host(solution.value)
+        values = full.swapaxes(1, 2)[:, my : full.shape[2] - my, mx : full.shape[1] - mx]
         values = np.ascontiguousarray(values, dtype=np.float32)
-        volumes[element] = Volume(values, series.pixel_size_nm, element, replace(solution, value=None))
+        # what `recon.uncertainty` has to know; the solved volume only where part of it was cut off
+        made = {"regulariser": method, "data_term": data_term, "projector": projector, "thickness": thickness}
+        solution = replace(solution, value=full if my or mx else None, parameters={**solution.parameters, **made})
+        volumes[element] = Volume(values, series.pixel_size_nm, element, solution)
         if solution.status is Status.INTERRUPTED:
             break
         if checkpoints is not None:

@@ -51,6 +51,7 @@ class PrimalDual:
         upper: bound on u that the certificate may use; part of the model. It is doubled when u comes within
             half of it, so that it never decides.
         start: ``(z, x, y)``, first u; zero by default.
+        dual: ``(tilt, u, y)``, first y; zero by default.
     """
 
     def __init__(
@@ -64,6 +65,7 @@ class PrimalDual:
         method: str = "halpern",
         upper: float = np.inf,
         start: Array | None = None,
+        dual: Array | None = None,
         omega: float | None = None,
     ) -> None:
         xp = namespace(data.counts)
@@ -81,6 +83,8 @@ class PrimalDual:
         self.p = zeros(3 if order >= 1 else 0)
         self.q = zeros(6 if order == 2 else 0)
         self.y = xp.zeros(operator.range_shape, dtype=np.float32)
+        if dual is not None:
+            self.y[...] = dual
         self.u_bar, self.w_bar, self.g = zeros(), zeros(3 if order == 2 else 0), zeros()
         self._stack = xp.empty(operator.range_shape, dtype=np.float32)
         self._moved_x = xp.zeros((shape[0], 2), dtype=np.float64)
