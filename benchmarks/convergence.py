@@ -127,8 +127,9 @@ def main() -> None:
         n, s, r = row["iterations"], row["seconds"], row["ratio"]
         sign = " " if row["plain_got_there"] else ">"
         print(
-            f"{name:>28} {n['default']:8.0f} {sign}{n['plain']:6.0f} {sign}{r['iterations']:5.1f}   {s['default']:8.2f} "
-            f"{sign}{s['plain']:8.2f} {sign}{r['seconds']:5.1f} {row['iterations_to_certified_gap']:12.0f}",
+            f"{name:>28} {n['default']:8.0f} {sign}{n['plain']:6.0f} {sign}{r['iterations']:5.1f}   "
+            f"{s['default']:8.2f} {sign}{s['plain']:8.2f} {sign}{r['seconds']:5.1f} "
+            f"{row['iterations_to_certified_gap']:12.0f}",
             flush=True,
         )
     least = {k: min(row["ratio"][k] for row in rows) for k in ("iterations", "seconds")}

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from recon.operators import backproject, project
     from recon.reconstruct import reconstruct
     from recon.tiltseries import Alignment, TiltSeries, Volume
+    from recon.uncertainty import uncertainty
 
 _WHERE = {
     "Alignment": "tiltseries",
@@ -35,6 +36,7 @@ _WHERE = {
     "project": "operators",
     "read": "io",
     "reconstruct": "reconstruct",
+    "uncertainty": "uncertainty",
     "write": "io",
 }
 
@@ -52,6 +54,7 @@ __all__ = [
     "project",
     "read",
     "reconstruct",
+    "uncertainty",
     "write",
 ]
 

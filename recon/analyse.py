@@ -14,6 +14,8 @@ from recon.tiltseries import Volume
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from recon.uncertainty import Uncertainty
+
 PRESENT = 0.25  # of an element's own typical density
 
 
@@ -58,10 +60,32 @@ def apply_mask(volumes: Mapping[str, Volume], inside: NDArray[np.bool_]) -> dict
     }
 
 
+def typical_density(values: NDArray[np.float32], inside: NDArray[np.bool_]) -> float:
+    """Density of an element's pure phase: the median over the voxels inside above half of their 95th percentile."""
+    within = values[inside]
+    high = within[within > 0.5 * np.percentile(within, 95)] if within.size else within
+    return float(np.median(high)) if high.size else 0.0
+
+
+def figures(
+    values: NDArray[np.float32], inside: NDArray[np.bool_], regions: Mapping[str, NDArray[np.bool_]] | None = None
+) -> dict[str, float]:
+    """The figures of one element that `analyse` can give intervals for, from a volume ``(z, y, x)``.
+
+    ``total``, ``typical density`` and, for each region, the mean relative to the typical density.
+    """
+    typical = typical_density(values, inside)
+    out = {"total": float(values.sum(dtype=np.float64)), "typical density": typical}
+    for name, region in (regions or {}).items():
+        out[f"region {name}"] = float(values[region].mean(dtype=np.float64)) / max(typical, 1e-30)
+    return out
+
+
 def analyse(
     volumes: Mapping[str, Volume],
     inside: NDArray[np.bool_],
     regions: Mapping[str, NDArray[np.bool_]] | None = None,
+    uncertainties: Mapping[str, Uncertainty] | None = None,
 ) -> dict[str, Any]:
     """Composition inside the mask, and of named regions.
 
@@ -72,18 +96,19 @@ def analyse(
         volumes: element to volume.
         inside: ``(z, y, x)``, the particle.
         regions: name to ``(z, y, x)``, places to ask about, such as two protrusions.
+        uncertainties: element to its replicates, which `figures` were taken of.
 
     Returns:
         ``elements`` (total, typical density, volume fraction), ``pairs`` (fraction of the particle with
         the first alone, the second alone, both; correlation), ``regions`` (for each element the mean
-        relative to its typical density and the standard deviation between voxels, and a verdict).
+        relative to its typical density and the standard deviation between voxels, and a verdict). With
+        `uncertainties` also ``uncertainty``: for each element its replicates and the intervals of `figures`.
     """
     out: dict[str, Any] = {"mask_fraction": float(inside.mean()), "elements": {}, "pairs": {}, "regions": {}}
     relative = {}
     for name, volume in volumes.items():
         values = volume.values[inside]
-        high = values[values > 0.5 * np.percentile(values, 95)] if values.size else values
-        typical = float(np.median(high)) if high.size else 0.0
+        typical = typical_density(volume.values, inside)
         relative[name] = volume.values / max(typical, 1e-30)
         out["elements"][name] = {
             "total": float(volume.values.sum(dtype=np.float64)),
@@ -108,4 +133,18 @@ def analyse(
         present = [n for n in means if means[n] > PRESENT]
         verdict = {0: "empty", 1: f"{present[0] if present else ''} alone"}.get(len(present), " and ".join(present))
         out["regions"][name] = {"mean": means, "spread": spread, "verdict": verdict}
+    if uncertainties:
+        out["uncertainty"] = {}
+    for element, found in (uncertainties or {}).items():
+        own = figures(volumes[element].values, inside, regions)
+        out["uncertainty"][element] = {
+            "replicates": found.replicates,
+            "asked": found.asked,
+            "converged": found.converged,
+            "iterations": list(found.iterations),
+            "seed": found.seed,
+            "noise": found.noise,
+            "intervals": {n: found.interval(n, own[n]) for n in found.figures},
+            "drawn": {n: v.tolist() for n, v in found.figures.items()},
+        }
     return out

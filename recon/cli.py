@@ -13,14 +13,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from recon._version import __version__
-from recon.errors import JobError, ReconError, StoppedError
+from recon.errors import JobError, ReconError, StoppedError, SuspendedError
 
 if TYPE_CHECKING:
     from recon.pipeline import Watcher
     from recon.solvers import Record
 
 DEVICES = click.Choice(["auto", "cpu", "cuda"])
-FAILED, STOPPED = 2, 130
+# KEPT: stopped, and a result written; SUSPENDED: a batch system's signal, --resume goes on (EX_TEMPFAIL)
+FAILED, KEPT, SUSPENDED, STOPPED = 2, 3, 75, 130
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -36,8 +37,14 @@ def cli() -> None:
 )
 @click.option("--device", type=DEVICES, default="auto", show_default=True)
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the simulated noise and drift.")
+@click.option(
+    "--uncertainty",
+    default=0,
+    type=click.IntRange(0, 10_000),
+    help="Replicates behind intervals of the answers, such as 20; 0 for none.",
+)
 @click.option("--overwrite", is_flag=True, help="Replace the output folder of an earlier run.")
-def demo(size: int, out: Path, device: str, seed: int, overwrite: bool) -> None:
+def demo(size: int, out: Path, device: str, seed: int, uncertainty: int, overwrite: bool) -> None:
     """Simulate the two-metal particle, run everything blind, write a report."""
 
     def work(watch: Watcher) -> None:
@@ -45,7 +52,9 @@ def demo(size: int, out: Path, device: str, seed: int, overwrite: bool) -> None:
         from recon.demo import summary
 
         clock = time.perf_counter()
-        result, comparison, _ = run_demo(size, out, device=device, overwrite=overwrite, seed=seed, watch=watch)
+        result, comparison, _ = run_demo(
+            size, out, device=device, overwrite=overwrite, seed=seed, replicates=uncertainty, watch=watch
+        )
         for line in summary(result, comparison):
             watch.log(line)
         watch.log(f"{out / 'report.html'} written after {time.perf_counter() - clock:.0f} s")
@@ -57,10 +66,14 @@ def demo(size: int, out: Path, device: str, seed: int, overwrite: bool) -> None:
 @click.argument("jobs", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="JOB.toml ...")
 @click.option("--out", type=click.Path(path_type=Path), help="Output folder; with several jobs, the folder for theirs.")
 @click.option("--device", type=DEVICES, default="auto", show_default=True)
-@click.option("--resume", is_flag=True, help="Leave jobs alone that have finished with the same input.")
+@click.option("--resume", is_flag=True, help="Go on from checkpoints; leave finished jobs alone.")
 @click.option("--overwrite", is_flag=True, help="Replace output folders of earlier runs.")
 def run(jobs: tuple[Path, ...], out: Path | None, device: str, resume: bool, overwrite: bool) -> None:
-    """Reconstruct every element of one or more jobs; one that fails does not stop the others."""
+    """Reconstruct every element of one or more jobs; one that fails does not stop the others.
+
+    Ctrl-C during a reconstruction writes what there is, marked as not converged; once more stops at once.
+    Exit status: 0 done, 2 failed, 3 stopped with a result, 75 left by SIGTERM or SIGUSR1 to --resume, 130 stopped.
+    """
     worst, done = 0, 0
     taken: dict[Path, Path] = {}
     for path in jobs:
@@ -80,7 +93,7 @@ def run(jobs: tuple[Path, ...], out: Path | None, device: str, resume: bool, ove
         status = guarded(str(path), work)
         done += status == 0
         worst = max(worst, status)
-        if status == STOPPED:
+        if status in (KEPT, SUSPENDED, STOPPED):
             break
     if len(jobs) > 1:
         click.echo(f"{done} of {len(jobs)} jobs finished", err=True)
@@ -129,7 +142,10 @@ def guarded(what: str, work: Callable[[Watcher], None]) -> int:
             work(watch)
     except StoppedError as exc:
         click.echo(f"{what}: {exc}", err=True)
-        return STOPPED
+        return KEPT if exc.kept else STOPPED
+    except SuspendedError as exc:
+        click.echo(f"{what}: stopped by {exc}; run it again with --resume to go on", err=True)
+        return SUSPENDED
     except KeyboardInterrupt:
         click.echo(f"{what}: stopped by Ctrl-C; nothing of this job was written", err=True)
         return STOPPED

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from recon.analyse import analyse
+from recon.analyse import analyse, figures
 from recon.backend import resolve_device
 from recon.io import check_target
 from recon.job import Job
 from recon.pipeline import Result, Watcher, check_resources, forecast, process, write_result
 from recon.simulate import Truth, simulate
 from recon.tiltseries import Volume
+from recon.uncertainty import uncertainty
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -79,9 +80,12 @@ def register(volumes: dict[str, NDArray[np.float32]], truth: dict[str, NDArray[n
 
 def demo(
     size: int = 64, out: Path | None = None, *, device: str = "auto", overwrite: bool = False, seed: int = 0,
-    watch: Watcher | None = None,
+    replicates: int = 0, watch: Watcher | None = None,
 ) -> tuple[Result, Comparison, Truth]:  # fmt: skip
-    """Simulate, reconstruct blind, register to the truth, ask the two protrusions, write the folder."""
+    """Simulate, reconstruct blind, register to the truth, ask the two protrusions, write the folder.
+
+    With `replicates` the answers get intervals.
+    """
     watch = watch or Watcher()
     if out is not None:
         check_target(out, overwrite=overwrite)
@@ -101,13 +105,19 @@ def demo(
     for name in truth.particle.regions:
         inside = truth.particle.inside(name, size).astype(np.float32)
         regions[name] = _follow(inside, comparison) > 0.5
-    analysis = analyse(result.volumes, result.inside, regions)
+    found = {}
+    if replicates:
+        found = uncertainty(
+            result.series, result.volumes, replicates, device=device, progress=watch.step,
+            figures=lambda element, values: figures(values, result.inside, regions),
+        )  # fmt: skip
+    analysis = analyse(result.volumes, result.inside, regions, found)
     analysis["truth"] = {
         "relative_rms_error": comparison.errors,
         "axis_rotation_deg": truth.alignment.rotation_deg,
         "axis_offset_pixels": truth.alignment.axis_offset,
     }
-    result = replace(result, analysis=analysis)
+    result = replace(result, analysis=analysis, uncertainties=found, replicates=replicates)
     if out is not None:
         moved = {n: Volume(v, series.pixel_size_nm, n) for n, v in comparison.truth.items()}
         write_result(result, out, overwrite=overwrite, truth=moved)
@@ -126,12 +136,20 @@ def _follow(image: NDArray[np.float32], comparison: Comparison) -> NDArray[np.fl
     )
 
 
+def _between(result: Result, element: str, region: str) -> str:
+    if element not in result.uncertainties:
+        return ""
+    interval = result.analysis["uncertainty"][element]["intervals"][f"region {region}"]
+    return f" [{interval['low']:.2f} to {interval['high']:.2f}]"
+
+
 def summary(result: Result, comparison: Comparison) -> list[str]:
     """What the demo prints: errors, and whether the two protrusions are told apart."""
     lines = ["relative RMS error against the truth: " + ", ".join(f"{n} {e:.3f}" for n, e in comparison.errors.items())]
     for name, region in result.analysis["regions"].items():
         parts = ", ".join(
-            f"{n} {region['mean'][n]:.2f} +- {region['spread'][n]:.2f}" for n in result.volumes
-        )  # fmt: skip
+            f"{n} {region['mean'][n]:.2f} +- {region['spread'][n]:.2f}{_between(result, n, name)}"
+            for n in result.volumes
+        )
         lines.append(f"protrusion '{name}': {parts} of the pure phase -> {region['verdict']}")
     return lines

@@ -34,4 +34,16 @@ class ResourceError(ReconError, MemoryError):
 
 
 class StoppedError(ReconError):
-    """The user stopped the run (Ctrl-C) at a point where nothing was half written."""
+    """The user stopped the run (Ctrl-C) at a point where nothing was half written.
+
+    Attributes:
+        kept: whether what there was has been written as a result, marked as not converged.
+    """
+
+    def __init__(self, message: str, *, kept: bool = False) -> None:
+        super().__init__(message)
+        self.kept = kept
+
+
+class SuspendedError(BaseException):
+    """SIGTERM or SIGUSR1: the run ends now, to go on later. Not an `Exception`: nothing may swallow it."""

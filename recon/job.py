@@ -138,6 +138,14 @@ def _thickness(value: Any) -> int | Literal["auto"]:
     return value
 
 
+def _replicates(value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise ValueError(f"must be a whole number of replicates, not {_describe(value)}")
+    if value < 0 or value == 1 or value > 10_000:
+        raise ValueError(f"is {value}; it must be 0 (none), or 2 to 10000 replicates, such as 20")
+    return value
+
+
 def _formats(names: tuple[str, ...]) -> tuple[str, ...]:
     for name in names:
         if name in _LATER:
@@ -200,6 +208,7 @@ class Reconstruct(Section):
     max_iterations: Annotated[int, Field(ge=1, le=1_000_000)] = 5000
     projector: Literal["auto", "native", "astra"] = "auto"
     thickness: Annotated[int | Literal["auto"], PlainValidator(_thickness)] = "auto"
+    uncertainty: Annotated[int, PlainValidator(_replicates)] = 0
 
 
 class Mask(Section):
@@ -213,6 +222,7 @@ class Output(Section):
     """``[output]``"""
 
     formats: Annotated[Names, AfterValidator(_formats)] = ("tiff",)
+    checkpoints: bool = True
 
 
 class Job(Section):
@@ -335,6 +345,11 @@ def _cross_check(job: Job, raw: dict[str, Any], fail: Callable[[tuple[Any, ...],
             for name in elements:
                 if name not in table:
                     fail(loc, f"has no value for element '{name}'; give one for each of {', '.join(elements)}")
+    if job.reconstruct.uncertainty and job.reconstruct.method in ("sirt", "fbp"):
+        message = (
+            f"is given, but reconstruct.method is '{job.reconstruct.method}'; use tgv, tv or none, or leave it out"
+        )
+        fail(("reconstruct", "uncertainty"), message)
     if job.align.file is not None and job.align.method == "none":
         fail(("align", "file"), "is given, but align.method is 'none'; leave out one of the two")
     if job.mask.method == "none" and raw.get("mask", {}).get("apply"):

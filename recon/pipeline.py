@@ -8,7 +8,7 @@ import math
 import platform
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,10 @@ import numpy as np
 from recon import backend
 from recon._version import __version__
 from recon.align import align, resample
-from recon.analyse import analyse, apply_mask, mask
+from recon.analyse import analyse, apply_mask, figures, mask
+from recon.checkpoint import Checkpoints, Identity
 from recon.errors import JobError, OutputError, ResourceError, StoppedError
+from recon.interrupts import Interrupts
 from recon.io import OutputFolder, check_disk, check_target, read, write_volumes
 from recon.io.alignment import alignment_record, load_alignment
 from recon.job import Job
@@ -27,6 +29,7 @@ from recon.normalise import find_outside, normalise
 from recon.reconstruct import MAX_ITERATIONS, grid, reconstruct
 from recon.solvers import Record, Status
 from recon.tiltseries import TiltSeries, Volume
+from recon.uncertainty import Uncertainty, uncertainty
 
 Log = Callable[[str], None]
 
@@ -79,6 +82,29 @@ class Result:
     timings: dict[str, float]
     device: str
     aligned: dict[str, Any]
+    uncertainties: dict[str, Uncertainty] = field(default_factory=dict)
+    replicates: int = 0  # that were asked for
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """Elements that had not begun when the user stopped."""
+        return tuple(e for e in self.series.elements if e not in self.volumes)
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether the user stopped the run before everything had been done."""
+        return (
+            bool(self.missing)
+            or any(v.solution.status is Status.INTERRUPTED for v in self.volumes.values())
+            or not self.sure
+        )
+
+    @property
+    def sure(self) -> bool:
+        """Whether every element has all the replicates that were asked for."""
+        return not self.replicates or all(
+            e in self.uncertainties and self.uncertainties[e].replicates == self.replicates for e in self.volumes
+        )
 
 
 def read_job(job: Job) -> TiltSeries:
@@ -111,10 +137,14 @@ def forecast(
     # 32 arrays of the volume's size while it iterates, and what a certificate takes meanwhile: measured
     # with benchmarks/iteration.py --memory
     words = {"tgv": 37, "tv": 20, "none": 8, "sirt": 6, "fbp": 3}[job.reconstruct.method]
-    results = (1 + n_elements) * math.prod(frame) * shape[0] * 4
+    # an uncertainty adds a volume of results, and two sums while it is found
+    sure = bool(job.reconstruct.uncertainty)
+    words += 2 * sure
+    results = (1 + n_elements * (1 + sure)) * math.prod(frame) * shape[0] * 4
     memory = voxels * words * 4 + pixels * 4 * (12 + 2 * n_elements) + 2 * results
     iterations = min(job.reconstruct.max_iterations, TYPICAL_ITERATIONS)
     seconds = voxels * iterations * n_elements * NANOSECONDS_PER_VOXEL * 1e-9
+    seconds *= 1 + job.reconstruct.uncertainty
     return Plan(shape, memory, available_memory(device), results * len(job.output.formats), seconds, device)
 
 
@@ -187,11 +217,15 @@ def process(
     device: str = "auto",
     watch: Watcher | None = None,
     regions: Mapping[str, np.ndarray] | None = None,
+    checkpoints: Checkpoints | None = None,
 ) -> Result:
     """All stages after `read`, with a job's options or the defaults.
 
+    With `checkpoints`, what they hold is taken from there, and a stop by Ctrl-C during a reconstruction gives
+    the result as far as it came; see `Result.interrupted`.
+
     Raises:
-        StoppedError: Ctrl-C during a reconstruction.
+        StoppedError: Ctrl-C during a reconstruction, without `checkpoints`.
     """
     job = job or Job.model_construct()
     watch = watch or Watcher()
@@ -201,23 +235,34 @@ def process(
     def timed(stage: str, started: float) -> None:
         timings[stage] = round(time.perf_counter() - started, 3)
 
-    background = job.input.background if getattr(job, "input", None) is not None else "auto"
+    read_series = series
+    kept = checkpoints.series(series) if checkpoints is not None else None
     clock = time.perf_counter()
-    series = normalise(series, job.normalise.method, background)
-    watch.log(series.history[-1])
-    timed("normalise", clock)
-
-    clock = time.perf_counter()
-    if job.align.file is not None:
-        found = load_alignment(job.align.file, series.tilts_deg)
-        series = series.evolve(f"align: {found.method}", alignment=found)
+    if kept is not None:
+        series, extra = kept
+        aligned = extra["aligned"]
+        timings |= extra["timings"]
     else:
-        series = align(series, job.align.method, reference=job.align.reference or None, log=watch.log)
-    watch.log(series.history[-1])
-    aligned = alignment_record(series)  # before resampling takes it out of the series
+        background = job.input.background if getattr(job, "input", None) is not None else "auto"
+        series = normalise(series, job.normalise.method, background)
+        watch.log(series.history[-1])
+        timed("normalise", clock)
+
+        clock = time.perf_counter()
+        if job.align.file is not None:
+            found = load_alignment(job.align.file, series.tilts_deg)
+            series = series.evolve(f"align: {found.method}", alignment=found)
+        else:
+            series = align(series, job.align.method, reference=job.align.reference or None, log=watch.log)
+        watch.log(series.history[-1])
+        aligned = alignment_record(series)  # before resampling takes it out of the series
+        timed("align", clock)
+        if checkpoints is not None:
+            checkpoints.keep_series(read_series, series, {"aligned": aligned, "timings": timings})
+    clock = time.perf_counter()
     if job.align.resample:
         series = resample(series)
-    timed("align", clock)
+        timed("resample", clock)
 
     clock = time.perf_counter()
     options = job.reconstruct
@@ -233,21 +278,44 @@ def process(
         thickness=options.thickness,
         device=device,
         progress=watch.step,
+        checkpoints=checkpoints,
     )
     for name, volume in volumes.items():
         solution = volume.solution
         watch.log(f"{name}: {solution.iterations} iterations; {solution.status.value}")
-        if solution.status is Status.INTERRUPTED:
+        if solution.status is Status.INTERRUPTED and checkpoints is None:
             raise StoppedError(f"stopped by Ctrl-C while reconstructing {name}; nothing of this job was written")
     timed("reconstruct", clock)
 
     clock = time.perf_counter()
     inside = mask(volumes, job.mask.method)
+    timed("analyse", clock)
+
+    clock = time.perf_counter()
+    uncertainties = {}
+    if options.uncertainty:
+        uncertainties = uncertainty(
+            series,
+            volumes,
+            options.uncertainty,
+            figures=lambda element, values: figures(values, inside, regions),
+            tolerance=options.tolerance,
+            max_iterations=options.max_iterations,
+            device=device,
+            progress=watch.step,
+            checkpoints=checkpoints,
+        )
+        for name, spread in uncertainties.items():
+            watch.log(f"{name}: uncertainty from {spread.replicates} replicates")
+        timed("uncertainty", clock)
+
+    clock = time.perf_counter()
     if job.mask.apply:
         volumes = apply_mask(volumes, inside)
-    analysis = analyse(volumes, inside, regions)
-    timed("analyse", clock)
-    return Result(series, volumes, inside, analysis, timings, device, aligned)
+        uncertainties = {n: replace(u, sd=np.where(inside, u.sd, np.float32(0))) for n, u in uncertainties.items()}
+    analysis = analyse(volumes, inside, regions, uncertainties)
+    timings["analyse"] = round(timings["analyse"] + time.perf_counter() - clock, 3)
+    return Result(series, volumes, inside, analysis, timings, device, aligned, uncertainties, options.uncertainty)
 
 
 def run_job(
@@ -261,31 +329,63 @@ def run_job(
 ) -> Path:
     """Run a job and write its folder, whole or not at all.
 
-    With `resume`, a folder that the same job has finished is left as it is.
+    A run of more than seconds leaves checkpoints in ``OUT.partial`` on its way, removed when it has finished
+    (see `recon.checkpoint`). With `resume` it goes on from there, and a folder that the same job has finished
+    is left as it is. Ctrl-C during a reconstruction writes what there is, marked as not converged; SIGTERM and
+    SIGUSR1 save a checkpoint.
 
     Raises:
-        ReconError: whatever is wrong, in one line; then nothing was written.
+        StoppedError: Ctrl-C; its `kept` says whether there is a result.
+        SuspendedError: SIGTERM or SIGUSR1, in the main thread.
+        ReconError: whatever else is wrong, in one line; then nothing was written.
     """
     watch = watch or Watcher()
     target = Path(out) if out is not None else job.output_dir
     hashes = input_hashes(job)
     if resume and target.exists():
-        if finished(target, job, hashes):
+        state = finished(target, job, hashes)
+        if state == "done":
             watch.log(f"{target}: finished before, left as it is")
             return target
-        if not overwrite:
+        if state is None and not overwrite:
             raise OutputError(f"{target} exists but is of another job or input; use --overwrite or another --out")
-    check_target(target, overwrite=overwrite)
-    clock = time.perf_counter()
-    series = read_job(job)
-    watch.log(series.history[-1])
-    needs = plan(job, series, device)
-    check_resources(needs, target)
-    reading = round(time.perf_counter() - clock, 3)
-    result = process(series, job, device=device, watch=watch)
-    result.timings["read"] = reading
-    write_result(result, target, job=job, hashes=hashes, overwrite=overwrite)
+    replacing = overwrite or (resume and target.exists())
+    check_target(target, overwrite=replacing)
+    with Interrupts(watch.log) as interrupts:
+        checkpoints = Checkpoints(
+            target, Identity(job.resolved(), hashes), on=job.output.checkpoints, log=watch.log, interrupts=interrupts
+        )
+        checkpoints.open(resume=resume, overwrite=overwrite)
+        try:
+            clock = time.perf_counter()
+            series = read_job(job)
+            watch.log(series.history[-1])
+            needs = plan(job, series, device)
+            check_resources(needs, target)
+            reading = round(time.perf_counter() - clock, 3)
+            result = process(series, job, device=device, watch=watch, checkpoints=checkpoints)
+            result.timings["read"] = reading
+            write_result(result, target, job=job, hashes=hashes, overwrite=replacing)
+        except KeyboardInterrupt as exc:
+            raise checkpoints.stopped("nothing of this job was written") from exc
+        if result.interrupted:
+            raise checkpoints.stopped(f"{target} holds what there was: {state_of(result)}", kept=True)
+        checkpoints.clear()
     return target
+
+
+def state_of(result: Result) -> str:
+    """How far each element came, in words."""
+    said = []
+    for name, volume in result.volumes.items():
+        s = volume.solution
+        stopped = s.status is Status.INTERRUPTED
+        said.append(f"{name} not converged (certified gap {s.gap:.2g})" if stopped else f"{name} finished")
+    said += [f"{name} not begun" for name in result.missing]
+    if not result.sure:
+        done = ", ".join(f"{n} {u.replicates}" for n, u in result.uncertainties.items()) or "none"
+        said.append(f"replicates of the uncertainty done: {done} of {result.replicates}")
+    return ", ".join(said)
 
 
 def write_result(
@@ -303,6 +403,8 @@ def write_result(
     formats = job.output.formats if job is not None else ("tiff",)
     with OutputFolder(target, overwrite=overwrite) as folder:
         write_volumes(result.volumes, folder, formats=formats, mask=result.inside)
+        if result.uncertainties:
+            write_volumes({u.volume.element: u.volume for u in result.uncertainties.values()}, folder, formats=formats)
         if truth is not None:
             write_volumes({f"truth-{n}": v for n, v in truth.items()}, folder)
         dump(folder / "alignment.json", result.aligned)
@@ -329,6 +431,8 @@ def job_record(result: Result, job: Job | None, hashes: Mapping[str, str]) -> di
     return {
         "program": "recon",
         "version": __version__,
+        "status": "interrupted" if result.interrupted else "done",
+        "missing": list(result.missing),
         "job": job.resolved() if job is not None else None,
         "inputs": dict(hashes),
         "device": result.device,
@@ -369,16 +473,16 @@ def input_hashes(job: Job) -> dict[str, str]:
     return out
 
 
-def finished(target: Path, job: Job, hashes: Mapping[str, str]) -> bool:
-    """Whether `target` holds the results of this job on these inputs by this version."""
+def finished(target: Path, job: Job, hashes: Mapping[str, str]) -> str | None:
+    """``"done"`` or ``"interrupted"`` if `target` holds results of this job on these inputs by this version."""
     try:
         record = json.loads((target / "job.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        return False
+        return None
     same = json.loads(json.dumps(job.resolved()))
-    return bool(
-        record.get("job") == same and record.get("inputs") == dict(hashes) and record.get("version") == __version__
-    )
+    if record.get("job") != same or record.get("inputs") != dict(hashes) or record.get("version") != __version__:
+        return None
+    return str(record.get("status", "done"))
 
 
 __all__ = ["MAX_ITERATIONS", "Plan", "Result", "Watcher", "plan", "process", "read_job", "run_job", "write_result"]

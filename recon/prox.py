@@ -40,16 +40,19 @@ class DataTerm(ABC):
         return float(namespace(projection).sum(self.terms(projection)))
 
     @abstractmethod
+    def derivative(self, projection: Array) -> Array:
+        """Of D with respect to ``s A u``: the dual y that belongs to u, 0 where `scale` is 0.
+
+        For a start, so a count where the model has next to nothing pulls by no more than -5.
+        """
+
+    @abstractmethod
     def conjugate(self, dual: Array) -> float:
         """``D*(y)`` as a function of ``s A u``; infinite outside its domain."""
 
     def feasible(self, dual: Array) -> Array:
         """A point of the domain of ``D*`` near a dual that rounding may have put outside, at least as good."""
         return dual
-
-    @abstractmethod
-    def dual_start(self, projection: Array) -> Array:
-        """``dD/dm`` at ``A u = projection``, the y that goes with a u; kept within what rounding can hold."""
 
     @abstractmethod
     def dual_step(self, y: Array, projection: Array, y0: Array, sigma: float, relax: Relax, moved: Array) -> None:
@@ -78,6 +81,12 @@ class Poisson(DataTerm):
             log = xp.where(c > 0, c * xp.log(c / m), 0.0)
         return xp.where(used, m - c + log, 0.0)
 
+    def derivative(self, projection: Array) -> Array:
+        xp = namespace(projection)
+        m = xp.maximum(self.scale * projection + self.offset, np.float32(1e-30))
+        y = xp.maximum(1 - self.counts / m, np.float32(-5))
+        return xp.where(self.scale > 0, y, np.float32(0))
+
     def conjugate(self, dual: Array) -> float:
         xp = namespace(dual)
         y = dual.astype(np.float64)
@@ -91,13 +100,6 @@ class Poisson(DataTerm):
         # without a count y = 1 is the best there is: it costs nothing and raises A^T s y most
         xp = namespace(dual)
         return xp.where(self.counts > 0, xp.minimum(dual, np.float32(1 - 1e-6)), np.float32(1))
-
-    def dual_start(self, projection: Array) -> Array:
-        xp = namespace(projection)
-        m = xp.maximum(self.scale * projection + self.offset, np.float32(1e-30))
-        # without a count, D is linear and y is 1 wherever m > 0
-        y = xp.where(self.counts > 0, xp.maximum(1 - self.counts / m, np.float32(-5)), np.float32(1))
-        return xp.where(self.scale > 0, y, np.float32(0))
 
     def dual_step(self, y: Array, projection: Array, y0: Array, sigma: float, relax: Relax, moved: Array) -> None:
         kernels(y).poisson_dual(
@@ -124,17 +126,16 @@ class LeastSquares(DataTerm):
         r = (self.scale * projection + self.offset - self.counts).astype(np.float64)
         return xp.where(self.scale > 0, self.weight * r * r / 2, 0.0)
 
+    def derivative(self, projection: Array) -> Array:
+        r = self.scale * projection + self.offset - self.counts
+        return namespace(projection).where(self.scale > 0, self.weight * r, np.float32(0))
+
     def conjugate(self, dual: Array) -> float:
         xp = namespace(dual)
         y = dual.astype(np.float64)
         used = self.scale > 0
         quadratic = xp.where(used, y * y / (2 * xp.where(used, self.weight, 1)), 0.0)
         return float(xp.sum(quadratic + y * (self.counts - self.offset)))
-
-    def dual_start(self, projection: Array) -> Array:
-        xp = namespace(projection)
-        residual = self.scale * projection + self.offset - self.counts
-        return xp.where(self.scale > 0, self.weight * residual, np.float32(0))
 
     def dual_step(self, y: Array, projection: Array, y0: Array, sigma: float, relax: Relax, moved: Array) -> None:
         kernels(y).least_squares_dual(

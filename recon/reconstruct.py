@@ -20,6 +20,7 @@ from recon.tiltseries import TiltSeries, Volume
 
 if TYPE_CHECKING:
     from recon.backend import Array
+    from recon.checkpoint import Checkpoints
     from recon.geometry import Shape3
 
 METHODS = ("tgv", "tv", "none", "sirt", "fbp")
@@ -143,6 +144,7 @@ def reconstruct(
     thickness: int | str = "auto",
     device: str = "auto",
     progress: Progress | None = None,
+    checkpoints: Checkpoints | None = None,
 ) -> dict[str, Volume]:
     """Reconstruct each element on its own.
 
@@ -157,6 +159,7 @@ def reconstruct(
         thickness: extent along the beam in voxels; the frame's width by default.
         device: ``"auto"``, ``"cpu"`` or ``"cuda"``.
         progress: called with the element's name and a `Record` at every check.
+        checkpoints: where finished elements and the state of the PDHG methods are kept and found.
 
     Returns:
         Element to `Volume`, values ``(z, y, x)`` in counts per voxel length per unit exposure. A PDHG run
@@ -185,6 +188,13 @@ def reconstruct(
         series = resample(series, grid(series, thickness).shape[1:])
     volumes = {}
     for element in series.elements:
+        if checkpoints is not None:
+            if checkpoints.stopping:
+                break
+            kept = checkpoints.volume(element)
+            if kept is not None:
+                volumes[element] = kept
+                continue
         report = None if progress is None else _named(progress, element)
         problem = Problem.of(
             series,
@@ -194,14 +204,20 @@ def reconstruct(
             projector=projector,
             device=device,
         )
-        solution = _solve(problem, method, strengths[element], tolerance, max_iterations, report)
+        a1 = strengths[element]
+        solution = _solve(problem, method, a1, tolerance, max_iterations, report, checkpoints)
         my, mx = problem.where.margin
-        values = backend.to_host(solution.value).swapaxes(1, 2)
-        values = values[:, my : values.shape[1] - my, mx : values.shape[2] - mx]
+        full = backend.to_host(solution.value)
+        values = full.swapaxes(1, 2)[:, my : full.shape[2] - my, mx : full.shape[1] - mx]
         values = np.ascontiguousarray(values, dtype=np.float32)
-        volumes[element] = Volume(values, series.pixel_size_nm, element, replace(solution, value=None))
+        # what `recon.uncertainty` has to know; the solved volume only where part of it was cut off
+        made = {"regulariser": method, "data_term": data_term, "projector": projector, "thickness": thickness}
+        solution = replace(solution, value=full if my or mx else None, parameters={**solution.parameters, **made})
+        volumes[element] = Volume(values, series.pixel_size_nm, element, solution)
         if solution.status is Status.INTERRUPTED:
             break
+        if checkpoints is not None:
+            checkpoints.keep_volume(volumes[element])
     return volumes
 
 
@@ -311,6 +327,7 @@ def _solve(
     tolerance: float,
     max_iterations: int | None,
     report: Callable[[Record], None] | None,
+    checkpoints: Checkpoints | None,
 ) -> Solution:
     operator, data = problem.operator, problem.data
     if method == "fbp":
@@ -320,5 +337,14 @@ def _solve(
         return fbp(operator, aligned, problem.series.tilts_deg, callback=report)
     if method == "sirt":
         return sirt(operator, data, iterations=max_iterations or SIRT_ITERATIONS, callback=report)
-    solver = problem.coarse_to_fine(method, a1, A0_PER_A1 * a1, tolerance)
-    return solver.run(tolerance, max_iterations or MAX_ITERATIONS, callback=report)
+    a0, most = A0_PER_A1 * a1, max_iterations or MAX_ITERATIONS
+    if checkpoints is None:
+        return problem.coarse_to_fine(method, a1, a0, tolerance).run(tolerance, most, callback=report)
+    element = problem.element
+    with checkpoints.interrupts.patience():
+        if checkpoints.has_state(element):
+            solver = PrimalDual(operator, data, regulariser=method, a1=a1, a0=a0)
+            checkpoints.restore(element, solver)
+        else:
+            solver = problem.coarse_to_fine(method, a1, a0, tolerance)
+        return solver.run(tolerance, most, callback=report, control=checkpoints.control(element))

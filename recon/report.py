@@ -62,6 +62,11 @@ def write_report(folder: Path, name: str) -> Path:
     parts.append("<h2>Projections</h2>")
     parts.append(_image(projections(volumes, voxel, truth), "projections along the three axes"))
     parts.append("<h2>Composition</h2>" + _composition(job["analysis"]))
+    if job["analysis"].get("uncertainty"):
+        spread = {n: _volume(folder, f"{n}-uncertainty") for n in job["analysis"]["uncertainty"]}
+        figure = slices(spread, inside, voxel, {})
+        parts.append("<h2>Uncertainty</h2>" + _image(figure, "slices of each voxel's standard deviation"))
+        parts.append(_uncertainty(job["analysis"]))
     parts.append(
         "<h2>Alignment and exposure</h2>" + _image(alignment_figure(alignment), "shifts and exposures by tilt")
     )
@@ -118,8 +123,10 @@ def _headline(job: Any) -> str:
     analysis = job["analysis"]
     lines = []
     for name, region in analysis.get("regions", {}).items():
+        intervals = {n: u["intervals"].get(f"region {name}") for n, u in analysis.get("uncertainty", {}).items()}
         parts = ", ".join(
-            f"{html.escape(n)} {region['mean'][n]:.2f} &plusmn; {region['spread'][n]:.2f}" for n in region["mean"]
+            f"{html.escape(n)} {region['mean'][n]:.2f} &plusmn; {region['spread'][n]:.2f}{_between(intervals.get(n))}"
+            for n in region["mean"]
         )
         lines.append(f"<li>At <b>{html.escape(name)}</b>: <b>{html.escape(region['verdict'])}</b> ({parts})</li>")
     for pair, value in analysis.get("pairs", {}).items():
@@ -135,18 +142,59 @@ def _headline(job: Any) -> str:
             + ", ".join(f"{html.escape(n)} {e:.3f}" for n, e in errors.items())
             + "</li>"
         )
+    sure = next((i["level"] for u in analysis.get("uncertainty", {}).values() for i in u["intervals"].values()), None)
     note = (
         "<p class=note>Values are relative to each element's pure phase; &plusmn; is the spread between voxels, not a "
-        "standard error. An element counts as present above a quarter of its pure phase.</p>"
+        "standard error"
+        + (f"; in brackets the {sure:.0%} interval of the mean, see Uncertainty. " if sure else ". ")
+        + "An element counts as present above a quarter of its pure phase.</p>"
     )
     return f"<ul>{''.join(lines)}</ul>{note}" if lines else ""
+
+
+def _between(interval: Any) -> str:
+    return "" if interval is None else f" [{interval['low']:.2f} to {interval['high']:.2f}]"
+
+
+NOT_INCLUDED = (
+    "An interval says how far the figure would move if the same object were recorded again with the same counts and "
+    "reconstructed in the same way. It does not include what would be the same in each recording: the smoothing by the "
+    "regulariser, the missing wedge, and errors of alignment, exposure and background. So it covers the truth less "
+    "often than it states, most where details are fine. The bias is what a second reconstruction adds to the first."
+)
+
+
+def _uncertainty(analysis: Any) -> str:
+    found = analysis["uncertainty"]
+    rows = ""
+    for element, u in found.items():
+        for name, i in u["intervals"].items():
+            rows += (
+                f"<tr><td>{html.escape(element)}</td><td>{html.escape(name)}</td><td class=n>{i['low']:.4g}</td>"
+                f"<td class=n>{i['high']:.4g}</td><td class=n>{i['sd']:.2g}</td><td class=n>{i['bias']:+.2g}</td></tr>"
+            )
+    said = []
+    for element, u in found.items():
+        short = "" if u["replicates"] == u["asked"] else f" of {u['asked']} (stopped by the user)"
+        loose = u["replicates"] - u["converged"]
+        late = f"; {loose} of them did not converge" if loose else ""
+        said.append(f"{element}: {u['replicates']} replicates{short}, {u['noise'].capitalize()} noise{late}")
+    level = next(i["level"] for u in found.values() for i in u["intervals"].values())
+    return (
+        f"<p>{html.escape('; '.join(said))}. Each replicate is drawn from the fitted model and reconstructed.</p>"
+        f"<table><tr><th>element</th><th>figure</th><th>{level:.0%} from</th><th>to</th><th>standard deviation</th>"
+        f"<th>bias</th></tr>{rows}</table><p class=note>{NOT_INCLUDED}</p>"
+    )
 
 
 def _warnings(job: Any, alignment: Any) -> list[str]:
     out = []
     for name, element in job["elements"].items():
         if element["status"] not in ("converged", "fixed"):
-            out.append(f"{name} is {element['why']}")
+            last = element["history"][-1]["gap"] if element["history"] else None
+            bound = "" if last is None else f". Its objective is certified to be within {last:.1e} of the least one"
+            out.append(f"{name} is {element['why']}{bound}")
+    out += [f"{name} was not reconstructed: the user stopped the run before" for name in job.get("missing", [])]
     if alignment.get("isolated") is False:
         out.append(
             "The object leaves the frame: exposures were not estimated from totals, and voxels near the edge are seen "

@@ -160,7 +160,7 @@ def _least(factors: np.ndarray, terms: np.ndarray) -> tuple[float, tuple[float, 
     if i in (0, len(factors) - 1):
         return float(factors[i]), (float(factors[i]), float(factors[i]))
     x = np.log(factors)
-    a, b, c = np.polyfit(x[i - 1 : i + 2] - x[i], total[i - 1 : i + 2], 2)
+    a, b, _ = np.polyfit(x[i - 1 : i + 2] - x[i], total[i - 1 : i + 2], 2)
     shift = float(np.clip(-b / (2 * a), x[i - 1] - x[i], x[i + 1] - x[i]))
     # the slope of the deviance at the least is uncertain by the scatter of the pixels' slopes
     slopes = (terms[i + 1] - terms[i - 1]) / (x[i + 1] - x[i - 1])

@@ -362,7 +362,7 @@ ENDLESS = '[align]\nmethod = "none"\n[reconstruct]\ntolerance = 1e-12\nmax_itera
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals as on POSIX")
-def test_ctrl_c_in_the_last_element_leaves_nothing_half_written(folder):
+def test_ctrl_c_keeps_what_there_is(folder):
     """One job finished before, one would come after."""
     job("a.toml")
     job("c.toml")
@@ -371,28 +371,44 @@ def test_ctrl_c_in_the_last_element_leaves_nothing_half_written(folder):
     )
     before = {"a.toml", "b.toml", "c.toml", "Co.npy", "Zn.npy", "tilts.rawtlt"}
     status, lines, _ = interrupted(started(folder, "a.toml", "b.toml", "c.toml"), "Zn: iteration")
-    assert status == 130
-    assert {p.name for p in folder.iterdir()} == before | {"a-recon"}
+    assert status == 3
+    assert {p.name for p in folder.iterdir()} == before | {"a-recon", "b-recon", "b-recon.partial"}
     assert {"Co.tif", "Zn.tif", "job.json", "report.html"} <= set(contents(folder / "a-recon"))
+    assert {"Zn.tif", "job.json", "report.html"} <= set(contents(folder / "b-recon"))
+    record = strict(folder / "b-recon" / "job.json")
+    assert record["status"] == "interrupted"
+    assert record["missing"] == []
+    assert record["elements"]["Zn"]["status"] == "interrupted"
+    gap = record["elements"]["Zn"]["history"][-1]["gap"]
+    assert 0 < gap < 1
     assert not any("Traceback" in line for line in lines)
     said = [line for line in lines if line.startswith("b.toml: ")]
-    assert len(said) == 1
-    assert "Ctrl-C" in said[0]
-    assert "nothing of this job was written" in said[0]
+    assert said == [
+        f"b.toml: stopped by Ctrl-C; {folder / 'b-recon'} holds what there was: Zn not converged (certified gap "
+        f"{gap:.2g}); --resume goes on"
+    ]
     assert lines[-1] == "1 of 3 jobs finished"
+    page = (folder / "b-recon" / "report.html").read_text()
+    assert "Zn is not converged: stopped by the user" in page
+    assert f"{gap:.1e}" in page
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals as on POSIX")
-def test_ctrl_c_in_the_first_element_stops_the_job(folder):
-    job("b.toml", ENDLESS)
+def test_ctrl_c_in_the_first_element_ends_the_job(folder):
+    job("b.toml", ENDLESS + "[output]\ncheckpoints = false\n")
     process = started(folder, "b.toml")
     try:
         status, lines, _ = interrupted(process, "Co: iteration", limit=10)
     except subprocess.TimeoutExpired:
         raise AssertionError("still running ten seconds after Ctrl-C") from None
-    assert status == 130
-    assert not (folder / "b-recon").exists()
+    assert status == 3
+    assert lines[-1].endswith(", Zn not begun")
+    assert not (folder / "b-recon.partial").exists()
+    assert not (folder / "b-recon" / "Zn.tif").exists()
+    assert strict(folder / "b-recon" / "job.json")["missing"] == ["Zn"]
+    assert "Zn was not reconstructed" in (folder / "b-recon" / "report.html").read_text()
     assert "Traceback" not in " ".join(lines)
+    assert "b-recon exists" in fails(folder, "run", "b.toml")
 
 
 def test_ctrl_c_in_the_alignment_is_not_lost(folder, monkeypatch):

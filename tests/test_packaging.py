@@ -169,11 +169,24 @@ def test_the_device_code_is_installed_as_recon_kernels_only(tmp_path: Path) -> N
 # ---------------------------------------------------------------- which way imports point
 
 LAYERS = (  # lowest first; a module imports from its own layer and those before it
-    {"_version", "errors", "geometry", "tiltseries"},
+    {"_version", "errors", "geometry", "interrupts", "tiltseries"},
     {"kernels", "backend"},
     {"operators", "prox"},
     {"solvers"},
-    {"io", "maps", "normalise", "align", "reconstruct", "analyse", "report", "simulate", "job", ""},  # "": recon itself
+    {
+        "io",
+        "maps",
+        "normalise",
+        "align",
+        "reconstruct",
+        "analyse",
+        "report",
+        "simulate",
+        "job",
+        "checkpoint",
+        "uncertainty",
+        "",
+    },  # "": recon itself
     {"demo", "pipeline", "hpc"},
     {"cli", "__main__"},
 )

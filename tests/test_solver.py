@@ -157,12 +157,12 @@ def test_the_bound_follows_u(term):
 
 
 @pytest.mark.parametrize("term", TERMS)
-def test_dual_start_is_the_slope_of_the_data_term(term):
+def test_derivative_is_the_slope_of_the_data_term(term):
     operator = projector((6, 7, 5))
     data = data_for(operator, term)
     u = np.random.default_rng(3).uniform(0.5, 2, operator.domain_shape).astype(f32)
     m = operator(u, np.empty(operator.range_shape, f32))
-    y = data.dual_start(m)
+    y = data.derivative(m)
     step = 1e-3 * np.random.default_rng(4).normal(size=m.shape).astype(f32)
     slope = data.value(m + step) - data.value(m - step)
     assert abs(slope / (2 * np.sum(data.scale * y * step, dtype=np.float64)) - 1) <= 5e-3
@@ -445,23 +445,48 @@ def test_interrupted_by_a_callback():
     assert len(solution.history) == 2
 
 
-def test_interrupted_between_checks_leaves_a_valid_volume():
+def interrupting(solver, *when):
+    """A Ctrl-C in the middle of the given iterations, once each."""
+    projection, left = type(solver.operator).adjoint, list(when)
+
+    def adjoint(y, out):
+        if solver.iteration in left:
+            left.remove(solver.iteration)
+            raise KeyboardInterrupt
+        return projection(solver.operator, y, out)
+
+    solver.operator.adjoint = adjoint
+    return solver
+
+
+def test_interrupted_between_checks_leaves_a_certified_volume():
     """Relaxed iterates leave u >= 0; a volume that is kept must not."""
-    lowest = []
+    best = small_solver().run(1e-7, 20000).objective
     for stop in range(2, 40):
-        solver = small_solver()
-        projection = type(solver.operator).adjoint
-
-        def interrupted(y, out, stop=stop, solver=solver, projection=projection):
-            if solver.iteration == stop:
-                raise KeyboardInterrupt
-            return projection(solver.operator, y, out)
-
-        solver.operator.adjoint = interrupted
-        solution = solver.run(1e-9, 5000)
+        solution = interrupting(small_solver(), stop).run(1e-9, 5000)
         assert solution.status is Status.INTERRUPTED
-        lowest.append(float(solution.value.min()))
-    assert min(lowest) >= 0
+        assert solution.iterations == stop + 1 == solution.history[-1].iteration
+        assert solution.value.min() >= 0
+        assert solution.gap * solution.objective >= solution.objective - best > 0
+
+
+def test_a_second_interruption_is_raised():
+    with pytest.raises(KeyboardInterrupt):
+        interrupting(small_solver(), 17, 17).run(1e-9, 5000)
+
+
+def test_a_stop_that_control_asks_for():
+    asked = []
+
+    def control(solver):
+        asked.append(solver.iteration)
+        return solver.iteration == 33
+
+    solution = small_solver().run(1e-9, 5000, control=control)
+    assert asked == list(range(34))
+    assert solution.status is Status.INTERRUPTED
+    assert solution.iterations == 34 == solution.history[-1].iteration
+    assert solution.value.min() >= 0
 
 
 # ---------------------------------------------------------------- from a series

@@ -1,5 +1,5 @@
 """Solvers: they take operators and data terms and know nothing of files, elements or jobs."""
 
-from recon.solvers.solution import Callback, Record, Solution, Status
+from recon.solvers.solution import Callback, Control, Record, Resumable, Solution, State, Status
 
-__all__ = ["Callback", "Record", "Solution", "Status"]
+__all__ = ["Callback", "Control", "Record", "Resumable", "Solution", "State", "Status"]

@@ -10,11 +10,16 @@ import numpy as np
 from recon.backend import Array, kernels, namespace
 from recon.operators import Operator, norm_estimate
 from recon.prox import DataTerm, Relax
-from recon.solvers.solution import Callback, Record, Solution, Status
+from recon.solvers.solution import Callback, Control, Record, Solution, State, Status
 
 _ORDER = {"none": 0, "tv": 1, "tgv": 2}
 _CHUNK = 1 << 22
 SHARE = 4.0  # dual travel of data over regulariser at which both get the same step: best of 1, 4 tried
+# numbers that change while it runs, or that a restored solver must have exactly
+_NUMBERS = (
+    "a1", "a0", "norm_a", "norm_d", "eta", "_norms", "upper", "_follow", "omega", "share", "iteration",
+    "coarse_iterations", "_since", "_first_residual", "_last_residual", "_objective", "_bound", "_seconds",
+)  # fmt: skip
 
 
 class PrimalDual:
@@ -52,7 +57,7 @@ class PrimalDual:
         a1, a0: strengths, counts^-1 voxel; a0 serves TGV only.
         method: ``"halpern"`` or ``"plain"``.
         upper: a bound on u that is known, to use instead.
-        start: ``(z, x, y)``, first u; the duals of the data start as it says. Zero by default.
+        start: ``(z, x, y)``, first u; zero by default.
         omega: first primal weight, by default from the size of the data.
 
     Attributes:
@@ -109,12 +114,13 @@ class PrimalDual:
         if omega is not None:
             self.omega = omega
         if start is not None:
-            self.y[...] = data.dual_start(operator(self.u, self._stack))
+            self.y[...] = data.derivative(operator(self.u, self._stack))
         self.iteration, self.coarse_iterations = 0, 0.0
         self._objective, self._bound = np.nan, -np.inf
         self._anchor: list[Array] | None = None
         if method == "halpern":
             self._anchor = [xp.empty_like(a) for a in self._state()]
+        self._begin()
         self._restart()
 
     # ------------------------------------------------------------------ one iteration
@@ -145,11 +151,15 @@ class PrimalDual:
     def advance(self, iterations: int) -> None:
         """Some iterations with their restarts; after the last one z is T(z), so that p and q are feasible."""
         for left in range(iterations - 1, -1, -1):
-            self._plain = left == 0
-            self.step()
-            self._plain = False
-            if self.iteration % 10 == 0 or left == 0:
-                self.maybe_restart()
+            self._iterate(last=left == 0)
+
+    def _iterate(self, *, last: bool) -> None:
+        """One iteration and maybe a restart; the last before a check is plain, so p and q stay in their balls."""
+        self._plain = last
+        self.step()
+        self._plain = False
+        if self.iteration % 10 == 0 or last:
+            self.maybe_restart()
 
     def _state(self) -> list[Array]:
         return [self.u, self.w, self.p, self.q, self.y]
@@ -364,6 +374,41 @@ class PrimalDual:
                 low, high = (middle, high) if slope < 0 else (low, middle)
         return best + outside
 
+    # ------------------------------------------------------------------ stop and go on
+
+    def _begin(self) -> None:
+        self.history: list[Record] = []
+        self._bound, self._seconds, self._restored = -np.inf, 0.0, False
+
+    def state(self) -> State:
+        """Everything that later iterations depend on; the arrays are those of the solver, not copies.
+
+        To be taken between two iterations.
+        """
+        arrays = dict(zip("uwpqy", self._state(), strict=True))
+        if self._anchor is not None:
+            arrays |= dict(zip(("u0", "w0", "p0", "q0", "y0"), self._anchor, strict=True))
+        return State(arrays, {name: getattr(self, name) for name in _NUMBERS}, list(self.history))
+
+    def restore(self, state: State) -> None:
+        """Go on from a state of a solver of the same problem: `run` continues its history and its bound.
+
+        Raises:
+            ValueError: the state is that of another problem or method.
+        """
+        own = self.state()
+        if own.arrays.keys() != state.arrays.keys() or own.numbers.keys() != state.numbers.keys():
+            raise ValueError(f"the state holds {', '.join(state.arrays)}, the solver {', '.join(own.arrays)}")
+        for name, array in own.arrays.items():
+            saved = state.arrays[name]
+            if saved.shape != array.shape:
+                raise ValueError(f"{name} of the state has shape {saved.shape}, the solver's {array.shape}")
+            array[...] = self._xp.asarray(saved)
+        for name, number in state.numbers.items():
+            kind = type(getattr(self, name))
+            setattr(self, name, kind(number) if issubclass(kind, (np.floating, tuple)) else number)
+        self.history, self._restored = list(state.history), True
+
     # ------------------------------------------------------------------ the run
 
     def run(
@@ -372,28 +417,51 @@ class PrimalDual:
         max_iterations: int = 5000,
         check_every: int = 50,
         callback: Callback | None = None,
+        control: Control | None = None,
     ) -> Solution:
         """Iterate until the certified relative gap is below `tolerance`.
 
-        Raises nothing on max_iterations or Ctrl-C: the solution's status says so.
+        Args:
+            tolerance, max_iterations: see `Status`.
+            check_every: iterations between two certificates.
+            callback: gets a `Record` at each.
+            control: asked before every iteration; True asks for a certificate now and an end.
+
+        Raises nothing on max_iterations, on a stop that `control` asks for or on Ctrl-C: the solution's status
+        says so, and u is certified as far as it came. A second Ctrl-C while that is done is raised.
         """
-        start = time.perf_counter()
-        history: list[Record] = []
-        status = Status.MAX_ITERATIONS
-        try:
-            while self.iteration < max_iterations:
-                self.advance(min(check_every - self.iteration % check_every, max_iterations - self.iteration))
+        if not self._restored:
+            self._begin()
+        self._restored = False
+        start = time.perf_counter() - self._seconds
+        status, stop = Status.MAX_ITERATIONS, False
+        while self.iteration < max_iterations:
+            try:
+                self._seconds = time.perf_counter() - start
+                stop = stop or (control is not None and control(self))
+                last = stop or self.iteration + 1 >= max_iterations
+                check = (self.iteration + 1) % check_every == 0 or last
+                self._iterate(last=check)
+                if not check:
+                    continue
                 gap = self.certify()
-                history.append(Record(self.iteration, self._objective, gap, time.perf_counter() - start))
+                self.history.append(Record(self.iteration, self._objective, gap, time.perf_counter() - start))
                 if callback is not None:
-                    callback(history[-1])
-                if gap <= tolerance:
-                    status = Status.CONVERGED
-                    break
-        except KeyboardInterrupt:
-            status = Status.INTERRUPTED
-            self._xp.maximum(self.u, 0, out=self.u)  # between checks, relaxation may leave u slightly negative
-        return Solution(self.u, status, self.iteration, history, self.parameters())
+                    callback(self.history[-1])
+            except KeyboardInterrupt:
+                if stop:
+                    raise
+                stop = True
+                if not (self.history and self.history[-1].iteration == self.iteration):
+                    max_iterations = max(max_iterations, self.iteration + 1)
+                    continue  # once more, so that what is kept is u >= 0 and certified
+            if self.history[-1].gap <= tolerance:
+                status = Status.CONVERGED
+                break
+            if stop:
+                status = Status.INTERRUPTED
+                break
+        return Solution(self.u, status, self.iteration, self.history, self.parameters())
 
     def parameters(self) -> dict[str, Any]:
         return {

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any
+from typing import Any, Protocol
 
 from recon.backend import Array
 
@@ -17,7 +17,7 @@ class Status(Enum):
     MAX_ITERATIONS = (
         "not certified: max_iterations was reached first; raise max_iterations or the tolerance, or take it as it is"
     )
-    INTERRUPTED = "not certified: stopped by the user"
+    INTERRUPTED = "not converged: stopped by the user"
     FIXED = "done: this method runs a fixed number of iterations and has no certificate"
 
 
@@ -65,4 +65,28 @@ class Solution:
         return self.history[-1].gap if self.history else float("nan")
 
 
+@dataclass(frozen=True, eq=False)
+class State:
+    """What an iterative solver goes on from, to the bit on the same kind of device.
+
+    Attributes:
+        arrays: by name, NumPy or CuPy; a mapping may read them from a file one by one.
+        numbers: by name; Python numbers or None.
+        history: one `Record` per check so far.
+    """
+
+    arrays: Mapping[str, Array]
+    numbers: Mapping[str, Any]
+    history: Sequence[Record]
+
+
+class Resumable(Protocol):
+    """A solver that can be stopped between two iterations and go on from there."""
+
+    def state(self) -> State: ...
+
+    def restore(self, state: State) -> None: ...
+
+
 Callback = Callable[[Record], None]
+Control = Callable[[Resumable], bool]  # asked between two iterations; True: stop here

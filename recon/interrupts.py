@@ -1,0 +1,75 @@
+"""What signals ask of a run: keep what there is (Ctrl-C), or leave and go on later (SIGTERM, SIGUSR1)."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from types import FrameType, TracebackType
+from typing import Any
+
+from recon.errors import SuspendedError
+
+# what a batch system sends before it takes the machine away; not every system has all of them
+LEAVE = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGUSR1") if hasattr(signal, name))
+
+
+class Interrupts:
+    """Signal handlers for the time of a run.
+
+    Inside `patience` the first signal is only noted, as `wish`, for a solver to ask about between two
+    iterations; a second Ctrl-C raises KeyboardInterrupt at once. Outside it every signal raises at once:
+    KeyboardInterrupt or SuspendedError. Python delivers signals to its main thread only; in another
+    thread this does nothing.
+
+    Attributes:
+        wish: ``None``, ``"keep"`` (Ctrl-C: certify, write and end) or ``"leave"`` (save and end).
+        cause: name of the signal behind the wish.
+    """
+
+    def __init__(self, log: Callable[[str], None] = lambda line: None) -> None:
+        self.log = log
+        self.wish: str | None = None
+        self.cause = ""
+        self._patient = False
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> Interrupts:
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, *LEAVE):
+                self._before[number] = signal.signal(number, self._receive)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None) -> None:
+        for number, handler in self._before.items():
+            # None: a handler that was not set from Python, which cannot be put back
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+        self._before.clear()
+
+    @contextlib.contextmanager
+    def patience(self) -> Iterator[None]:
+        """In here somebody asks for `wish` often."""
+        self._patient = True
+        try:
+            yield
+        finally:
+            self._patient = False
+
+    def _receive(self, number: int, frame: FrameType | None) -> None:
+        name = signal.Signals(number).name
+        leave = number in LEAVE
+        if leave and self.wish == "leave":
+            return  # a batch system may send several; the state is being saved
+        if not self._patient or self.wish is not None:
+            if leave:
+                self.wish, self.cause = "leave", name
+                raise SuspendedError(name)
+            raise KeyboardInterrupt
+        self.wish, self.cause = "leave" if leave else "keep", name
+        self.log(
+            f"{name}: saving a checkpoint" if leave else "Ctrl-C: finishing the check; once more stops at once"
+        )  # fmt: skip
+
+
+__all__ = ["Interrupts"]
