@@ -8,7 +8,7 @@ import numpy as np
 from numba import prange
 
 from recon.kernels.compiling import ONE, ROOT_HALF, ZERO, jit, row
-from recon.kernels.cpu_tgv import (
+from recon.kernels.cpu_difference import (
     _add,
     _add_difference,
     _backward_adjoint,
