@@ -14,37 +14,41 @@ from numba import prange
 
 from recon.kernels.compiling import ZERO, jit, leaf
 
-_PARTS = 512  # of the rows of a result, shared among the cores
+_PARTS = 64  # of the rows of a result, shared among the cores
+_CHUNK = 256  # elements of a row
+_SLAB = 1 << 19  # elements that stay in a core's cache
 
 
 @leaf
-def _sum_rows(source, index, weight, count, out):  # type: ignore[no-untyped-def]
-    """out = sum of weight[k] source[index[k]], four at a time: `out` is loaded and stored less often."""
-    for y in range(out.size):
-        out[y] = ZERO
+def _add_rows(source, index, weight, count, low, high, out):  # type: ignore[no-untyped-def]
+    """out += sum of weight[k] source[index[k]], four at a time: `out` is loaded and stored less often.
+
+    Only elements from `low` to before `high`.
+    """
     while count % 4:
         index[count], weight[count] = index[0], ZERO
         count += 1
     for k in range(0, count, 4):
         p, q, r, s = weight[k], weight[k + 1], weight[k + 2], weight[k + 3]
-        a, b, c, d = source[index[k]], source[index[k + 1]], source[index[k + 2]], source[index[k + 3]]
+        a, b = source[index[k], low:high], source[index[k + 1], low:high]
+        c, d = source[index[k + 2], low:high], source[index[k + 3], low:high]
         for y in range(out.size):
             out[y] += p * a[y] + q * b[y] + r * c[y] + s * d[y]
 
 
 @leaf
-def _collect(at, near, far, along, across, n_across, index, weight):  # type: ignore[no-untyped-def]
-    """Rows ``k along + j across`` for j = at[k] with weight near[k], and for j + 1 with far[k], where they exist.
+def _collect(at, near, far, first, along, across, low, high, index, weight):  # type: ignore[no-untyped-def]
+    """Rows ``first + k along + j across``: j = at[k] with weight near[k], j + 1 with far[k], if in low..high.
 
     Without a branch, as whether a row is used cannot be predicted. Returns how many are used.
     """
     count = 0
     for k in range(at.size):
         j = np.intp(at[k])
-        index[count], weight[count] = k * along + j * across, near[k]
-        count += np.intp((near[k] > ZERO) & (j >= 0) & (j < n_across))
-        index[count], weight[count] = k * along + (j + 1) * across, far[k]
-        count += np.intp((far[k] > ZERO) & (j >= -1) & (j + 1 < n_across))
+        index[count], weight[count] = first + k * along + j * across, near[k]
+        count += np.intp((near[k] > ZERO) & (j >= low) & (j < high))
+        index[count], weight[count] = first + k * along + (j + 1) * across, far[k]
+        count += np.intp((far[k] > ZERO) & (j + 1 >= low) & (j + 1 < high))
     return count
 
 
@@ -59,23 +63,41 @@ def _ray(start, step, m, at, near, far):  # type: ignore[no-untyped-def]
 
 
 @leaf
-def _project_rows(first, end, rows, shape, out, cos, sin, ints, floats):  # type: ignore[no-untyped-def]
+def _between(start, step, low, high, n):  # type: ignore[no-untyped-def]
+    """The indices below n at which ``start + i step`` may lie between `low` and `high`."""
+    if abs(step) < 1e-9:
+        return 0, n
+    a, b = (low - start) / step, (high - start) / step
+    return max(0, floor(min(a, b))), min(n, floor(max(a, b)) + 2)
+
+
+@leaf
+def _project_rows(first, end, rows, slab, chunk, shape, out, cos, sin, ints, floats):  # type: ignore[no-untyped-def]
+    """Adds what the planes of a slab give to the elements of a chunk of rows `first` to before `end`."""
     nz, nx = shape
     _, nu, _ = out.shape
     z0, x0, u0 = (nz - 1) / 2, (nx - 1) / 2, (nu - 1) / 2
+    low, high = slab
     index, weight = ints[0], floats[0]
     for ray in range(first, end):
         t, d = ray // nu, ray % nu
         c, s = cos[t], sin[t]
         if abs(c) >= abs(s):
-            at, near, far = ints[1, :nz], floats[1, :nz], floats[2, :nz]
-            _ray((d - u0 + z0 * s) / c + x0, -s / c, 1 / abs(c), at, near, far)
-            count = _collect(at, near, far, nx, 1, nx, index, weight)
+            n = high - low
+            at, near, far = ints[1, :n], floats[1, :n], floats[2, :n]
+            _ray((d - u0 + (z0 - low) * s) / c + x0, -s / c, 1 / abs(c), at, near, far)
+            count = _collect(at, near, far, low * nx, nx, 1, 0, nx, index, weight)
         else:
-            at, near, far = ints[1, :nx], floats[1, :nx], floats[2, :nx]
-            _ray((d - u0 + x0 * c) / s + z0, -c / s, 1 / abs(s), at, near, far)
-            count = _collect(at, near, far, 1, nx, nz, index, weight)
-        _sum_rows(rows, index, weight, count, out[t, d])
+            start, step = (d - u0 + x0 * c) / s + z0, -c / s
+            i, after = _between(start, step, low - 1, high, nx)
+            n = max(0, after - i)
+            at, near, far = ints[1, :n], floats[1, :n], floats[2, :n]
+            _ray(start + i * step, step, 1 / abs(s), at, near, far)
+            count = _collect(at, near, far, i, 1, nx, low, high, index, weight)
+        if low == 0:
+            for y in range(chunk[0], chunk[1]):
+                out[t, d, y] = ZERO
+        _add_rows(rows, index, weight, count, chunk[0], chunk[1], out[t, d, chunk[0] : chunk[1]])
 
 
 @leaf
@@ -93,21 +115,33 @@ def _backproject_rows(first, end, rows, shape, out, cos, sin, ints, floats):  # 
             d = floor(u)
             at[t] = np.int32(d)
             near[t], far[t] = np.float32((1 - (u - d) * m) * m), np.float32((1 - (1 - (u - d)) * m) * m)
-        count = _collect(at, near, far, nu, 1, nu, index, weight)
-        _sum_rows(rows, index, weight, count, out[z, x])
+        count = _collect(at, near, far, 0, nu, 1, 0, nu, index, weight)
+        row = out[z, x]
+        for y in range(row.size):
+            row[y] = ZERO
+        _add_rows(rows, index, weight, count, 0, row.size, row)
 
 
 @jit
 def project(volume, out, cos, sin):  # type: ignore[no-untyped-def]
-    """Line integrals of `volume` (z, x, y) into `out` (tilt, u, y), in units of a voxel's edge."""
+    """Line integrals of `volume` (z, x, y) into `out` (tilt, u, y), in units of a voxel's edge.
+
+    Slab by slab, and a chunk of each row at a time: all tilts read it while it is in a core's cache.
+    """
     nz, nx, ny = volume.shape
     rows, n = volume.reshape(nz * nx, ny), out.shape[0] * out.shape[1]
     size = 2 * max(nz, nx) + 4
-    for part in prange(_PARTS):
-        first, end = np.intp(part * n // _PARTS), np.intp((part + 1) * n // _PARTS)
-        if first < end:
-            ints, floats = np.empty((2, size), np.int32), np.empty((3, size), np.float32)
-            _project_rows(first, end, rows, (nz, nx), out, cos, sin, ints, floats)
+    chunks = -(-ny // _CHUNK)
+    planes = max(1, _SLAB // (nx * -(-ny // chunks)))
+    for part_of_y in range(chunks):
+        chunk = np.intp(part_of_y * ny // chunks), np.intp((part_of_y + 1) * ny // chunks)
+        for low in range(0, nz, planes):
+            slab = np.intp(low), np.intp(min(low + planes, nz))
+            for part in prange(_PARTS):
+                first, end = np.intp(part * n // _PARTS), np.intp((part + 1) * n // _PARTS)
+                if first < end:
+                    ints, floats = np.empty((2, size), np.int32), np.empty((3, size), np.float32)
+                    _project_rows(first, end, rows, slab, chunk, (nz, nx), out, cos, sin, ints, floats)
 
 
 @jit

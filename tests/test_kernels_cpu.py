@@ -11,7 +11,7 @@ from scipy.ndimage import map_coordinates
 from scipy.optimize import minimize_scalar
 
 from recon.geometry import TiltGeometry
-from recon.kernels import cpu, cpu_tgv
+from recon.kernels import cpu, cpu_joseph, cpu_tgv
 
 f32 = np.float32
 ROUNDING = 2e-6  # of float32 arithmetic on values of order 1; measured: below 5e-7
@@ -220,6 +220,18 @@ def test_projection_dot_product_at_a_real_size():
     cpu.project(volume, out, np.cos(tilts), np.sin(tilts))
     cpu.backproject(stack, back, np.cos(tilts), np.sin(tilts))
     same_product(dot(out, stack), dot(volume, back), dot(out, stack))  # measured: 2e-9
+
+
+def test_projection_in_slabs_and_chunks_is_the_same():
+    # rows longer than a chunk, more planes than a slab, rays along z and along x
+    tilts = np.radians([-90, -71.5, -45, 0, 33, 60.25, 90])
+    volume = np.random.default_rng(6).normal(size=(97, 41, 600)).astype(np.float32)
+    out = np.empty((7, 90, 600), np.float32)
+    assert volume.size > 4 * cpu_joseph._SLAB
+    assert volume.shape[2] > 2 * cpu_joseph._CHUNK
+    cpu.project(volume, out, np.cos(tilts), np.sin(tilts))
+    weights = reference.joseph(volume.shape[:2], 90, tilts)
+    close(out, np.einsum("tuzx,zxy->tuy", weights, volume, optimize=True))
 
 
 def astra_matrix(geometry):
