@@ -173,7 +173,19 @@ LAYERS = (  # lowest first; a module imports from its own layer and those before
     {"kernels", "backend"},
     {"operators", "prox"},
     {"solvers"},
-    {"io", "maps", "normalise", "align", "reconstruct", "analyse", "report", "simulate", "job", ""},  # "": recon itself
+    {
+        "io",
+        "maps",
+        "normalise",
+        "align",
+        "reconstruct",
+        "analyse",
+        "report",
+        "simulate",
+        "job",
+        "memory",
+        "",
+    },  # "": recon itself
     {"demo", "pipeline", "hpc"},
     {"cli", "__main__"},
 )
