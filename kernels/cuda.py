@@ -14,8 +14,11 @@ from pathlib import Path
 
 import numpy as np
 
+from recon.errors import BackendError
+
 _FOLDER = Path(__file__).parent
-_BLOCK = (64, 4, 1)  # 64 elements along y, 4 rows; reduce.cuh needs a multiple of 32 threads
+# 64 elements along y, 4 rows; reduce.cuh needs a multiple of 32 threads, joseph.cu at most 4 rows
+_BLOCK = (64, 4, 1)
 _FLAGS = ("false", "true")  # is there an anchor?
 
 OPTIONS = ("--std=c++17",)
@@ -71,7 +74,7 @@ def _launch(file, name, over, floats, doubles, sizes, scalars=()):  # type: igno
     for dtype, arrays in ((np.float32, floats), (np.float64, doubles)):
         for a in arrays:
             if a.dtype != dtype or not a.flags.c_contiguous:
-                raise TypeError(
+                raise BackendError(
                     f"{name} takes C-contiguous {np.dtype(dtype)} arrays, not {a.dtype} of shape {a.shape} "
                     f"with strides {a.strides}"
                 )

@@ -20,12 +20,15 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import reference
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from recon.backend import cuda_unavailable
+from recon.errors import BackendError
 from recon.kernels import cpu, cuda
 
 f32 = np.float32
-ARCHITECTURES = ("sm_70", "sm_80", "sm_90", "sm_120")  # Volta to Blackwell
+ARCHITECTURES = ("sm_70", "sm_75", "sm_80", "sm_86", "sm_89", "sm_90", "sm_100", "sm_120")  # Volta to Blackwell
 
 # ---------------------------------------------------------------- the same functions
 
@@ -269,9 +272,9 @@ def check_certificate(kernels, shape, **how):
     compare(kernels, "tgv_value", s.u, s.w[:0], s.moved, **how)
 
 
-def check_projection(kernels, shape, nu, **how):
+def check_projection(kernels, shape, nu, tilts=None, **how):
     random = np.random.default_rng(7)
-    tilts = np.radians([-90, -63, -45, -10, 0, 33.3, 45, 80])
+    tilts = np.radians([-90, -63, -45, -10, 0, 33.3, 45, 80]) if tilts is None else tilts
     volume = random.normal(size=shape).astype(np.float32)
     stack = random.normal(size=(tilts.size, nu, shape[2])).astype(np.float32)
     cos, sin = np.cos(tilts), np.sin(tilts)
@@ -314,9 +317,35 @@ def test_projection(shim, shape, nu):
     check_projection(shim, shape, nu)
 
 
+@pytest.mark.parametrize("n_tilts", [1, 63, 64, 65, 130])
+def test_projection_in_chunks_of_taps(shim, n_tilts):
+    """More tilts, and more voxels along a ray, than a block prepares at a time."""
+    check_projection(shim, (67, 70, 2), 9, np.random.default_rng(n_tilts).uniform(-np.pi, np.pi, n_tilts))
+
+
 @pytest.mark.parametrize(("recorded", "ideal"), [((6, 70), (5, 66)), ((1, 9), (4, 1)), ((3, 1), (1, 3))])
 def test_warp(shim, recorded, ideal):
     check_warp(shim, recorded, ideal)
+
+
+sizes = st.integers(1, 7)
+
+
+@settings(max_examples=20, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    shape=st.tuples(sizes, sizes, st.integers(1, 70)),
+    nu=sizes,
+    order=st.integers(0, 2),
+    relax=st.sampled_from(sorted(RELAX)),
+    recorded=st.tuples(sizes, sizes),
+)
+def test_any_shape(shim, shape, nu, order, relax, recorded):
+    """Size-1 axes, odd sides, multiples of nothing; all kernels."""
+    check_tgv_steps(shim, shape, order, relax)
+    check_certificate(shim, shape)
+    check_projection(shim, shape, nu)
+    check_warp(shim, recorded, shape[1:])
+    check_data_steps(shim, shape, relax)
 
 
 @pytest.mark.parametrize("relax", RELAX)
@@ -342,7 +371,7 @@ def test_a_dual_step_without_a_regulariser_does_nothing(shim):
 @pytest.mark.parametrize("spoil", [lambda a: a.astype(float), lambda a: a[:, ::2], lambda a: a.transpose(2, 1, 0)])
 def test_launchers_refuse_what_the_kernels_cannot_address(shim, spoil):
     volume, out = np.zeros((3, 4, 5), f32), np.zeros((1, 4, 5), f32)
-    with pytest.raises(TypeError, match="project takes C-contiguous float32 arrays"):
+    with pytest.raises(BackendError, match="project takes C-contiguous float32 arrays"):
         shim.project(spoil(volume), out, np.ones(1), np.zeros(1))
 
 
