@@ -230,18 +230,19 @@ def process(
     clock = time.perf_counter()
     options = job.reconstruct
     watch.tolerance = options.tolerance
-    volumes = reconstruct(
-        series,
-        options.method,
-        data_term=options.data_term,
-        strength=options.strength,
-        tolerance=options.tolerance,
-        max_iterations=options.max_iterations if "max_iterations" in options.model_fields_set else None,
-        projector=options.projector,
-        thickness=options.thickness,
-        device=device,
-        progress=watch.step,
-    )
+    with backend.device_errors():
+        volumes = reconstruct(
+            series,
+            options.method,
+            data_term=options.data_term,
+            strength=options.strength,
+            tolerance=options.tolerance,
+            max_iterations=options.max_iterations if "max_iterations" in options.model_fields_set else None,
+            projector=options.projector,
+            thickness=options.thickness,
+            device=device,
+            progress=watch.step,
+        )
     for name, volume in volumes.items():
         solution = volume.solution
         watch.log(f"{name}: {solution.iterations} iterations; {solution.status.value}")
