@@ -22,6 +22,7 @@ _COMMON = {
     "error_model": "numpy",  # the test for a zero divisor would keep a loop from being vectorised
     "nogil": True,
 }
+_INSIDE = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}  # called by kernels only, and cached with them
 # an integer literal would lift a whole loop to float64
 ONE, TWO, FOUR, ZERO = np.float32(1), np.float32(2), np.float32(4), np.float32(0)
 HALF, ROOT_HALF, TINY = np.float32(0.5), np.float32(sqrt(0.5)), np.float32(1e-30)
@@ -34,14 +35,13 @@ def jit(f):  # type: ignore[no-untyped-def]
 
 def row(f):  # type: ignore[no-untyped-def]
     """A part of a kernel: a row or a plane, one core."""
-    return njit(f, cache=True, **_COMMON)
+    return njit(f, **_INSIDE, **_COMMON)
 
 
 def leaf(f):  # type: ignore[no-untyped-def]
     """A part that allocates nothing and writes to no array that overlaps another of its arguments.
 
     Counting the references of thirty rows, or checking at run time which of them overlap, would take
-    longer than the arithmetic on them. Called by kernels only, so it gets no Python wrapper.
+    longer than the arithmetic on them.
     """
-    alone = {"_nrt": False, "noalias": True, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
-    return njit(f, **alone, **_COMMON)
+    return njit(f, _nrt=False, noalias=True, **_INSIDE, **_COMMON)
