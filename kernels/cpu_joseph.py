@@ -20,20 +20,40 @@ _SLAB = 1 << 19  # elements that stay in a core's cache
 
 
 @leaf
-def _add_rows(source, index, weight, count, low, high, out):  # type: ignore[no-untyped-def]
-    """out += sum of weight[k] source[index[k]], four at a time: `out` is loaded and stored less often.
+def _add_four(source, index, weight, k, low, high, out):  # type: ignore[no-untyped-def]
+    p, q, r, s = weight[k], weight[k + 1], weight[k + 2], weight[k + 3]
+    a, b = source[index[k], low:high], source[index[k + 1], low:high]
+    c, d = source[index[k + 2], low:high], source[index[k + 3], low:high]
+    for y in range(out.size):
+        out[y] += p * a[y] + q * b[y] + r * c[y] + s * d[y]
 
-    Only elements from `low` to before `high`.
+
+@leaf
+def _add_eight(source, index, weight, k, low, high, out):  # type: ignore[no-untyped-def]
+    p, q, r, s = weight[k], weight[k + 1], weight[k + 2], weight[k + 3]
+    t, u, v, w = weight[k + 4], weight[k + 5], weight[k + 6], weight[k + 7]
+    a, b = source[index[k], low:high], source[index[k + 1], low:high]
+    c, d = source[index[k + 2], low:high], source[index[k + 3], low:high]
+    e, f = source[index[k + 4], low:high], source[index[k + 5], low:high]
+    g, h = source[index[k + 6], low:high], source[index[k + 7], low:high]
+    for y in range(out.size):
+        first = p * a[y] + q * b[y] + r * c[y] + s * d[y]
+        out[y] += first + (t * e[y] + u * f[y] + v * g[y] + w * h[y])
+
+
+@leaf
+def _add_rows(source, index, weight, count, low, high, out):  # type: ignore[no-untyped-def]
+    """out += sum of weight[k] source[index[k]], elements from `low` to before `high`.
+
+    Several rows at a time, so that `out` is loaded and stored less often.
     """
     while count % 4:
         index[count], weight[count] = index[0], ZERO
         count += 1
-    for k in range(0, count, 4):
-        p, q, r, s = weight[k], weight[k + 1], weight[k + 2], weight[k + 3]
-        a, b = source[index[k], low:high], source[index[k + 1], low:high]
-        c, d = source[index[k + 2], low:high], source[index[k + 3], low:high]
-        for y in range(out.size):
-            out[y] += p * a[y] + q * b[y] + r * c[y] + s * d[y]
+    for k in range(0, count - 4, 8):
+        _add_eight(source, index, weight, k, low, high, out)
+    if count % 8:
+        _add_four(source, index, weight, count - 4, low, high, out)
 
 
 @leaf
