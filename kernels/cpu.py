@@ -1,4 +1,4 @@
-"""Numba kernels for the CPU: projection, detector warp and data terms here, TGV beside.
+"""Numba kernels for the CPU: detector warp and data terms here, projection and TGV beside.
 
 The functions, their arguments and their order are those of `recon.kernels.cuda`; layouts are stated
 in `recon.kernels`. Rows along y are contiguous, so inner loops vectorise; planes run on all cores.
@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from math import ceil, floor, sqrt
 
-import numpy as np
 from numba import prange
 
-from recon.kernels.compiling import FOUR, HALF, ONE, TINY, TWO, ZERO, jit, row
+from recon.kernels.compiling import FOUR, HALF, ONE, TINY, TWO, ZERO, jit
 from recon.kernels.cpu_certificate import gradient_adjoint, tgv_divergence, tgv_value
-from recon.kernels.cpu_tgv import tgv_dual, tgv_primal
+from recon.kernels.cpu_joseph import backproject, project
+from recon.kernels.cpu_tgv import tgv_dual, tgv_primal, tgv_step
 
 __all__ = [
     "backproject",
@@ -25,88 +25,11 @@ __all__ = [
     "tgv_divergence",
     "tgv_dual",
     "tgv_primal",
+    "tgv_step",
     "tgv_value",
     "warp",
     "warp_adjoint",
 ]
-
-# ---------------------------------------------------------------- projection (Joseph's linear model)
-# A voxel at u = x cos t + z sin t gives pixel d the weight tent(|u - d| / m) / m, m = max(|cos|, |sin|).
-
-
-@row
-def _tent(distance, m):  # type: ignore[no-untyped-def]
-    return np.float32(max(0.0, 1.0 - abs(distance) / m) / m)
-
-
-@jit
-def project(volume, out, cos, sin):  # type: ignore[no-untyped-def]
-    """Line integrals of `volume` (z, x, y) into `out` (tilt, u, y), in units of a voxel's edge."""
-    nz, nx, ny = volume.shape
-    n_tilts, nu, _ = out.shape
-    z0, x0, u0 = (nz - 1) / 2, (nx - 1) / 2, (nu - 1) / 2
-    for ray in prange(n_tilts * nu):
-        t, d = ray // nu, ray % nu
-        c, s = cos[t], sin[t]
-        m = max(abs(c), abs(s))
-        row = out[t, d]
-        row[:] = 0
-        if abs(c) >= abs(s):
-            for z in range(nz):
-                x = floor((d - u0 - (z - z0) * s) / c + x0)
-                rest = d - u0 - (z - z0) * s
-                if 0 <= x < nx - 1:
-                    a, b = _tent(rest - (x - x0) * c, m), _tent(rest - (x + 1 - x0) * c, m)
-                    va, vb = volume[z, x], volume[z, x + 1]
-                    for y in range(ny):
-                        row[y] += a * va[y] + b * vb[y]
-                elif x == -1 or x == nx - 1:
-                    x = max(x, 0)
-                    a, va = _tent(rest - (x - x0) * c, m), volume[z, x]
-                    for y in range(ny):
-                        row[y] += a * va[y]
-        else:
-            for x in range(nx):
-                z = floor((d - u0 - (x - x0) * c) / s + z0)
-                rest = d - u0 - (x - x0) * c
-                if 0 <= z < nz - 1:
-                    a, b = _tent(rest - (z - z0) * s, m), _tent(rest - (z + 1 - z0) * s, m)
-                    va, vb = volume[z, x], volume[z + 1, x]
-                    for y in range(ny):
-                        row[y] += a * va[y] + b * vb[y]
-                elif z == -1 or z == nz - 1:
-                    z = max(z, 0)
-                    a, va = _tent(rest - (z - z0) * s, m), volume[z, x]
-                    for y in range(ny):
-                        row[y] += a * va[y]
-
-
-@jit
-def backproject(stack, out, cos, sin):  # type: ignore[no-untyped-def]
-    """The exact adjoint of `project`: `stack` (tilt, u, y) into `out` (z, x, y)."""
-    n_tilts, nu, _ = stack.shape
-    nz, nx, ny = out.shape
-    z0, x0, u0 = (nz - 1) / 2, (nx - 1) / 2, (nu - 1) / 2
-    for column in prange(nz * nx):
-        z, x = column // nx, column % nx
-        row = out[z, x]
-        row[:] = 0
-        for t in range(n_tilts):
-            c, s = cos[t], sin[t]
-            m = max(abs(c), abs(s))
-            u = (x - x0) * c + (z - z0) * s + u0
-            d = floor(u)
-            if 0 <= d < nu - 1:
-                a, b = _tent(u - d, m), _tent(u - d - 1, m)
-                sa, sb = stack[t, d], stack[t, d + 1]
-                for y in range(ny):
-                    row[y] += a * sa[y] + b * sb[y]
-            elif d == -1 or d == nu - 1:
-                d = max(d, 0)
-                a, sa = _tent(u - d, m), stack[t, d]
-                for y in range(ny):
-                    row[y] += a * sa[y]
-
 
 # ---------------------------------------------------------------- detector warp (bilinear)
 # Recorded pixel (i, j) shows the ideal projection at (p, q) = A (i, j) + b; ideal pixel (k, l) enters

@@ -7,8 +7,8 @@ from math import sqrt
 import numpy as np
 from numba import prange
 
-from recon.kernels.compiling import ONE, ROOT_HALF, ZERO, jit, row
-from recon.kernels.cpu_tgv import (
+from recon.kernels.compiling import ONE, ROOT_HALF, ZERO, jit, leaf, row
+from recon.kernels.cpu_difference import (
     _add,
     _add_difference,
     _backward_adjoint,
@@ -21,7 +21,7 @@ from recon.kernels.cpu_tgv import (
 )
 
 
-@row
+@leaf
 def _clip_factor(q, z, x, radius, out):  # type: ignore[no-untyped-def]
     """min(1, radius / |q|) of one row of tensors."""
     _fill(out, ZERO)
@@ -32,7 +32,7 @@ def _clip_factor(q, z, x, radius, out):  # type: ignore[no-untyped-def]
     _shrink(out, radius)
 
 
-@row
+@leaf
 def _multiply(a, b, out):  # type: ignore[no-untyped-def]
     for i in range(out.size):
         out[i] = a[i] * b[i]
@@ -130,7 +130,7 @@ def _tgv_value_plane(z, u, w, values):  # type: ignore[no-untyped-def]
     values[z, 1] = second
 
 
-@row
+@leaf
 def _norm_sum(work, n, size):  # type: ignore[no-untyped-def]
     _fill(size, ZERO)
     for k in range(n):

@@ -14,8 +14,11 @@ from pathlib import Path
 
 import numpy as np
 
+from recon.errors import BackendError
+
 _FOLDER = Path(__file__).parent
-_BLOCK = (64, 4, 1)  # 64 elements along y, 4 rows; reduce.cuh needs a multiple of 32 threads
+# 64 elements along y, 4 rows; reduce.cuh needs a multiple of 32 threads, joseph.cu at most 4 rows
+_BLOCK = (64, 4, 1)
 _FLAGS = ("false", "true")  # is there an anchor?
 
 OPTIONS = ("--std=c++17",)
@@ -71,7 +74,7 @@ def _launch(file, name, over, floats, doubles, sizes, scalars=()):  # type: igno
     for dtype, arrays in ((np.float32, floats), (np.float64, doubles)):
         for a in arrays:
             if a.dtype != dtype or not a.flags.c_contiguous:
-                raise TypeError(
+                raise BackendError(
                     f"{name} takes C-contiguous {np.dtype(dtype)} arrays, not {a.dtype} of shape {a.shape} "
                     f"with strides {a.strides}"
                 )
@@ -121,11 +124,15 @@ def tgv_primal(u, w, u_bar, w_bar, p, q, g, u0, w0, tau_u, tau_w, relax, moved):
     `w`, `q` have no components for TV, `p` none without a regulariser. ``moved[z]`` receives
     ``(sum (xbar - x)^2 of u, of w)`` of each plane.
     """
-    order = 2 if w.shape[0] else 1 if p.shape[0] else 0
     moved.fill(0)
+    _primal(u, w, u_bar, w_bar, p, q, g, u0, w0, tau_u, tau_w, relax, moved, 2)
+
+
+def _primal(u, w, u_bar, w_bar, p, q, g, u0, w0, tau_u, tau_w, relax, moved, columns):  # type: ignore[no-untyped-def]
+    order = 2 if w.shape[0] else 1 if p.shape[0] else 0
     floats = (u, w, u_bar, w_bar, p, q, g, u0, w0)
     name = f"tgv_primal<{order}, {_flag(relax)}>"
-    _launch("tgv.cu", name, u.shape, floats, (moved,), u.shape, (tau_u, tau_w, *relax))
+    _launch("tgv.cu", name, u.shape, floats, (moved,), (*u.shape, columns), (tau_u, tau_w, *relax))
 
 
 def tgv_dual(p, q, u_bar, w_bar, p0, q0, sigma_p, sigma_q, a1, a0, relax, moved):  # type: ignore[no-untyped-def]
@@ -133,13 +140,28 @@ def tgv_dual(p, q, u_bar, w_bar, p0, q0, sigma_p, sigma_q, a1, a0, relax, moved)
 
     P_a projects each voxel's vector onto the ball of radius a. ``moved[z]`` as in `tgv_primal`.
     """
-    order = 2 if w_bar.shape[0] else 1 if p.shape[0] else 0
     moved.fill(0)
+    _dual(p, q, u_bar, w_bar, p0, q0, sigma_p, sigma_q, a1, a0, relax, moved, 2)
+
+
+def _dual(p, q, u_bar, w_bar, p0, q0, sigma_p, sigma_q, a1, a0, relax, moved, columns):  # type: ignore[no-untyped-def]
+    order = 2 if w_bar.shape[0] else 1 if p.shape[0] else 0
     if order == 0:
         return
     floats = (p, q, u_bar, w_bar, p0, q0)
     name = f"tgv_dual<{order}, {_flag(relax)}>"
-    _launch("tgv.cu", name, u_bar.shape, floats, (moved,), u_bar.shape, (sigma_p, sigma_q, a1, a0, *relax))
+    sizes = (*u_bar.shape, columns)
+    _launch("tgv.cu", name, u_bar.shape, floats, (moved,), sizes, (sigma_p, sigma_q, a1, a0, *relax))
+
+
+def tgv_step(u, w, u_bar, w_bar, p, q, g, u0, w0, p0, q0, tau_u, tau_w, sigma_p, sigma_q, a1, a0, relax, moved):  # type: ignore[no-untyped-def]
+    """`tgv_primal`, then `tgv_dual`.
+
+    ``moved[z]`` receives ``sum (xbar - x)^2`` of u, w, p and q of each plane.
+    """
+    moved.fill(0)
+    _primal(u, w, u_bar, w_bar, p, q, g, u0, w0, tau_u, tau_w, relax, moved, 4)
+    _dual(p, q, u_bar, w_bar, p0, q0, sigma_p, sigma_q, a1, a0, relax, moved.ravel()[2:], 4)
 
 
 def poisson_dual(y, projection, counts, offset, scale, y0, sigma, relax, moved):  # type: ignore[no-untyped-def]

@@ -1,6 +1,6 @@
 #pragma once
 #include "index.cuh"
-// Differences: the boundary rule, as in cpu.py.
+// Differences: the boundary rule, as in cpu_difference.py.
 //
 // The gradient takes forward differences; at the last index of an axis there is none, and neither w's component
 // along that axis nor p's exists there (both stay 0). The symmetrised gradient takes backward differences of the

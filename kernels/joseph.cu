@@ -1,8 +1,35 @@
 // Projection, Joseph's linear model. A voxel at u = x cos t + z sin t gives detector pixel d the weight
-// tent(|u - d| / m) / m, m = max(|cos|, |sin|). Coordinates are float64, so that both directions see the same weights.
+// tent(|u - d| / m) / m, m = max(|cos|, |sin|). Coordinates are float64, so that both directions see the same weights;
+// where float64 is slow they would cost more than the sums, so the threads of a row share them.
 #include "index.cuh"
 
-__device__ inline float tent(double distance, double m) { return fmax(0.0, 1.0 - fabs(distance) / m) / m; }
+constexpr int chunk = 64, rows = 4;  // of taps that a block prepares at a time; at most `rows` rows in a block
+
+struct Taps {  // two neighbours and their weights, for each row of the block and each k of a chunk
+    int before[rows][chunk], after[rows][chunk];
+    float near[rows][chunk], far[rows][chunk];
+
+    // The neighbours of `position` among n, with weights near and far; one that does not exist weighs nothing.
+    __device__ void set(int k, int j, int n, double near, double far) {
+        const int row = threadIdx.y;
+        before[row][k] = j < 0 ? 0 : j < n ? j : n - 1;
+        after[row][k] = j + 1 < 0 ? 0 : j + 1 < n ? j + 1 : n - 1;
+        this->near[row][k] = 0 <= j && j < n && near > 0 ? near : 0;
+        this->far[row][k] = 0 <= j + 1 && j + 1 < n && far > 0 ? far : 0;
+    }
+};
+
+// Sum over the taps of one chunk; tap k reads line k of `a`, lines and neighbours being strides apart.
+__device__ inline float gather(const Taps& taps, int count, const float* a, Index line, Index neighbour) {
+    const int row = threadIdx.y;
+    float sum = 0;
+    for (int k = 0; k < count; ++k, a += line) {
+        const float near = taps.near[row][k], far = taps.far[row][k];
+        if (near == 0 && far == 0) continue;  // the same for all threads of a row
+        sum += near * a[taps.before[row][k] * neighbour] + far * a[taps.after[row][k] * neighbour];
+    }
+    return sum;
+}
 
 struct Axis {  // one axis of the volume
     int n;
@@ -12,46 +39,52 @@ struct Axis {  // one axis of the volume
     __device__ double u(int i) const { return (i - 0.5 * (n - 1)) * slope; }
 };
 
-// The ray at detector position u steps through the voxels of `along` and meets two neighbours in `across`.
-__device__ inline float line(const float* volume, double u, const Axis& along, const Axis& across) {
-    const double m = fabs(across.slope);
-    float sum = 0;
-    for (int i = 0; i < along.n; ++i) {
-        const double rest = u - along.u(i);
-        const int j = int(floor(rest / across.slope + 0.5 * (across.n - 1)));
-        const float* a = volume + i * along.stride;
-        if (0 <= j && j < across.n) sum += tent(rest - across.u(j), m) * a[j * across.stride];
-        if (0 <= j + 1 && j + 1 < across.n) sum += tent(rest - across.u(j + 1), m) * a[(j + 1) * across.stride];
-    }
-    return sum;
-}
-
 // volume (nz, nx, ny), out (n_tilts, nu, ny), cosine and sine (n_tilts)
 __global__ void project(const float* volume, float* out, const double* cosine, const double* sine, int nz, int nx,
                         int ny, int n_tilts, int nu) {
+    __shared__ Taps taps;
     const Element ray(n_tilts, nu, ny);
-    if (!ray.inside) return;
     const double c = cosine[ray.plane], s = sine[ray.plane];
     const double u = ray.row - 0.5 * (nu - 1);
     const Axis z{nz, s, Index(nx) * ny}, x{nx, c, ny};
-    out[ray.at] = fabs(c) >= fabs(s) ? line(volume + ray.y, u, z, x) : line(volume + ray.y, u, x, z);
+    const bool steep = fabs(c) >= fabs(s);  // the ray steps along z and meets two neighbours across, in x
+    const Axis along = steep ? z : x, across = steep ? x : z;
+    const double m = fabs(across.slope);
+    float sum = 0;
+    for (int first = 0; first < along.n; first += chunk) {
+        const int count = min(chunk, along.n - first);
+        for (int k = threadIdx.x; k < count; k += blockDim.x) {
+            const double position = (u - along.u(first + k)) / across.slope + 0.5 * (across.n - 1);
+            const double j = floor(position);
+            taps.set(k, int(j), across.n, (1 - (position - j)) / m, (position - j) / m);
+        }
+        __syncthreads();
+        if (ray.inside) sum += gather(taps, count, volume + ray.y + first * along.stride, along.stride, across.stride);
+        __syncthreads();
+    }
+    if (ray.inside) out[ray.at] = sum;
 }
 
 // The exact adjoint: stack (n_tilts, nu, ny), out (nz, nx, ny). A voxel meets at most two detector pixels.
 __global__ void backproject(const float* stack, float* out, const double* cosine, const double* sine, int nz, int nx,
                             int ny, int n_tilts, int nu) {
+    __shared__ Taps taps;
     const Element voxel(nz, nx, ny);
-    if (!voxel.inside) return;
+    const Index tilt = Index(nu) * ny;
     float sum = 0;
-    for (int t = 0; t < n_tilts; ++t) {
-        const double c = cosine[t], s = sine[t];
-        const double m = fmax(fabs(c), fabs(s));
-        const Axis z{nz, s, Index(nx) * ny}, x{nx, c, ny};
-        const double u = x.u(voxel.row) + z.u(voxel.plane) + 0.5 * (nu - 1);
-        const int d = int(floor(u));
-        const float* a = stack + Index(t) * nu * ny + voxel.y;
-        if (0 <= d && d < nu) sum += tent(u - d, m) * a[Index(d) * ny];
-        if (0 <= d + 1 && d + 1 < nu) sum += tent(u - (d + 1), m) * a[Index(d + 1) * ny];
+    for (int first = 0; first < n_tilts; first += chunk) {
+        const int count = min(chunk, n_tilts - first);
+        for (int k = threadIdx.x; k < count; k += blockDim.x) {
+            const double c = cosine[first + k], s = sine[first + k];
+            const double m = fmax(fabs(c), fabs(s));
+            const Axis z{nz, s, Index(nx) * ny}, x{nx, c, ny};
+            const double u = x.u(voxel.row) + z.u(voxel.plane) + 0.5 * (nu - 1);
+            const double d = floor(u);
+            taps.set(k, int(d), nu, (1 - (u - d) / m) / m, (1 - (d + 1 - u) / m) / m);
+        }
+        __syncthreads();
+        if (voxel.inside) sum += gather(taps, count, stack + voxel.y + first * tilt, tilt, ny);
+        __syncthreads();
     }
-    out[voxel.at] = sum;
+    if (voxel.inside) out[voxel.at] = sum;
 }

@@ -1,5 +1,5 @@
-// The primal-dual steps of order 0 (no regulariser), 1 (TV) and 2 (TGV), one thread per voxel. `moved` (planes, 2)
-// has been zeroed.
+// The primal-dual steps of order 0 (no regulariser), 1 (TV) and 2 (TGV), one thread per voxel. `moved` has a
+// line of `columns` per plane, whose first two have been zeroed.
 #include "difference.cuh"
 #include "reduce.cuh"
 #include "step.cuh"
@@ -7,7 +7,7 @@
 // u' = max(0, u - tau_u (g + grad* p)), w' = w - tau_w (E* q - p), reflected and relaxed.
 template <int order, bool anchored>
 __global__ void tgv_primal(float* u, float* w, float* u_bar, float* w_bar, const float* p, const float* q,
-                           const float* g, const float* u0, const float* w0, double* moved, int nz, int nx, int ny,
+                           const float* g, const float* u0, const float* w0, double* moved, int nz, int nx, int ny, int columns,
                            float tau_u, float tau_w, float keep, float move, float anchor) {
     const Element here(nz, nx, ny);
     const Relax r{keep, move, anchor};
@@ -30,8 +30,8 @@ __global__ void tgv_primal(float* u, float* w, float* u_bar, float* w_bar, const
             }
         }
     }
-    add_block_sum(moved_u, moved + 2 * blockIdx.z);
-    if constexpr (order == 2) add_block_sum(moved_w, moved + 2 * blockIdx.z + 1);
+    add_block_sum(moved_u, moved + columns * blockIdx.z);
+    if constexpr (order == 2) add_block_sum(moved_w, moved + columns * blockIdx.z + 1);
 }
 
 // a' = P_radius(a + sigma grad) for the vector a of one voxel, whose components lie n apart, reflected and relaxed.
@@ -55,8 +55,8 @@ __device__ inline float ascend(float* a, const float* a0, const float (&grad)[co
 // p' = P_a1(p + sigma_p (grad u_bar - w_bar)), q' = P_a0(q + sigma_q E w_bar), reflected and relaxed.
 template <int order, bool anchored>
 __global__ void tgv_dual(float* p, float* q, const float* u_bar, const float* w_bar, const float* p0, const float* q0,
-                         double* moved, int nz, int nx, int ny, float sigma_p, float sigma_q, float a1, float a0,
-                         float keep, float move, float anchor) {
+                         double* moved, int nz, int nx, int ny, int columns, float sigma_p, float sigma_q, float a1,
+                         float a0, float keep, float move, float anchor) {
     static_assert(order >= 1, "without a regulariser there is no dual step");
     const Element here(nz, nx, ny);
     const Relax r{keep, move, anchor};
@@ -75,6 +75,6 @@ __global__ void tgv_dual(float* p, float* q, const float* u_bar, const float* w_
             moved_q = ascend<anchored>(q + i, q0 + i, second, sigma_q, a0, v.n, r);
         }
     }
-    add_block_sum(moved_p, moved + 2 * blockIdx.z);
-    if constexpr (order == 2) add_block_sum(moved_q, moved + 2 * blockIdx.z + 1);
+    add_block_sum(moved_p, moved + columns * blockIdx.z);
+    if constexpr (order == 2) add_block_sum(moved_q, moved + columns * blockIdx.z + 1);
 }

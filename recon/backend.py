@@ -6,6 +6,7 @@ needed.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import importlib.util
 import sys
@@ -13,9 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from recon.errors import BackendError
+from recon.errors import BackendError, ResourceError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from types import ModuleType
 
 Array = Any  # numpy.ndarray or cupy.ndarray: the two share one interface, no common base
@@ -47,10 +49,51 @@ def cuda_unavailable() -> str | None:
         import cupy
 
         if not cupy.cuda.is_available():
-            return "CuPy finds no CUDA device or driver"
+            return _why_no_device(cupy)
     except Exception as exc:  # a broken driver raises types that only CuPy knows
         return f"CuPy does not load: {exc}".splitlines()[0]
     return None
+
+
+def _why_no_device(cupy: ModuleType) -> str:
+    try:
+        cupy.cuda.runtime.getDeviceCount()
+    except Exception as exc:  # CUDARuntimeError, which only CuPy knows
+        if "InsufficientDriver" in str(exc):
+            built, driver = (
+                f"{version // 1000}.{version % 1000 // 10}"
+                for version in (cupy.cuda.runtime.runtimeGetVersion(), cupy.cuda.runtime.driverGetVersion())
+            )
+            return (
+                f"the NVIDIA driver serves CUDA {driver}, CuPy needs CUDA {built}; update the driver or install "
+                "CuPy for an older CUDA (the extra cuda12)"
+            )
+    return "CuPy finds no CUDA device or driver"
+
+
+@contextlib.contextmanager
+def device_errors() -> Iterator[None]:
+    """What a CUDA device raises, as errors that a user can act on.
+
+    Raises:
+        ResourceError: the device has no memory left.
+        BackendError: the device was lost or failed; nothing on it can be used any more in this process.
+    """
+    try:
+        yield
+    except Exception as exc:
+        kind = f"{type(exc).__module__}.{type(exc).__name__}"
+        text = " ".join(str(exc).split())
+        if not kind.startswith(("cupy", "cupy_backends")):
+            raise
+        if "OutOfMemory" in kind or "MemoryAllocation" in text:
+            raise ResourceError(f"the GPU is out of memory ({text}); bin the maps or use device = 'cpu'") from exc
+        if kind.endswith(("CUDARuntimeError", "CUDADriverError")):
+            raise BackendError(
+                f"the GPU failed ({text}); see dmesg or nvidia-smi, then start the job again, with --resume where "
+                "it left checkpoints"
+            ) from exc
+        raise
 
 
 def resolve_device(device: str = "auto") -> str:

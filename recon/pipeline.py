@@ -25,6 +25,7 @@ from recon.interrupts import Interrupts
 from recon.io import OutputFolder, check_disk, check_target, read, write_volumes
 from recon.io.alignment import alignment_record, load_alignment
 from recon.job import Job
+from recon.memory import needed
 from recon.normalise import find_outside, normalise
 from recon.reconstruct import MAX_ITERATIONS, grid, reconstruct
 from recon.solvers import Record, Status
@@ -56,11 +57,12 @@ class Plan:
 
     Attributes:
         volume: ``(nz, ny, nx)`` that is solved for.
-        memory_bytes: peak of the solver's arrays.
+        memory_bytes: peak of a reconstruction on the device that it runs on, see `recon.memory`.
         available_bytes: memory there is.
         disk_bytes: results.
         seconds: forecast for all elements, from the benchmark's rate.
         device: ``"cpu"`` or ``"cuda"``.
+        host_bytes: peak on the host; on the CPU the same as `memory_bytes`.
     """
 
     volume: tuple[int, int, int]
@@ -69,6 +71,7 @@ class Plan:
     disk_bytes: int
     seconds: float
     device: str
+    host_bytes: int = 0
 
 
 @dataclass(frozen=True)
@@ -133,19 +136,23 @@ def forecast(
 ) -> Plan:
     """The plan for a volume of a shape ``(z, y, x)``."""
     voxels = math.prod(shape)
-    pixels = n_tilts * math.prod(frame)
-    # 32 arrays of the volume's size while it iterates, and what a certificate takes meanwhile: measured
-    # with benchmarks/iteration.py --memory
-    words = {"tgv": 37, "tv": 20, "none": 8, "sirt": 6, "fbp": 3}[job.reconstruct.method]
+    memory = needed(shape, n_tilts, frame, n_elements, job.reconstruct.method, device)
     # an uncertainty adds a volume of results, and two sums while it is found
     sure = bool(job.reconstruct.uncertainty)
-    words += 2 * sure
     results = (1 + n_elements * (1 + sure)) * math.prod(frame) * shape[0] * 4
-    memory = voxels * words * 4 + pixels * 4 * (12 + 2 * n_elements) + 2 * results
+    more = voxels * 8 * sure + 2 * sure * n_elements * math.prod(frame) * shape[0] * 4
     iterations = min(job.reconstruct.max_iterations, TYPICAL_ITERATIONS)
     seconds = voxels * iterations * n_elements * NANOSECONDS_PER_VOXEL * 1e-9
     seconds *= 1 + job.reconstruct.uncertainty
-    return Plan(shape, memory, available_memory(device), results * len(job.output.formats), seconds, device)
+    return Plan(
+        shape,
+        memory.device if device == "cuda" else memory.host + more,
+        available_memory(device),
+        results * len(job.output.formats),
+        seconds,
+        device,
+        memory.host + more,
+    )
 
 
 def available_memory(device: str = "cpu") -> int:
@@ -198,7 +205,8 @@ def describe(job: Job, series: TiltSeries, needs: Plan, out: Path) -> list[str]:
         f"{options.method} with {options.data_term}, strength {options.strength}, tolerance {options.tolerance:g}",
         f"object: {'isolated' if find_outside(series)[1] else 'not isolated; the volume is wider than the frame'}",
         f"volume: {' x '.join(map(str, needs.volume))} voxels (z, y, x) on {needs.device}",
-        f"memory: {gib(needs.memory_bytes)} needed, {gib(needs.available_bytes)} free",
+        f"memory: {gib(needs.memory_bytes)} needed, {gib(needs.available_bytes)} free"
+        + (f" on the GPU; {gib(needs.host_bytes)} on the host" if needs.device == "cuda" else ""),
         f"disk: {gib(needs.disk_bytes)} in {out}",
         f"time: about {max(needs.seconds / 60, 0.1):.1f} min at {NANOSECONDS_PER_VOXEL:g} ns per voxel and iteration "
         "(two CPU cores), compilation and alignment aside",
@@ -267,19 +275,20 @@ def process(
     clock = time.perf_counter()
     options = job.reconstruct
     watch.tolerance = options.tolerance
-    volumes = reconstruct(
-        series,
-        options.method,
-        data_term=options.data_term,
-        strength=options.strength,
-        tolerance=options.tolerance,
-        max_iterations=options.max_iterations if "max_iterations" in options.model_fields_set else None,
-        projector=options.projector,
-        thickness=options.thickness,
-        device=device,
-        progress=watch.step,
-        checkpoints=checkpoints,
-    )
+    with backend.device_errors():
+        volumes = reconstruct(
+            series,
+            options.method,
+            data_term=options.data_term,
+            strength=options.strength,
+            tolerance=options.tolerance,
+            max_iterations=options.max_iterations if "max_iterations" in options.model_fields_set else None,
+            projector=options.projector,
+            thickness=options.thickness,
+            device=device,
+            progress=watch.step,
+            checkpoints=checkpoints,
+        )
     for name, volume in volumes.items():
         solution = volume.solution
         watch.log(f"{name}: {solution.iterations} iterations; {solution.status.value}")

@@ -119,6 +119,8 @@ static double __shfl_down_sync(unsigned, double value, unsigned delta) {
     return value;
 }
 
+static int min(int a, int b) { return a < b ? a : b; }
+
 static double atomicAdd(double* total, double value) {
     const double before = *total;
     *total += value;

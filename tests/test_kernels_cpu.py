@@ -11,7 +11,7 @@ from scipy.ndimage import map_coordinates
 from scipy.optimize import minimize_scalar
 
 from recon.geometry import TiltGeometry
-from recon.kernels import cpu
+from recon.kernels import cpu, cpu_joseph, cpu_tgv
 
 f32 = np.float32
 ROUNDING = 2e-6  # of float32 arithmetic on values of order 1; measured: below 5e-7
@@ -76,6 +76,28 @@ def test_dual_step(order, shape, seed, anchored):
     close(s.p, p)
     close(s.q, q)
     close(s.moved, np.stack([moved_p, moved_q], axis=1))
+
+
+@pytest.mark.parametrize("order", [0, 1, 2])
+@pytest.mark.parametrize("shares", [1, 2, 3, 5])
+@few
+@given(shape=shapes, seed=st.integers(0, 99), anchored=st.booleans())
+def test_one_sweep_is_the_primal_and_then_the_dual_step(order, shares, shape, seed, anchored):
+    """However many cores share the rows: the dual rows at their borders come last."""
+    one, two = (reference.State(shape, order, seed) for _ in range(2))
+    relax = RELAXED if anchored else (f32(-0.6), f32(1.6), f32(0))
+    steps, radii = (f32(0.7), f32(0.4)), (f32(1.5), f32(2.5))
+    moved, moved_x, moved_d = np.full((shape[0], 4), np.nan), two.moved, np.full_like(two.moved, np.nan)
+    s = one
+    state = (s.u, s.w, s.u_bar, s.w_bar, s.p, s.q, s.g, s.u0, s.w0, s.p0, s.q0)
+    cpu_tgv._tgv_step(*state, *steps, *steps, *radii, relax, moved, min(shares, shape[1]))
+    s = two
+    cpu.tgv_primal(s.u, s.w, s.u_bar, s.w_bar, s.p, s.q, s.g, s.u0, s.w0, *steps, relax, moved_x)
+    cpu.tgv_dual(s.p, s.q, s.u_bar, s.w_bar, s.p0, s.q0, *steps, *radii, relax, moved_d)
+    for a, b in zip(vars(one).values(), vars(two).values(), strict=True):
+        if a is not one.moved:
+            close(a, b, 1e-6)
+    close(moved, np.concatenate([moved_x, moved_d], axis=1), 1e-6)
 
 
 def test_dual_step_without_a_regulariser_leaves_everything_alone():
@@ -198,6 +220,18 @@ def test_projection_dot_product_at_a_real_size():
     cpu.project(volume, out, np.cos(tilts), np.sin(tilts))
     cpu.backproject(stack, back, np.cos(tilts), np.sin(tilts))
     same_product(dot(out, stack), dot(volume, back), dot(out, stack))  # measured: 2e-9
+
+
+def test_projection_in_slabs_and_chunks_is_the_same():
+    # rows longer than a chunk, more planes than a slab, rays along z and along x
+    tilts = np.radians([-90, -71.5, -45, 0, 33, 60.25, 90])
+    volume = np.random.default_rng(6).normal(size=(97, 41, 600)).astype(np.float32)
+    out = np.empty((7, 90, 600), np.float32)
+    assert volume.size > 4 * cpu_joseph._SLAB
+    assert volume.shape[2] > 2 * cpu_joseph._CHUNK
+    cpu.project(volume, out, np.cos(tilts), np.sin(tilts))
+    weights = reference.joseph(volume.shape[:2], 90, tilts)
+    close(out, np.einsum("tuzx,zxy->tuy", weights, volume, optimize=True))
 
 
 def astra_matrix(geometry):

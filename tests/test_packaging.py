@@ -185,6 +185,7 @@ LAYERS = (  # lowest first; a module imports from its own layer and those before
         "job",
         "checkpoint",
         "uncertainty",
+        "memory",
         "",
     },  # "": recon itself
     {"demo", "pipeline", "hpc"},

@@ -6,7 +6,8 @@ from typing import Protocol
 
 import numpy as np
 
-from recon.backend import Array, namespace
+from recon.backend import Array, is_device_array, namespace
+from recon.errors import BackendError, GeometryError
 
 Shape = tuple[int, ...]
 
@@ -27,6 +28,26 @@ class Operator(Protocol):
     def __call__(self, x: Array, out: Array) -> Array: ...
 
     def adjoint(self, y: Array, out: Array) -> Array: ...
+
+
+def check_array(name: str, a: Array, shape: Shape, *, on_device: bool) -> None:
+    """Raise unless `a` is what a kernel can address: kind, precision, order and shape.
+
+    Raises:
+        BackendError: not a float32 array in C order on the operator's device.
+        GeometryError: another shape than the operator's.
+    """
+    if not isinstance(a, np.ndarray) and not is_device_array(a):
+        raise BackendError(f"{name} is a {type(a).__name__}; it must be a NumPy or CuPy array")
+    if is_device_array(a) != on_device:
+        here, there = ("the host", "the GPU") if on_device else ("the GPU", "the host")
+        raise BackendError(f"{name} is on {here}, the operator on {there}; move it with recon.backend.to_device")
+    if a.dtype != np.float32:
+        raise BackendError(f"{name} is {a.dtype}; it must be float32, in C order")
+    if not a.flags.c_contiguous:
+        raise BackendError(f"{name} has strides {a.strides}; it must be in C order (use numpy.ascontiguousarray)")
+    if tuple(a.shape) != tuple(shape):
+        raise GeometryError(f"{name} has shape {tuple(a.shape)}; the geometry asks for {tuple(shape)}")
 
 
 def norm_estimate(operator: Operator, like: Array, iterations: int = 20) -> float:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from recon.backend import Array, kernels, namespace
+from recon.backend import Array, is_device_array, kernels, namespace
 from recon.errors import GeometryError
 from recon.geometry import TiltGeometry
+from recon.operators.base import check_array
 
 
 class JosephProjector:
@@ -17,7 +18,8 @@ class JosephProjector:
     serves both directions), so forward and back projection use the same numbers.
 
     Raises:
-        GeometryError: the geometry is not single-axis.
+        GeometryError: the geometry is not single-axis; later, an array does not fit it.
+        BackendError: later, an array that is not float32 in C order where the operator is.
     """
 
     def __init__(self, geometry: TiltGeometry, like: Array) -> None:
@@ -29,12 +31,16 @@ class JosephProjector:
         angles = np.radians(geometry.tilts_deg)
         xp = namespace(like)
         self._cos, self._sin = xp.asarray(np.cos(angles)), xp.asarray(np.sin(angles))
-        self._kernels = kernels(like)
+        self._kernels, self._on_device = kernels(like), is_device_array(like)
 
     def __call__(self, x: Array, out: Array) -> Array:
+        check_array("volume (z, x, y)", x, self.domain_shape, on_device=self._on_device)
+        check_array("stack (tilt, u, y)", out, self.range_shape, on_device=self._on_device)
         self._kernels.project(x, out, self._cos, self._sin)
         return out
 
     def adjoint(self, y: Array, out: Array) -> Array:
+        check_array("stack (tilt, u, y)", y, self.range_shape, on_device=self._on_device)
+        check_array("volume (z, x, y)", out, self.domain_shape, on_device=self._on_device)
         self._kernels.backproject(y, out, self._cos, self._sin)
         return out

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from recon.backend import Array, kernels, namespace
+from recon.backend import Array, is_device_array, kernels, namespace
 from recon.geometry import Shape2
-from recon.operators.base import Operator
+from recon.operators.base import Operator, check_array
 from recon.tiltseries import Alignment
 
 
@@ -37,13 +37,17 @@ class DetectorWarp:
         self.domain_shape = (n, ideal[1], ideal[0])
         self.range_shape = (n, recorded[1], recorded[0])
         self._affine = namespace(like).asarray(affine(alignment, recorded, ideal))
-        self._kernels = kernels(like)
+        self._kernels, self._on_device = kernels(like), is_device_array(like)
 
     def __call__(self, x: Array, out: Array) -> Array:
+        check_array("ideal stack (tilt, u, y)", x, self.domain_shape, on_device=self._on_device)
+        check_array("recorded stack (tilt, u, y)", out, self.range_shape, on_device=self._on_device)
         self._kernels.warp(x, out, self._affine)
         return out
 
     def adjoint(self, y: Array, out: Array) -> Array:
+        check_array("recorded stack (tilt, u, y)", y, self.range_shape, on_device=self._on_device)
+        check_array("ideal stack (tilt, u, y)", out, self.domain_shape, on_device=self._on_device)
         self._kernels.warp_adjoint(y, out, self._affine)
         return out
 

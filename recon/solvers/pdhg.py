@@ -96,8 +96,7 @@ class PrimalDual:
         self.y = xp.zeros(operator.range_shape, dtype=np.float32)
         self.u_bar, self.w_bar, self.g = zeros(), zeros(3 if order == 2 else 0), zeros()
         self._stack = xp.empty(operator.range_shape, dtype=np.float32)
-        self._moved_x = xp.zeros((shape[0], 2), dtype=np.float64)
-        self._moved_d = xp.zeros((shape[0], 2), dtype=np.float64)
+        self._moved = xp.zeros((shape[0], 4), dtype=np.float64)  # u, w, p, q
         self._moved_y = xp.zeros((operator.range_shape[0], 2), dtype=np.float64)
         # A^T s, and the norms of the blocks
         self._sensitivity = operator.adjoint(data.scale, xp.empty(shape, dtype=np.float32))
@@ -134,17 +133,12 @@ class PrimalDual:
         k, xp = self._k, self._xp
         xp.multiply(self.data.scale, self.y, out=self._stack)
         self.operator.adjoint(self._stack, self.g)
-        k.tgv_primal(
-            self.u, self.w, self.u_bar, self.w_bar, self.p, self.q, self.g, u0, w0, tau, tau, relax,
-            self._moved_x,
+        k.tgv_step(
+            self.u, self.w, self.u_bar, self.w_bar, self.p, self.q, self.g, u0, w0, p0, q0, tau, tau,
+            sigma_d, sigma_d, self.a1, self.a0, relax, self._moved,
         )  # fmt: skip
         self.operator(self.u_bar, self._stack)
         self.data.dual_step(self.y, self._stack, y0, sigma_y, relax, self._moved_y)
-        if len(self.p):
-            k.tgv_dual(
-                self.p, self.q, self.u_bar, self.w_bar, p0, q0, sigma_d, sigma_d, self.a1, self.a0, relax,
-                self._moved_d,
-            )  # fmt: skip
         self.iteration += 1
         self._since += 1
 
@@ -204,8 +198,7 @@ class PrimalDual:
 
     def _residual(self) -> tuple[float, float]:
         """|x - T(x)| and |y - T(y)| of the last step, in units in which every block has norm 1."""
-        u, w = (float(v) for v in self._xp.sum(self._moved_x, axis=0))
-        p, q = (float(v) for v in self._xp.sum(self._moved_d, axis=0))
+        u, w, p, q = (float(v) for v in self._xp.sum(self._moved, axis=0))
         y = float(self._xp.sum(self._moved_y[:, 0]))
         dual = y * self.norm_a**2 + (p + q) * self.norm_d**2
         return 0.5 * (u + w) ** 0.5, 0.5 * dual**0.5

@@ -1,0 +1,97 @@
+"""The memory that `recon check` states, against the peak that is measured.
+
+    python benchmarks/memory.py [--sizes 128 192] [--methods tgv tv none sirt fbp] [--tilts 15]
+
+Each reconstruction of two elements runs in a process of its own, after a tiny one that compiles; its peak resident
+memory beyond what was there then is compared with `recon.memory.needed`. Two checks of the certificate are in it.
+With a GPU (--device cuda) the peak is that of CuPy's pool.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+
+
+def series(n: int, n_tilts: int):
+    from recon.tiltseries import TiltSeries
+
+    u = (np.arange(n, dtype=np.float32) - (n - 1) / 2) / (0.35 * n)
+    chord = np.sqrt(np.maximum(1 - u[:, None] ** 2 - u**2, 0)) * 40 + 0.4
+    maps = np.random.default_rng(0).poisson(np.broadcast_to(chord, (2, n_tilts, n, n))).astype(np.float32)
+    return TiltSeries.create({"A": maps[0], "B": maps[1]}, np.linspace(-70, 70, n_tilts), 1.0)
+
+
+def resident() -> int:
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * resource.getpagesize()
+
+
+def peak() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def here(n: int, n_tilts: int, method: str, device: str) -> dict:
+    import recon
+    from recon.memory import needed
+    from recon.reconstruct import grid
+
+    iterations = {"sirt": 3}.get(method, 100)
+    recon.reconstruct(series(16, 5), method, device=device, max_iterations=iterations)
+    recorded = series(n, n_tilts)
+    stated = needed(grid(recorded).shape, n_tilts, (n, n), 2, method, device)
+    if device == "cuda":
+        import cupy
+
+        pool = cupy.get_default_memory_pool()
+        pool.free_all_blocks()
+        recon.reconstruct(recorded, method, device=device, max_iterations=iterations)
+        return {"stated": stated.device, "measured": pool.total_bytes()}
+    before = resident()
+    recon.reconstruct(recorded, method, device=device, max_iterations=2 if n > 200 else 52)
+    return {"stated": stated.host, "measured": peak() - before}
+
+
+def measure(n: int, n_tilts: int, method: str, device: str = "cpu") -> dict:
+    """Stated and measured bytes of one reconstruction, in a process of its own."""
+    command = [sys.executable, __file__, "--here", json.dumps([n, n_tilts, method, device])]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    found = json.loads(done.stdout.splitlines()[-1])
+    return {"n": n, "tilts": n_tilts, "method": method, "device": device, **found}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="memory stated against memory measured")
+    parser.add_argument("--sizes", type=int, nargs="+", default=[128, 192])
+    parser.add_argument("--tilts", type=int, default=15)
+    parser.add_argument("--methods", nargs="+", default=["tgv", "tv", "none", "sirt", "fbp"])
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--here", help=argparse.SUPPRESS)
+    parser.add_argument("--output", type=Path)
+    args = parser.parse_args()
+    if args.here:
+        print(json.dumps(here(*json.loads(args.here))))
+        return
+    results = []
+    print(f"{'N':>5}{'method':>8}{'stated, MiB':>14}{'measured':>12}{'ratio':>8}")
+    for n in args.sizes:
+        for method in args.methods:
+            r = measure(n, args.tilts, method, args.device)
+            results.append(r)
+            ratio = r["stated"] / r["measured"]
+            print(
+                f"{n:>5}{method:>8}{r['stated'] / 2**20:>14.0f}{r['measured'] / 2**20:>12.0f}{ratio:>8.2f}", flush=True
+            )
+    output = args.output or Path(__file__).parent / "results" / f"memory-{args.device}.json"
+    output.parent.mkdir(parents=True, exist_ok=True)
+    output.write_text(json.dumps(results, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
