@@ -173,7 +173,21 @@ LAYERS = (  # lowest first; a module imports from its own layer and those before
     {"kernels", "backend"},
     {"operators", "prox"},
     {"solvers"},
-    {"io", "maps", "normalise", "align", "reconstruct", "analyse", "report", "simulate", "job", ""},  # "": recon itself
+    {
+        "io",
+        "lines",
+        "spectrum",
+        "findings",
+        "maps",
+        "normalise",
+        "align",
+        "reconstruct",
+        "analyse",
+        "report",
+        "simulate",
+        "job",
+        "",
+    },  # "": recon itself
     {"demo", "pipeline", "hpc"},
     {"cli", "__main__"},
 )

@@ -154,7 +154,7 @@ def parse(path: Path, reader: Callable[[Path], Stack]) -> Stack:
     return values, size
 
 
-def check_file(path: Path) -> None:
+def check_file(path: Path, holds: str = "a stack of maps") -> None:
     """Raise InputError unless `path` is a regular file that is not empty and may be read."""
     try:
         info = path.stat()
@@ -169,7 +169,7 @@ def check_file(path: Path) -> None:
         raise InputError(f"{path} cannot be opened ({getattr(exc, 'strerror', None) or exc})") from exc
     if not stat.S_ISREG(info.st_mode):
         what = "a folder" if stat.S_ISDIR(info.st_mode) else "not a regular file"
-        raise InputError(f"{path} is {what}; name a file that holds a stack of maps")
+        raise InputError(f"{path} is {what}; name a file that holds {holds}")
     if info.st_size == 0:
         raise InputError(f"{path} is empty; copy or export it again")
 
@@ -227,7 +227,7 @@ def read_tiff(path: Path) -> tuple[NDArray[Any], tuple[float, float, float]]:
     """A TIFF's values ``(z, y, x)`` as stored and its voxel ``(z, y, x)`` in nm, 0 where not set."""
     import tifffile
 
-    with _complaints("tifffile") as complaints, tifffile.TiffFile(path) as tif:
+    with quiet("tifffile") as complaints, tifffile.TiffFile(path) as tif:
         pages = [(series.asarray(), series.axes) for series in tif.series]
         dz, dy, dx = (_tidy(edge) for edge in _tiff_voxel(tif))
     broken = [c for c in complaints if re.search(r"invalid .*offset|corrupted|reshape", c)]
@@ -280,7 +280,7 @@ def unit_nm(unit: str) -> float:
 
 
 @contextlib.contextmanager
-def _complaints(name: str) -> Iterator[list[str]]:
+def quiet(name: str) -> Iterator[list[str]]:
     """Collect what a library logs instead of letting it print."""
     logger, messages = logging.getLogger(name), list[str]()
     handler = logging.Handler()
