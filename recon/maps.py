@@ -265,9 +265,9 @@ def _one(image: SpectrumImage, wanted: list[Line], options: Options) -> _Tilt:
         for part, data in zip(image.parts, image.counts, strict=True):
             summed = binned(data[..., window.first : window.last].sum(axis=-1, dtype=wide), options.bin)
             counts[_named(name, part)] = _narrow(summed, whole, recording.path)
-    low, high = _range(windows.values(), recording, resolution)
+    low, high = _range(windows.values(), looked_for(wanted, recording, options), recording, resolution)
     energies = np.asarray(recording.energy_offset_kev + np.arange(low, high) * recording.energy_step_kev)
-    spectrum = fit(total[low:high], energies, candidates(wanted, recording, options), resolution)
+    spectrum = fit(total[low:high], energies, candidates(wanted, recording, options, energies), resolution)
     shares, background = _background(image, windows, spectrum, resolution, low, options)
     return _Tilt(counts, background, spectrum, windows, resolution, shares)
 
@@ -288,27 +288,42 @@ def _narrow(summed: NDArray[Any], whole: bool, path: Path) -> NDArray[Any]:
     return summed.astype(np.uint32)
 
 
-def _range(windows: Iterable[Window], recording: Recording, resolution: Resolution) -> tuple[int, int]:
-    """Channels to fit: from below the lowest line, or where spectra begin to make sense, to above the highest."""
+def _range(
+    windows: Iterable[Window], symbols: Iterable[str], recording: Recording, resolution: Resolution
+) -> tuple[int, int]:
+    """Channels to fit: from where spectra begin to make sense to above the highest line, cutting no other line."""
     begin, end = recording.range_kev
     low = max(begin, SMALLEST_KEV, min(0.18, min(w.low_kev for w in windows)))
     top = max(w.high_kev for w in windows)
-    high = min(end, max(top + 10 * resolution.fwhm(top), min(top + 1.5, 20.0), 2.5))
+    high = max(top + 10 * resolution.fwhm(top), min(top + 1.5, 20.0), 2.5)
+    for energy in sorted(f.strongest() for s in symbols for f in families(s)):
+        if abs(energy - high) < 2 * resolution.fwhm(energy):
+            high = energy + 2.5 * resolution.fwhm(energy)
     offset, step = recording.energy_offset_kev, recording.energy_step_kev
-    return int(np.ceil((low - offset) / step)), min(recording.channels, int((high - offset) / step) + 1)
+    last = int((min(end, high) - offset) / step) + 1
+    return int(np.ceil((low - offset) / step)), min(recording.channels, last)
 
 
-def candidates(wanted: Sequence[Line], recording: Recording, options: Options) -> list[Family]:
-    """Families that may be in the spectrum: of the lines, the file's elements, the usual ones, and those named."""
-    symbols = dict.fromkeys(
-        [w.family.element for w in wanted]
-        + [e for e in (*recording.elements, *options.elements) if e in elements()]
-        + list(USUAL)
-    )
-    begin, end = recording.range_kev
+def looked_for(wanted: Sequence[Line], recording: Recording, options: Options) -> list[str]:
+    """Elements that may be in the spectrum: of the lines, the file's, those named, the usual ones."""
+    named = (e for e in (*recording.elements, *options.elements) if e in elements())
+    return list(dict.fromkeys([w.family.element for w in wanted] + [*named, *USUAL]))
+
+
+def candidates(
+    wanted: Sequence[Line], recording: Recording, options: Options, energies: NDArray[np.float64]
+) -> list[Family]:
+    """Their families, as far as they can be seen in the fitted range."""
     most = (recording.voltage_kv or 200.0) * 0.95
-    return [f for s in symbols for f in families(s)
-            if max(begin, SMALLEST_KEV) + 0.05 < f.strongest() < min(end, most)]  # fmt: skip
+    own = {w.family.name for w in wanted}
+
+    def seen(family: Family) -> bool:
+        """Whether enough of it lies in the fitted range to tell how much there is."""
+        inside = sum(w for e, w in zip(family.energies_kev, family.weights, strict=True)
+                     if energies[0] + 0.03 < e < energies[-1] - 0.1)  # fmt: skip
+        return family.name in own or (inside > 0.3 and family.strongest() < most)
+
+    return [f for s in looked_for(wanted, recording, options) for f in families(s) if seen(f)]
 
 
 def _background(
