@@ -113,9 +113,9 @@ def read(
 def read_stack(path: str | os.PathLike[str]) -> Stack:
     """Read a stack of maps.
 
-    Types: TIFF (plain multi-page, ImageJ, OME), MRC (also .mrcs, .ali, .st, .rec), NPY, and NPZ with
-    exactly one three-dimensional array. Rows and columns keep the order they have in the file. Python
-    objects are never unpickled.
+    Types: TIFF (plain multi-page, ImageJ, OME), MRC (also .mrcs, .ali, .st, .rec), NPY, NPZ with exactly one
+    three-dimensional array, HyperSpy's .hspy and .zspy, NCEM's .emd, OME-Zarr, .dm3/.dm4, .ser and our
+    .vti. Rows and columns keep the order they have in the file. Python objects are never unpickled.
 
     Returns:
         The stack ``(tilt, y, x)``, dtype as stored, and the edge of a pixel in nm, or None where the
@@ -129,7 +129,8 @@ def read_stack(path: str | os.PathLike[str]) -> Stack:
     """
     path = Path(path)
     reader = _READERS.get(path.suffix.lower())
-    check_file(path)
+    if not (path.suffix.lower() in (".zarr", ".zspy") and path.is_dir()):
+        check_file(path)
     if reader is None:
         what = f"type {path.suffix!r}" if path.suffix else "a name without a type"
         raise InputError(f"{path} has {what}, which is unknown; stacks are {', '.join(STACK_TYPES)}")
@@ -216,6 +217,49 @@ def read_mrc(path: Path) -> tuple[NDArray[Any], tuple[float, float, float]]:
     if values.dtype == np.int8 and stamp == 1146047817 and not flags & 1:
         values = values.view(np.uint8)  # IMOD wrote it, and says that its bytes are unsigned
     return values, (nm[0], nm[1], nm[2])
+
+
+def _read_hspy(path: Path) -> Stack:
+    from recon.io.exports import read_hspy
+
+    return read_hspy(path)
+
+
+def _read_zspy(path: Path) -> Stack:
+    return _read_rsciio(path)
+
+
+def _read_emd(path: Path) -> Stack:
+    from recon.io.exports import read_emd
+
+    return read_emd(path)
+
+
+def _read_zarr(path: Path) -> Stack:
+    from recon.io.exports import read_ome_zarr
+
+    return read_ome_zarr(path)
+
+
+def _read_vti(path: Path) -> Stack:
+    from recon.io.exports import read_vti
+
+    return read_vti(path)
+
+
+def _read_rsciio(path: Path) -> Stack:
+    """A stack of images in a microscope's own format."""
+    import importlib
+
+    name = {".dm3": "digitalmicrograph", ".dm4": "digitalmicrograph", ".ser": "tia", ".zspy": "zspy"}
+    reader = importlib.import_module(f"rsciio.{name[path.suffix.lower()]}").file_reader
+    with quiet("rsciio"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        signals = [s for s in reader(str(path)) if np.ndim(s["data"]) == 3]
+    if len(signals) != 1:
+        raise InputError(f"{path} holds {len(signals)} three-dimensional arrays, exactly 1 is needed; export one")
+    edges = [abs(float(a.get("scale") or 0)) * unit_nm(str(a.get("units") or "")) for a in signals[0]["axes"][-2:]]
+    return np.asarray(signals[0]["data"]), _square(_tidy(edges[0]), _tidy(edges[1]))
 
 
 def _read_tiff(path: Path) -> Stack:
@@ -334,5 +378,11 @@ _READERS: dict[str, Callable[[Path], Stack]] = {
     **dict.fromkeys((".mrc", ".mrcs", ".ali", ".st", ".rec"), _read_mrc),
     ".npy": _read_npy,
     ".npz": _read_npz,
+    ".hspy": _read_hspy,
+    ".zspy": _read_zspy,
+    ".emd": _read_emd,
+    ".zarr": _read_zarr,
+    ".vti": _read_vti,
+    **dict.fromkeys((".dm3", ".dm4", ".ser"), _read_rsciio),
 }
 STACK_TYPES = tuple(_READERS)
