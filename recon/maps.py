@@ -18,6 +18,7 @@ import numpy as np
 from recon.components import Components, beside, binned
 from recon.errors import InputError, JobError
 from recon.io.metadata import Recording, agree
+from recon.io.signals import is_signal, spectrum_images
 from recon.io.spectra import SpectrumImage, each, find_spectra
 from recon.io.tilt_sources import find_tilts
 from recon.lines import TYPICAL_RESOLUTION_EV, Family, Line, Resolution, elements, families, find_line
@@ -140,12 +141,12 @@ def line_maps(
     base: str | Path = ".",
     log: Callable[[str], None] | None = None,
 ) -> LineMaps:
-    """Maps of some lines from a folder, a pattern, a list of files, or spectrum images from Python.
+    """Maps of some lines from a folder, a pattern, a list of files, HyperSpy signals or `SpectrumImage`s.
 
     One spectrum image is in memory at a time.
 
     Args:
-        source: see `find_spectra`; or `SpectrumImage`s, one a tilt.
+        source: see `find_spectra`; or signals ``(y, x | energy)``, one a tilt.
         lines: such as ``["Fe_Ka", "Si_Ka"]``.
         tilts: degrees, in the order of the files; by default what `find_tilts` finds.
         options: see `Options`.
@@ -190,10 +191,10 @@ def line_maps(
 def _images(source: Any, base: str | Path, detectors: str) -> Iterable[SpectrumImage]:
     if isinstance(source, str | Path):
         return each(find_spectra(source, base), detectors)
-    items = list(source) if isinstance(source, list | tuple) else source
+    items = [source] if is_signal(source) else list(source) if isinstance(source, list | tuple) else source
     if isinstance(items, list) and all(isinstance(i, str | Path) for i in items):
         return each([Path(base) / Path(i).expanduser() for i in items], detectors)
-    return items
+    return spectrum_images(items)
 
 
 # ---------------------------------------------------------------- one spectrum image

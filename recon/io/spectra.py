@@ -91,11 +91,12 @@ def natural(path: Path) -> list[tuple[float, str]]:
     ]
 
 
-def read_spectra(path: str | Path, *, detectors: str = "sum") -> SpectrumImage:
+def read_spectra(path: str | Path, *, detectors: str = "sum", frames: tuple[int, int] | None = None) -> SpectrumImage:
     """Read the EDS spectrum image of a file.
 
     Args:
-        path: one of `SPECTRUM_TYPES`. Velox's frames are added up.
+        path: one of `SPECTRUM_TYPES`.
+        frames: ``(first, last + 1)`` of a Velox file, to be added up; all by default.
         detectors: ``"sum"``, or ``"each"`` to keep the detectors of a Velox file apart.
 
     Raises:
@@ -108,9 +109,21 @@ def read_spectra(path: str | Path, *, detectors: str = "sum") -> SpectrumImage:
         raise InputError(f"{path} has {what}, which is unknown; spectrum images are {', '.join(SPECTRUM_TYPES)}")
     if not (path.is_dir() and path.suffix.lower() == ".zspy"):
         check_file(path, "a spectrum image")
+    if path.suffix.lower() == ".bcf":
+        check_bcf(path)
     options: dict[str, Any] = {}
-    if path.suffix.lower() == ".emd" and is_velox(path):
+    velox = path.suffix.lower() == ".emd" and is_velox(path)
+    if frames is not None and not velox:
+        raise InputError(f"{path} does not keep its frames apart, only Velox files do; leave out frames")
+    if velox:
         options = {"select_type": "spectrum_image", "sum_EDS_detectors": detectors != "each"}
+    if frames is not None:
+        total = velox_frames(path)
+        if not 0 <= frames[0] < frames[1] <= (total or frames[1]):
+            raise InputError(
+                f"{path} has {total} frames; frames must lie in 0 to {total}, not {frames[0]} to {frames[1]}"
+            )
+        options |= {"first_frame": frames[0], "last_frame": frames[1]}
     return _image(path, _signals(path, options))
 
 
@@ -121,8 +134,43 @@ def is_velox(path: Path) -> bool:
     try:
         with h5py.File(path) as file:
             return "Version" in file and "Data" in file
-    except OSError:
-        return False  # the reader itself will say what is wrong
+    except Exception:  # HDF5 raises nearly any type on a damaged file; the reader itself will say what is wrong
+        return False
+
+
+def check_bcf(path: Path) -> None:
+    """Raise InputError unless a Bruker file is as long as its header says.
+
+    rosettasciio's compiled parser reads past the end of one that was cut short and takes Python down with it.
+    Chunk size and number of chunks stand in the header of the container (SFS), which is 280 bytes long.
+    """
+    import struct
+
+    with path.open("rb") as stream:
+        head = stream.read(0x14C)
+    size = path.stat().st_size
+    if len(head) < 0x14C or head[:8] != b"AAMVHFSS":
+        raise InputError(f"{path} is not a Bruker .bcf, or is cut short; copy or export it again")
+    chunk, chunks = struct.unpack_from("<I", head, 0x128)[0], struct.unpack_from("<I", head, 0x148)[0]
+    if size < 0x118 + chunk * chunks:
+        raise InputError(
+            f"{path} is cut short or damaged: its header tells of {0x118 + chunk * chunks} bytes, it has {size}; "
+            "copy it again"
+        )
+
+
+def velox_frames(path: Path) -> int | None:
+    """Number of frames of a Velox file, or None where it does not say."""
+    import json
+
+    import h5py
+
+    try:
+        with h5py.File(path) as file:
+            group = next(iter(file["Data/SpectrumImage"].values()))
+            return int(json.loads(group["SpectrumImageSettings"][0])["endFramePosition"])
+    except Exception:  # as in is_velox
+        return None
 
 
 def _signals(path: Path, options: dict[str, Any]) -> list[dict[str, Any]]:
@@ -165,7 +213,7 @@ def _image(path: Path, signals: list[dict[str, Any]]) -> SpectrumImage:
     for number, (signal, e, n) in enumerate(found):
         data = np.asarray(signal["data"])
         data = data.transpose(*n, e)
-        _check_counts(path, data)
+        check_counts(path, data)
         stacks.append(data)
         binary = (signal.get("original_metadata") or {}).get("BinaryResult")
         name = binary.get("Detector") if isinstance(binary, dict) else None
@@ -198,7 +246,8 @@ def describe(signal: dict[str, Any]) -> str:
     return f"{title} {' x '.join(map(str, np.shape(signal['data'])))}"
 
 
-def _check_counts(path: Path, data: NDArray[Any]) -> None:
+def check_counts(path: Path, data: NDArray[Any]) -> None:
+    """Raise InputError unless an array can be counts."""
     if data.dtype.kind not in "uif":
         raise InputError(f"{path} holds values of type {data.dtype}; a spectrum image holds counts")
     if 0 in data.shape:

@@ -53,7 +53,7 @@ _NM = {
 
 def read(
     maps: Mapping[str, str | os.PathLike[str] | ArrayLike],
-    tilts: TiltSpec,
+    tilts: TiltSpec | None = None,
     pixel_size_nm: float | None = None,
     *,
     tilt_axis: str = "y",
@@ -70,8 +70,9 @@ def read(
     volume in the recorded frame. If the microscope counts tilts the other way round, negate them.
 
     Args:
-        maps: element name to a file (see `read_stack`) or an array ``(tilt, y, x)``, counts.
-        tilts: a file, a sequence of degrees, or ``{"start": .., "stop": .., "step": ..}``; see `read_tilts`.
+        maps: element name to a file (see `read_stack`), an array ``(tilt, y, x)`` or a HyperSpy signal, counts.
+        tilts: a file, a sequence of degrees, or ``{"start": .., "stop": .., "step": ..}``; see `read_tilts`. By
+            default what a signal carries, else a ``.rawtlt``, ``.tlt`` or ``.mdoc`` named like the first file.
         pixel_size_nm: edge of a pixel, nm; by default what the files say.
         tilt_axis: ``"y"`` (vertical in the maps) or ``"x"``.
         weights: ``(tilt, y, x)`` in 0..1, a file or an array, swapped with the maps; 0 leaves a pixel out.
@@ -82,10 +83,13 @@ def read(
         InputError: a file cannot be read, the pixel size is unknown or differs between files, or
             the data fail the checks of `TiltSeries.create`.
     """
+    from recon.io.signals import is_signal, stack_of
+
     if tilt_axis not in ("x", "y"):
         raise InputError(f"tilt_axis is {tilt_axis!r}; it must be 'y' (vertical in the maps) or 'x'")
     base = Path(base_dir).expanduser()
-    tilts_deg = read_tilts(tilts, base)
+    tilts_deg = None if tilts is None else read_tilts(tilts, base)
+    found: tuple[str, Any] | None = None
     stacks: dict[str, ArrayLike] = {}
     where, sizes = dict[str, str](), dict[str, float]()
     for element, source in maps.items():
@@ -94,8 +98,25 @@ def read(
             stacks[element], size = read_stack(base / Path(source).expanduser())
             if size is not None:
                 sizes[element] = size
+            if tilts_deg is None and found is None:
+                beside = _tilts_beside(base / Path(source).expanduser())
+                found = None if beside is None else (beside.name, read_tilts(beside))
+        elif is_signal(source):
+            stacks[element], size, own = stack_of(source, element)
+            where[element] = "a signal"
+            if size is not None:
+                sizes[element] = size
+            if own is not None and found is None:
+                found = ("the signal", own)
         else:
             stacks[element] = np.asarray(to_host(source))
+    if tilts_deg is None:
+        if found is None:
+            raise InputError(
+                "no tilts were given, and neither a signal nor a .rawtlt, .tlt or .mdoc beside the first map has them; "
+                "give tilts, one in degrees for each map"
+            )
+        tilts_deg = found[1]
     if isinstance(weights, str | os.PathLike):
         weights = read_stack(base / Path(weights).expanduser())[0]
     elif weights is not None:
@@ -105,9 +126,16 @@ def read(
         weights = None if weights is None else _swap(weights)
     size, note = _pixel_size(pixel_size_nm, sizes, where)
     series = TiltSeries.create(stacks, tilts_deg, size, weights=weights, scaled=scaled, where=where)
+    if tilts is None and found is not None:
+        note += f"; tilts from {found[0]}"
     if tilt_axis == "x":
         note += "; rows and columns swapped, since the tilt axis was x"
     return series.evolve(note)
+
+
+def _tilts_beside(path: Path) -> Path | None:
+    beside = [path.with_suffix(s) for s in (".rawtlt", ".tlt", ".mdoc")] + [Path(f"{path}.mdoc")]
+    return next((p for p in beside if p.is_file()), None)
 
 
 def read_stack(path: str | os.PathLike[str]) -> Stack:
