@@ -16,8 +16,9 @@ from recon.errors import InputError
 MNKA_KEV = 5.8988
 FWHM = 2 * math.sqrt(2 * math.log(2))
 TYPICAL_RESOLUTION_EV = 130.0  # of a silicon drift detector, FWHM at Mn K-alpha
-_PER_PAIR_KEV = 3.65e-3  # energy per electron-hole pair in silicon
-_FANO = 0.115
+_SLOPE_KEV = (
+    2.5e-3  # growth of FWHM^2 with energy in silicon: Fiori and Newbury, Scanning Electron Microsc. 1, 401 (1978)
+)
 _OCCUPANCY = {"K": 2, "L1": 2, "L2": 2, "L3": 4, "M1": 2, "M2": 2, "M3": 4, "M4": 4, "M5": 6}
 # the strongest transition of each series; others follow it with their weights
 _GROUPS = {
@@ -94,8 +95,8 @@ class Resolution:
 
     @classmethod
     def from_mnka(cls, fwhm_ev: float, source: str) -> Resolution:
-        """From the FWHM at Mn K-alpha, with the statistics of charge in silicon (Fano factor 0.115)."""
-        slope = _FANO * _PER_PAIR_KEV
+        """From the FWHM at Mn K-alpha: ``FWHM^2`` grows by 2.5 eV per eV in silicon (Fiori and Newbury, 1978)."""
+        slope = _SLOPE_KEV / FWHM**2
         noise = (fwhm_ev * 1e-3 / FWHM) ** 2 - slope * MNKA_KEV
         if noise < 0:  # better than silicon allows: the statistics alone
             return cls(0.0, (fwhm_ev * 1e-3 / FWHM) ** 2 / MNKA_KEV, source)
@@ -147,9 +148,9 @@ def families(element: str) -> tuple[Family, ...]:
                 weighted.append((line.energy * 1e-3, weight, label))
         total = sum(w for _, w, _ in weighted)
         if total > 0:
-            kept = sorted((e, w / total, n) for e, w, n in weighted if w > 1e-4 * total)
+            kept = sorted((e, w, n) for e, w, n in weighted if w > 1e-4 * total)
             energies, weights, labels = zip(*kept, strict=True)
-            found.append(Family(element, shell, energies, weights, labels))
+            found.append(Family(element, shell, energies, tuple(w / sum(weights) for w in weights), labels))
     return tuple(found)
 
 

@@ -165,7 +165,7 @@ def _shift(
     L and M lines have neighbours whose weights are less well known, and would pull the scale after them.
     """
     y, model = spectrum
-    strong = amounts > max(1000.0, 0.02 * float(amounts.max(initial=0)))
+    strong = amounts > max(300.0, 0.02 * float(amounts.max(initial=0)))
     clear = np.array([f.shell == "K" for f in families]) & strong
     if not clear.any():
         clear = strong
