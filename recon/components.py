@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from recon.io.metadata import Recording
-    from recon.io.spectra import SpectrumImage
     from recon.spectrum import Spectrum
 
 SMOOTHED_TO = 8.0  # signal to noise of a component's map before it spreads background over the pixels
@@ -28,9 +27,19 @@ def binned(image: NDArray[Any], factor: int) -> NDArray[Any]:
 
 
 class Components:
-    """Maps of each component of the spectrum, estimated per pixel by one weighted least-squares fit for all."""
+    """Maps of each component of the spectrum, estimated per pixel by one weighted least-squares fit for all.
 
-    def __init__(self, image: SpectrumImage, spectrum: Spectrum, low: int, factor: int, needed: set[str]) -> None:
+    Args:
+        parts: condensed spectrum images of each detector.
+        frame: ``(ny, nx)``.
+        spectrum: fit of their sum, from channel `low` on.
+        factor: pixels added up along each edge.
+        needed: components whose maps are wanted.
+    """
+
+    def __init__(
+        self, parts: list[Any], frame: tuple[int, int], spectrum: Spectrum, low: int, factor: int, needed: set[str]
+    ) -> None:
         present = spectrum.amounts > 3 * spectrum.errors
         # the continuum may change its slope from pixel to pixel, not its details
         span = np.linspace(0, 1, len(spectrum.energies_kev))
@@ -45,12 +54,10 @@ class Components:
         rows = np.linalg.solve(normal, design * weights)
         spread = np.sqrt((rows**2 * np.maximum(spectrum.model, 0)).sum(axis=1))
         keep = [i for i, n in enumerate(names) if n in needed]
-        self.parts, self.shape = len(image.counts), tuple(n // factor for n in image.recording.frame)
+        self.parts, self.shape = len(parts), (frame[0] // factor, frame[1] // factor)
         self.maps: list[dict[str, NDArray[np.float32]]] = []
-        ny, nx = image.recording.frame
-        for data in image.counts:
-            found = project(data.reshape(ny * nx, -1), rows[keep], low)
-            cube = binned(found.T.reshape(-1, ny, nx), factor)
+        for counts in parts:
+            cube = binned(project(counts, rows[keep], low).T.reshape(-1, *frame), factor)
             noise = spread[keep] / np.sqrt(self.shape[0] * self.shape[1] * self.parts)
             maps: dict[str, NDArray[np.float32]] = {}
             for i, estimate, level in zip(keep, cube, noise, strict=True):
@@ -70,22 +77,46 @@ class Components:
         return out.astype(np.float32)
 
 
-def project(data: NDArray[Any], rows: NDArray[np.float64], low: int) -> NDArray[np.float32]:
-    """``data[:, low:] @ rows.T``, shape ``(pixel, row)``; spectra of single pixels are mostly zeros, so sparse."""
+def condensed(data: NDArray[Any]) -> Any:
+    """``(pixel, channel)`` as a SciPy CSR matrix of the same type: spectra of single pixels are mostly zeros.
+
+    Everything after it (sums over windows, the summed spectrum, projections) costs a few percent of a pass over
+    the dense array.
+    """
     from scipy.sparse import csr_matrix
 
     pixels, channels = data.shape
-    full = np.zeros((channels, len(rows)), np.float32)
-    full[low : low + rows.shape[1]] = rows.T
-    out = np.empty((pixels, len(rows)), np.float32)
+    values, columns, ends = [], [], [np.zeros(1, np.int64)]
     size = max(1, 2**25 // channels)  # pixels at a time, so that temporary arrays stay small
     for start in range(0, pixels, size):
         chunk = np.ascontiguousarray(data[start : start + size])
         at = np.flatnonzero(chunk.view(bool) if chunk.dtype.itemsize == 1 else chunk != 0)
-        ends = np.searchsorted(at, np.arange(len(chunk) + 1) * channels)
-        values = chunk.ravel()[at].astype(np.float32)
-        out[start : start + size] = csr_matrix((values, at % channels, ends), shape=chunk.shape) @ full
-    return out
+        values.append(chunk.ravel()[at])
+        columns.append((at % channels).astype(np.int32))
+        ends.append(ends[-1][-1] + np.searchsorted(at, np.arange(1, len(chunk) + 1) * channels))
+    return csr_matrix((np.concatenate(values), np.concatenate(columns), np.concatenate(ends)), shape=data.shape)
+
+
+def window_sums(counts: Any, spans: list[tuple[int, int]]) -> NDArray[Any]:
+    """Plain sums over channels ``first`` to ``last - 1``, ``(window, pixel)``: int64 of whole numbers, else float64."""
+    inside = np.zeros((counts.shape[1], len(spans)), np.int64 if counts.dtype.kind in "iu" else np.float64)
+    for column, (first, last) in zip(inside.T, spans, strict=True):
+        column[first:last] = 1
+    return np.asarray((counts @ inside).T)
+
+
+def spectrum_of(counts: Any) -> NDArray[Any]:
+    """The summed spectrum ``(channel,)``: int64 of whole numbers, else float64."""
+    if counts.dtype.kind not in "iu":
+        return np.asarray(counts.sum(axis=0), dtype=np.float64).ravel()
+    return np.asarray(np.ones(counts.shape[0], np.int64) @ counts)
+
+
+def project(counts: Any, rows: NDArray[np.float64], low: int) -> NDArray[np.float32]:
+    """``counts[:, low:] @ rows.T``, shape ``(pixel, row)``, of a condensed spectrum image."""
+    full = np.zeros((counts.shape[1], len(rows)), np.float32)
+    full[low : low + rows.shape[1]] = rows.T
+    return np.asarray(counts.astype(np.float32) @ full)
 
 
 def beside(

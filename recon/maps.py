@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from recon.components import Components, beside, binned
+from recon.components import Components, beside, binned, condensed, spectrum_of, window_sums
 from recon.errors import InputError, JobError
 from recon.io.metadata import Recording, agree
 from recon.io.signals import is_signal, spectrum_images
@@ -257,19 +257,20 @@ def _one(image: SpectrumImage, wanted: list[Line], options: Options) -> _Tilt:
             "fewer than 4 x 4 are left, so lower it"
         )
     whole = image.counts.dtype.kind in "iu"
-    wide: Any = np.int64 if whole else np.float64
-    total = image.counts.reshape(-1, recording.channels).sum(axis=0, dtype=wide)
+    sparse = [condensed(data.reshape(-1, recording.channels)) for data in image.counts]
+    total = np.sum([spectrum_of(part) for part in sparse], axis=0)
     if not total.any():
         raise InputError(f"{recording.path} holds no counts at all; leave this file out")
     counts: dict[str, NDArray[Any]] = {}
-    for name, window in windows.items():
-        for part, data in zip(image.parts, image.counts, strict=True):
-            summed = binned(data[..., window.first : window.last].sum(axis=-1, dtype=wide), options.bin)
+    for part, data in zip(image.parts, sparse, strict=True):
+        sums = window_sums(data, [(w.first, w.last) for w in windows.values()]).reshape(-1, *recording.frame)
+        for name, summed in zip(windows, binned(sums, options.bin), strict=True):
             counts[_named(name, part)] = _narrow(summed, whole, recording.path)
+    counts = {_named(n, p): counts[_named(n, p)] for n in windows for p in image.parts}  # line by line
     low, high = _range(windows.values(), looked_for(wanted, recording, options), recording, resolution)
     energies = np.asarray(recording.energy_offset_kev + np.arange(low, high) * recording.energy_step_kev)
     spectrum = fit(total[low:high], energies, candidates(wanted, recording, options, energies), resolution)
-    shares, background = _background(image, windows, spectrum, resolution, low, options)
+    shares, background = _background(image, sparse, windows, spectrum, resolution, low, options)
     return _Tilt(counts, background, spectrum, windows, resolution, shares)
 
 
@@ -329,6 +330,7 @@ def candidates(
 
 def _background(
     image: SpectrumImage,
+    sparse: list[Any],
     windows: dict[str, Window],
     spectrum: Spectrum,
     resolution: Resolution,
@@ -341,7 +343,7 @@ def _background(
     estimates = None
     if options.background == "fit":
         needed = {n for s in shares.values() for n, c in s.items() if c > 2e-3 * s["counts"]}
-        estimates = Components(image, spectrum, low, options.bin, needed)
+        estimates = Components(sparse, image.recording.frame, spectrum, low, options.bin, needed)
     for name, window in windows.items():
         for number, part in enumerate(image.parts):
             if options.background == "none":
