@@ -23,7 +23,7 @@ from recon.io.spectra import SpectrumImage, each, find_spectra
 from recon.io.tilt_sources import find_tilts
 from recon.lines import TYPICAL_RESOLUTION_EV, Family, Line, Resolution, elements, families, find_line
 from recon.spectrum import Spectrum, fit
-from recon.tiltseries import TiltSeries, check_tilts
+from recon.tiltseries import MIN_TILTS, TiltSeries, check_tilts
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -181,6 +181,11 @@ def line_maps(
             log(f"{image.recording.path.name}: {int(parts[-1].spectrum.counts.sum())} counts")
     if not recordings:
         raise InputError("there are no spectrum images; name a folder or a pattern")
+    if len(recordings) < MIN_TILTS:
+        raise InputError(
+            f"{recordings[0].path} and the files with it are {len(recordings)} spectrum images; a tilt series needs at "
+            f"least {MIN_TILTS}, so name a folder or a pattern that holds them all"
+        )
     angles, sources = find_tilts(recordings, tilts, base)
     order = np.argsort(angles, kind="stable")
     check_tilts(angles)

@@ -306,6 +306,11 @@ def test_wrong_requests(folder, lines, options, says):
     assert all(s in message for s in says), message
 
 
+def test_one_spectrum_image_is_no_series(folder):
+    with pytest.raises(InputError, match=r"0deg\.hspy .* 1 spectrum images; a tilt series needs at least 3"):
+        line_maps(folder[0] / "0deg.hspy", ["Fe_Ka"])
+
+
 def test_mixed_series_and_doubled_tilts(tmp_path):
     write_series(tmp_path)
     eds.write_hspy(tmp_path / "x60deg.hspy", eds.spectrum_image({"Fe": FE}, ONES), tilt=60.0, pixel_nm=5.1)

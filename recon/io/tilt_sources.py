@@ -12,10 +12,6 @@ from recon.errors import InputError
 from recon.io.metadata import Recording
 from recon.io.tilts import TiltSpec, read_mdoc, read_tilts
 
-_HOW = (
-    "give tilts in the job file ([input] tilts = [..], or a .rawtlt file: one for each file, in the order in which "
-    "`recon check` lists them)"
-)
 _NUMBER = r"[+-]?\d+(?:\.\d+)?"
 _PATTERNS = (
     re.compile(rf"({_NUMBER})"),  # "-40.bcf"
@@ -40,10 +36,7 @@ def find_tilts(
     if given is not None:
         tilts = read_tilts(given, base)
         if len(tilts) != len(paths):
-            raise InputError(
-                f"{len(tilts)} tilts were given for {len(paths)} files ({paths[0].name} ... "
-                f"{paths[-1].name}); give one for each file, in the order in which `recon check` lists them"
-            )
+            raise InputError(f"{len(tilts)} tilts were given for {len(paths)} spectrum images; {_how(paths)}")
         return _once(tilts, paths), ["given"] * len(paths)
     reasons = []
     stage = [r.stage_tilt_deg for r in recordings]
@@ -64,7 +57,14 @@ def find_tilts(
     if isinstance(named, np.ndarray):
         return _once(named, paths), ["the file's name"] * len(paths)
     reasons.append(named)
-    raise InputError(f"the tilt of {paths[0]} cannot be found: {'; '.join(reasons)}; {_HOW}")
+    raise InputError(f"the tilt of {paths[0]} cannot be found: {'; '.join(reasons)}; {_how(paths)}")
+
+
+def _how(paths: Sequence[Path]) -> str:
+    """The remedy, with the order in which tilts are to be given."""
+    names = [p.name for p in paths]
+    order = ", ".join(names if len(names) < 5 else [*names[:2], "...", names[-1]])
+    return f"give tilts in the job file, [input] tilts = [..] or a .rawtlt file, one for each of {order} in this order"
 
 
 def _from_names(paths: Sequence[Path]) -> np.ndarray | str:
@@ -83,7 +83,9 @@ def _from_names(paths: Sequence[Path]) -> np.ndarray | str:
         if all(glued):
             return f"the '-' in {paths[0].name} and in all others may be a minus or a hyphen"
         return tilts
-    odd = next((p for p in paths if not any(x.fullmatch(p.stem) for x in _PATTERNS)), paths[0])
+    odd = next((p for p in paths if not any(x.fullmatch(p.stem) for x in _PATTERNS)), None)
+    if odd is None:
+        return f"the names, such as {paths[0].name} and {paths[-1].name}, do not follow one pattern"
     return f"the name {odd.name} is not a number of degrees nor marks one with 'deg' or 'tilt'"
 
 
@@ -93,7 +95,7 @@ def _once(tilts: np.ndarray, paths: Sequence[Path]) -> np.ndarray:
         for j in range(i):
             if abs(tilts[j] - tilt) < 1e-3:
                 raise InputError(
-                    f"{paths[j]} and {paths[i]} have the same tilt, {tilt:g} degrees; leave one out, or {_HOW}"
+                    f"{paths[j]} and {paths[i]} have the same tilt, {tilt:g} degrees; leave one out, or {_how(paths)}"
                 )
     return tilts
 
