@@ -59,6 +59,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     args = parser.parse_args()
     runs = []
+    loads = round(os.getloadavg()[0], 1)  # on a machine with other work, wall times are not the program's
     for _ in range(args.repeats):
         command = [sys.executable, "-c", CHILD, str(args.folder), ",".join(LINES)]
         done = subprocess.run(command, capture_output=True, text=True, check=True)
@@ -73,6 +74,7 @@ def main() -> None:
         "peak_memory_bytes_max": max(peaks),
         "largest_difference_from_independent_sum": independent_difference(args.folder),
         "machine": {"processor": platform.processor() or platform.machine(), "cores": os.cpu_count()},
+        "load_average_before": loads,
     }
     print(json.dumps(result, indent=1))
     target = Path(__file__).parent / "results" / "raw-maps.json"
