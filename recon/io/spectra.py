@@ -111,6 +111,8 @@ def read_spectra(path: str | Path, *, detectors: str = "sum", frames: tuple[int,
         check_file(path, "a spectrum image")
     if path.suffix.lower() == ".bcf":
         check_bcf(path)
+    if path.suffix.lower() in (".hspy", ".hdf5", ".emd"):
+        check_hdf5(path)
     options: dict[str, Any] = {}
     velox = path.suffix.lower() == ".emd" and is_velox(path)
     if frames is not None and not velox:
@@ -157,6 +159,37 @@ def check_bcf(path: Path) -> None:
             f"{path} is cut short or damaged: its header tells of {0x118 + chunk * chunks} bytes, it has {size}; "
             "copy it again"
         )
+
+
+_WALK = """
+import sys, h5py
+def see(name, item):
+    for key in item.attrs:
+        item.attrs[key]
+    if isinstance(item, h5py.Dataset):
+        item.dtype, item.shape, item.chunks
+        if item.nbytes < 2**20:
+            item[()]
+with h5py.File(sys.argv[1], "r") as file:
+    see("", file)
+    file.visititems(see)
+"""
+
+
+def check_hdf5(path: Path) -> None:
+    """Raise InputError if reading the structure of an HDF5 file makes the HDF5 library crash, seen in a child process.
+
+    On a damaged header the library itself may end Python, which no `except` can catch.
+    """
+    import subprocess
+    import sys
+
+    try:
+        done = subprocess.run([sys.executable, "-c", _WALK, str(path)], capture_output=True, timeout=120, check=False)
+    except (OSError, subprocess.SubprocessError):
+        return  # no child process here, or a very slow disk: then without this check
+    if done.returncode not in (0, 1):  # 1 is a Python error, which the reader will put into words
+        raise InputError(f"{path} is damaged, the HDF5 library crashes on its structure; copy or export it again")
 
 
 def velox_frames(path: Path) -> int | None:
