@@ -233,3 +233,20 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path, kind, monkeypatch):
     monkeypatch.undo()
     assert np.array_equal(read_volume(path)[0], VALUES)
     assert [p.name for p in tmp_path.iterdir()] == [path.name]
+
+
+@pytest.mark.parametrize("name", ["Fe_Ka.rawtlt", "Fe_Ka.tlt", "Fe_Ka.mdoc", "Fe_Ka.mrc.mdoc"])
+def test_tilts_beside_an_mrc_stack(tmp_path, name):
+    stack = RNG.poisson(4.0, (5, 6, 8)).astype(np.float32)
+    write_cube(tmp_path / "Fe_Ka.mrc", Cube("Fe_Ka", stack, VOXEL, TILTS), "mrc")
+    if name.endswith(".mdoc"):
+        text = "".join(f"[ZValue = {i}]\nTiltAngle = {t}\n\n" for i, t in enumerate(TILTS))
+    else:
+        text = "".join(f"{t}\n" for t in TILTS)
+    (tmp_path / name).write_text(text)
+    series = recon.read({"Fe_Ka": tmp_path / "Fe_Ka.mrc"})
+    assert series.tilts_deg.tolist() == TILTS.tolist()
+    assert name in series.history[-1]
+    (tmp_path / name).unlink()
+    with pytest.raises(InputError, match="no tilts were given"):
+        recon.read({"Fe_Ka": tmp_path / "Fe_Ka.mrc"})
