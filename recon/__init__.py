@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from recon.analyse import analyse, mask
     from recon.geometry import TiltGeometry
     from recon.io import read, write
+    from recon.io.signals import to_signals
+    from recon.maps import line_maps
     from recon.normalise import normalise
     from recon.operators import backproject, project
     from recon.reconstruct import reconstruct
@@ -31,11 +33,13 @@ _WHERE = {
     "align": "align",
     "analyse": "analyse",
     "backproject": "operators",
+    "line_maps": "maps",
     "mask": "analyse",
     "normalise": "normalise",
     "project": "operators",
     "read": "io",
     "reconstruct": "reconstruct",
+    "to_signals": "io.signals",
     "uncertainty": "uncertainty",
     "write": "io",
 }
@@ -49,11 +53,13 @@ __all__ = [
     "align",
     "analyse",
     "backproject",
+    "line_maps",
     "mask",
     "normalise",
     "project",
     "read",
     "reconstruct",
+    "to_signals",
     "uncertainty",
     "write",
 ]

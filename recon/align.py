@@ -99,11 +99,13 @@ def combine(series: TiltSeries, reference: Sequence[str] | None = None) -> TiltS
     if not counts.any():
         raise InputError("the reference maps are zero everywhere; choose another align reference")
     exposures = (signal[:, None] * series.exposures[pick]).sum(axis=0) / signal.sum()
+    of_pixels = series.background_maps
     return series.evolve(
         elements=(COMBINED,),
         counts=counts.sum(axis=0, keepdims=True),
         exposures=exposures[None],
         background=series.background[pick].sum(axis=0, keepdims=True),
+        background_maps=None if of_pixels is None else of_pixels[pick].sum(axis=0, keepdims=True),
     )
 
 
@@ -118,7 +120,7 @@ def centre_of_mass(series: TiltSeries) -> NDArray[np.float64]:
     """
     ny, nx = series.frame
     v, u = np.arange(ny) - (ny - 1) / 2, np.arange(nx) - (nx - 1) / 2
-    maps = series.counts[0].astype(np.float64) - series.background[0][:, None, None]
+    maps = series.counts[0].astype(np.float64) - series.offset(0)
     if series.weights is not None:
         maps *= series.weights
     out = np.zeros((series.n_tilts, 2))
@@ -150,7 +152,7 @@ def cross_correlation(series: TiltSeries) -> NDArray[np.float64]:
     from skimage.registration import phase_cross_correlation
 
     ny, nx = series.frame
-    maps = (series.counts[0] - series.background[0][:, None, None]) / series.exposures[0][:, None, None]
+    maps = (series.counts[0] - series.offset(0)) / series.exposures[0][:, None, None]
     sigma = max(1.0, min(ny, nx) / 64)
     smooth = np.stack([ndimage.gaussian_filter(m, sigma) for m in maps])
     window = np.ones((ny, nx))
@@ -395,13 +397,14 @@ def resample(series: TiltSeries, frame: tuple[int, int] | None = None) -> TiltSe
         # pixels that no map covers, or that are next to one left out, are left out
         weights[t] = ndimage.affine_transform(seen[t], inverse, shift, ideal, order=1, mode="constant") > 0.999
         for e in range(len(series.elements)):
-            image = (series.counts[e, t] - series.background[e, t]) / series.exposures[e, t]
+            image = (series.counts[e, t] - series.offset(e)[t]) / series.exposures[e, t]
             counts[e, t] = ndimage.affine_transform(image, inverse, shift, ideal, order=3, mode="constant")
     return series.evolve(
         "resampled into the aligned frame",
         counts=counts,
         exposures=np.ones_like(series.exposures),
         background=np.zeros_like(series.background),
+        background_maps=None,
         alignment=Alignment.identity(series.n_tilts),
         weights=None if weights.all() else weights,
         scaled=True,

@@ -60,6 +60,7 @@ def binned(series: TiltSeries, factor: int) -> tuple[TiltSeries, Binning]:
         counts=reduce(counts),
         weights=weights,
         background=series.background * factor**2,
+        background_maps=None if series.background_maps is None else reduce(series.background_maps),
         pixel_size_nm=series.pixel_size_nm * factor,
     )
     return small, Binning(factor, (centre[0], centre[1]))

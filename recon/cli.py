@@ -104,20 +104,70 @@ def run(jobs: tuple[Path, ...], out: Path | None, device: str, resume: bool, ove
 @click.argument("path", type=click.Path(path_type=Path), metavar="JOB.toml")
 @click.option("--device", type=DEVICES, default="auto", show_default=True)
 @click.option("--out", type=click.Path(path_type=Path), help="Where the run would write.")
-def check(path: Path, device: str, out: Path | None) -> None:
-    """Show what was read, the plan, and the memory and time a run will take; write nothing."""
+@click.option(
+    "--picture",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="With spectra: where spectrum and thumbnails are drawn; by default JOB-check.png beside the job file.",
+)
+def check(path: Path, device: str, out: Path | None, picture: Path | None) -> None:
+    """Show what was read, the plan, and the memory and time a run will take.
+
+    Nothing is written but, for spectra, one picture: the summed spectrum with its lines named, and the maps.
+    """
 
     def work(watch: Watcher) -> None:
         from recon.job import load_job
-        from recon.pipeline import check_resources, describe, plan, read_job
+        from recon.pipeline import check_resources, describe, plan, read_job, read_spectra_job
 
         job = load_job(path)
-        series = read_job(job)
+        if job.input.maps is None:
+            from recon.io.line_maps import write_picture
+            from recon.preview import table
+
+            maps = read_spectra_job(job, watch.log)
+            for line in table(maps):
+                click.echo(line)
+            drawn = picture or job.path.with_name(f"{job.path.stem}-check.png")
+            write_picture(maps, drawn)
+            click.echo(f"picture: {drawn}")
+            if job.maps.detectors == "each":
+                return  # such maps are for `recon maps`
+            series = maps.series(tilt_axis=job.input.tilt_axis, pixel_size_nm=job.input.pixel_size_nm)
+        else:
+            series = read_job(job)
         needs = plan(job, series, device)
         target = out or job.output_dir
         for line in describe(job, series, needs, target):
             click.echo(line)
         check_resources(needs, target)
+
+    sys.exit(guarded(str(path), work))
+
+
+@cli.command()
+@click.argument("path", type=click.Path(path_type=Path), metavar="JOB.toml")
+@click.option("--out", type=click.Path(path_type=Path), help="Output folder; by default JOB-maps beside the job file.")
+@click.option("--overwrite", is_flag=True, help="Replace the output folder of an earlier run.")
+def maps(path: Path, out: Path | None, overwrite: bool) -> None:
+    """Make element maps from spectrum images and write them as files, in the formats of the job."""
+
+    def work(watch: Watcher) -> None:
+        from recon.io import check_target
+        from recon.io.line_maps import write_maps
+        from recon.job import load_job
+        from recon.pipeline import read_spectra_job
+        from recon.preview import table
+
+        job = load_job(path)
+        if job.input.maps is not None:
+            raise JobError("it names maps already; `recon maps` makes them from [input] spectra and lines")
+        target = out or job.path.with_name(f"{job.path.stem}-maps")
+        check_target(target, overwrite=overwrite)
+        found = read_spectra_job(job, watch.log)
+        for line in table(found):
+            watch.log(line)
+        pixel = job.input.pixel_size_nm
+        watch.log(f"maps in {write_maps(found, target, job.output.formats, pixel_size_nm=pixel, overwrite=overwrite)}")
 
     sys.exit(guarded(str(path), work))
 

@@ -37,8 +37,7 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
 }
 _ELEMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_+-]*")
 _RESERVED = ("mask", "job", "alignment", "report")  # files of a finished run
-_LATER = {"ome-zarr", "hspy"}
-_SPECTRA = {("input", "spectra"), ("input", "lines")}
+_FORMATS = ("tiff", "mrc", "ome-zarr", "hspy", "emd", "vti")
 _RANGE = ("start", "stop", "step")
 
 
@@ -148,13 +147,29 @@ def _replicates(value: Any) -> int:
 
 def _formats(names: tuple[str, ...]) -> tuple[str, ...]:
     for name in names:
-        if name in _LATER:
-            raise ValueError(f"names {name!r}, which is not supported yet; use tiff, mrc")
-        if name not in ("tiff", "mrc"):
-            raise ValueError(f"names {name!r}, which is unknown; {_nearest(name, ('tiff', 'mrc'))}")
+        if name not in _FORMATS:
+            raise ValueError(f"names {name!r}, which is unknown; {_nearest(name, _FORMATS)}")
     if not names:
-        raise ValueError("is empty; use tiff, mrc")
+        raise ValueError(f"is empty; use {', '.join(_FORMATS)}")
     return tuple(dict.fromkeys(names))
+
+
+def _spectra(value: Any, info: ValidationInfo) -> Path | tuple[Path, ...]:
+    """A folder, a file, a pattern or a list of files, absolute."""
+    if isinstance(value, str) and value and "\0" not in value:
+        return Path(os.path.abspath(_base(info) / Path(value).expanduser()))
+    if isinstance(value, list) and value and all(isinstance(v, str) for v in value):
+        return tuple(_existing(v, info) for v in value)
+    raise ValueError(f'must be a folder, a pattern such as "tilt_*.bcf" or a list of files, not {_describe(value)}')
+
+
+def _lines(names: tuple[str, ...]) -> tuple[str, ...]:
+    seen = dict.fromkeys(names)
+    if not names:
+        raise ValueError('is empty; name lines, such as ["Fe_Ka", "Si_Ka"]')
+    if len(seen) < len(names):
+        raise ValueError(f"names one line twice ({', '.join(names)}); leave one out")
+    return names
 
 
 Names = Annotated[tuple[str, ...], Strict(False)]
@@ -170,17 +185,33 @@ class Section(BaseModel):
 class Input(Section):
     """``[input]``; every path is absolute."""
 
-    maps: Annotated[
-        dict[Annotated[str, AfterValidator(_element)], Annotated[Path, PlainValidator(_existing)]],
-        AfterValidator(_distinct),
-    ]
-    tilts: Annotated[Path | tuple[float, ...] | dict[str, float], PlainValidator(_tilts)]
+    maps: (
+        Annotated[
+            dict[Annotated[str, AfterValidator(_element)], Annotated[Path, PlainValidator(_existing)]],
+            AfterValidator(_distinct),
+        ]
+        | None
+    ) = None
+    spectra: Annotated[Path | tuple[Path, ...] | None, PlainValidator(_spectra)] = None
+    lines: Annotated[Names, AfterValidator(_lines)] | None = None
+    tilts: Annotated[Path | tuple[float, ...] | dict[str, float] | None, PlainValidator(_tilts)] = None
     pixel_size_nm: Annotated[float | None, PlainValidator(_pixel_size)] = None
     tilt_axis: Literal["y", "x"] = "y"
     background: Annotated[Amount, PlainValidator(_amount("a number of counts per pixel, 0 or more", above=False))] = (
         "auto"
     )
     scaled: bool = False
+
+
+class Maps(Section):
+    """``[maps]``: from spectra to maps, see `recon.maps.Options`."""
+
+    window: Annotated[float, Field(ge=0.2, le=5)] = 1.2
+    background: Literal["fit", "windows", "none"] = "fit"
+    elements: Names = ()
+    bin: Annotated[int, Field(ge=1, le=64)] = 1
+    detectors: Literal["sum", "each"] = "sum"
+    resolution_ev: Annotated[float | None, Field(gt=20, lt=1000)] = None
 
 
 class Normalise(Section):
@@ -219,10 +250,11 @@ class Mask(Section):
 
 
 class Output(Section):
-    """``[output]``"""
+    """``[output]``; `aligned` also writes the aligned stacks."""
 
     formats: Annotated[Names, AfterValidator(_formats)] = ("tiff",)
     checkpoints: bool = True
+    aligned: bool = False
 
 
 class Job(Section):
@@ -230,6 +262,7 @@ class Job(Section):
 
     preset: Literal["longley2018"] | None = None
     input: Input
+    maps: Maps = Maps()
     normalise: Normalise = Normalise()
     align: Align = Align()
     reconstruct: Reconstruct = Reconstruct()
@@ -245,7 +278,7 @@ class Job(Section):
     @property
     def elements(self) -> tuple[str, ...]:
         """Names of the maps, in the order of the file."""
-        return tuple(self.input.maps)
+        return tuple(self.input.maps or self.input.lines or ())
 
     @property
     def output_dir(self) -> Path:
@@ -319,9 +352,10 @@ def _with_defaults(raw: dict[str, Any]) -> dict[str, Any]:
     for name, keys in sections.items():
         given = raw.get(name, {})
         merged[name] = {**keys, **given} if isinstance(given, dict) else given
-    maps = raw["input"].get("maps") if isinstance(raw.get("input"), dict) else None
+    given = raw["input"] if isinstance(raw.get("input"), dict) else {}
+    maps = given.get("maps", given.get("lines"))
     align = merged.get("align", {})
-    if isinstance(maps, dict) and isinstance(align, dict):
+    if isinstance(maps, dict | list) and isinstance(align, dict):
         merged["align"] = {"reference": list(maps), **align}
     return merged
 
@@ -329,11 +363,30 @@ def _with_defaults(raw: dict[str, Any]) -> dict[str, Any]:
 def _cross_check(job: Job, raw: dict[str, Any], fail: Callable[[tuple[Any, ...], str], NoReturn]) -> None:
     """What one section asks of another."""
     elements = job.elements
+    given = job.input
+    where = "maps" if given.maps is not None else "lines"
+    if given.maps is None and given.spectra is None:
+        if given.lines is not None:
+            fail(("input", "lines"), 'need spectra to come from; add spectra = "tilt_*.bcf"')
+        fail(("input", "maps"), "is missing; " + _REMEDY["input", "maps"])
+    if given.maps is not None and given.spectra is not None:
+        fail(("input", "spectra"), "is given beside maps; leave out one of the two")
+    if given.maps is not None:
+        if given.lines is not None:
+            fail(("input", "lines"), "are for spectra, not for maps; leave them out")
+        if given.tilts is None:
+            fail(("input", "tilts"), "is missing; " + _REMEDY["input", "tilts"])
+        if raw.get("maps"):
+            fail(("maps",), "is for spectra; name the maps in [input] maps")
+    elif given.lines is None:
+        fail(("input", "lines"), 'is missing; add lines = ["Fe_Ka", "Si_Ka"], the X-ray lines to map')
+    elif given.scaled:
+        fail(("input", "scaled"), "is true, but maps from spectra are counts; leave it out")
     if not job.align.reference:
         fail(("align", "reference"), f"is empty; name some of {', '.join(elements)}, or leave it out for all")
     for name in job.align.reference:
         if name not in elements:
-            fail(("align", "reference"), f"element '{name}' is not in input.maps; {_nearest(name, elements)}")
+            fail(("align", "reference"), f"element '{name}' is not in input.{where}; {_nearest(name, elements)}")
     for loc, table in (
         (("input", "background"), job.input.background),
         (("reconstruct", "strength"), job.reconstruct.strength),
@@ -341,7 +394,7 @@ def _cross_check(job: Job, raw: dict[str, Any], fail: Callable[[tuple[Any, ...],
         if isinstance(table, dict):
             for name in table:
                 if name not in elements:
-                    fail((*loc, name), f"element '{name}' is not in input.maps; {_nearest(name, elements)}")
+                    fail((*loc, name), f"element '{name}' is not in input.{where}; {_nearest(name, elements)}")
             for name in elements:
                 if name not in table:
                     fail(loc, f"has no value for element '{name}'; give one for each of {', '.join(elements)}")
@@ -412,8 +465,6 @@ def _say(item: Any, loc: tuple[Any, ...]) -> str:
     """One of pydantic's errors in plain words."""
     kind, value, context = item["type"], item["input"], item.get("ctx", {})
     if kind == "extra_forbidden":
-        if loc in _SPECTRA:
-            return "raw spectra are not supported yet; make maps first"
         return f"unknown key; {_where_to(str(loc[-1]), loc[:-1])}"
     if kind == "missing":
         return "is missing; " + _REMEDY.get(loc, "give it")
@@ -442,10 +493,13 @@ _TYPES = {
 _LIMITS = {
     ("reconstruct", "tolerance"): "above 0 and below 1, such as 1e-2",
     ("reconstruct", "max_iterations"): "from 1 to 1000000",
+    ("maps", "window"): "from 0.2 to 5, in units of the line's FWHM",
+    ("maps", "bin"): "from 1 to 64 pixels",
+    ("maps", "resolution_ev"): "above 20 and below 1000 eV",
 }
 _REMEDY = {
     ("input",): "begin the file with [input], maps and tilts",
-    ("input", "maps"): 'add maps = { Co = "Co.tif" }',
+    ("input", "maps"): 'add maps = { Co = "Co.tif" }, or spectra = "tilt_*.bcf" and lines = ["Co_Ka"]',
     ("input", "tilts"): 'add tilts = "tilts.rawtlt", a list, or { start = -70, stop = 70, step = 10 }',
 }
 

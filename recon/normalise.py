@@ -19,9 +19,10 @@ Background = str | float | dict[str, float]
 def normalise(series: TiltSeries, method: str = "auto", background: Background = "auto") -> TiltSeries:
     """Estimate background and exposures; the counts stay as they are.
 
-    The background of a map is the mean of its pixels away from the object. Where the whole object is in
-    view at every tilt, its total is constant, so the total above background is the exposure (Longley et
-    al., Nat. Commun. 9:2135 (2018)), which takes detector shadowing out.
+    The background of a map is the mean of its pixels away from the object, beyond what its
+    `background_maps` tell. Where the whole object is in view at every tilt, its total is constant, so the
+    total above background is the exposure (Longley et al., Nat. Commun. 9:2135 (2018)), which takes detector
+    shadowing out.
 
     Args:
         series: raw counts.
@@ -45,7 +46,7 @@ def normalise(series: TiltSeries, method: str = "auto", background: Background =
     exposures = np.ones_like(series.exposures)
     if method == "constant-total":
         seen = np.ones(series.counts.shape[1:], np.float32) if series.weights is None else series.weights
-        total = np.sum(series.counts * seen, axis=(2, 3), dtype=np.float64) - level * seen.sum(axis=(1, 2))
+        total = np.sum(_above_maps(series) * seen, axis=(2, 3), dtype=np.float64) - level * seen.sum(axis=(1, 2))
         for e, name in enumerate(series.elements):
             if total[e].min() <= 0:
                 tilt = int(total[e].argmin())
@@ -58,6 +59,11 @@ def normalise(series: TiltSeries, method: str = "auto", background: Background =
         f"{n} {b.mean():.3g}" for n, b in zip(series.elements, level, strict=True)
     )
     return series.evolve(note, exposures=exposures, background=level, isolated=isolated)
+
+
+def _above_maps(series: TiltSeries) -> NDArray[np.float32]:
+    """Counts above the background that the spectra tell, ``(element, tilt, y, x)``."""
+    return series.counts if series.background_maps is None else series.counts - series.background_maps
 
 
 def find_outside(series: TiltSeries) -> tuple[NDArray[np.bool_], bool]:
@@ -104,7 +110,7 @@ def _background(
         if isolated:
             for i in range(series.n_tilts):
                 if outside[i].sum() >= 16:
-                    level[:, i] = series.counts[:, i, outside[i]].mean(axis=1, dtype=np.float64)
+                    level[:, i] = _above_maps(series)[:, i, outside[i]].mean(axis=1, dtype=np.float64)
         return np.maximum(level, 0)
     table = background if isinstance(background, dict) else dict.fromkeys(series.elements, background)
     for name, value in table.items():

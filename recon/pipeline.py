@@ -24,7 +24,10 @@ from recon.errors import JobError, OutputError, ResourceError, StoppedError
 from recon.interrupts import Interrupts
 from recon.io import OutputFolder, check_disk, check_target, read, write_volumes
 from recon.io.alignment import alignment_record, load_alignment
+from recon.io.spectra import find_spectra
+from recon.io.volumes import write_stacks
 from recon.job import Job
+from recon.maps import LineMaps, Options, line_maps
 from recon.memory import needed
 from recon.normalise import find_outside, normalise
 from recon.reconstruct import MAX_ITERATIONS, grid, reconstruct
@@ -110,8 +113,17 @@ class Result:
         )
 
 
-def read_job(job: Job) -> TiltSeries:
+def read_job(job: Job, log: Log | None = None) -> TiltSeries:
     """The series that a job file names."""
+    if job.input.maps is None:
+        if job.maps.detectors == "each":
+            raise JobError("maps.detectors = 'each' keeps detectors apart for `recon maps`; use 'sum' to reconstruct")
+        maps = read_spectra_job(job, log)
+        if log is not None:
+            for warning in maps.warnings:
+                log(f"warning: {warning}")
+        return maps.series(tilt_axis=job.input.tilt_axis, pixel_size_nm=job.input.pixel_size_nm)
+    assert job.input.tilts is not None
     return read(
         {name: str(path) for name, path in job.input.maps.items()},
         job.input.tilts,
@@ -119,6 +131,20 @@ def read_job(job: Job) -> TiltSeries:
         tilt_axis=job.input.tilt_axis,
         scaled=job.input.scaled,
         base_dir=job.path.parent,
+    )
+
+
+def read_spectra_job(job: Job, log: Log | None = None) -> LineMaps:
+    """Maps of the lines that a job file names, from its spectrum images."""
+    source, options = job.input.spectra, job.maps
+    assert source is not None
+    return line_maps(
+        list(source) if isinstance(source, tuple) else source,
+        job.input.lines or (),
+        tilts=job.input.tilts,
+        options=Options(**options.model_dump()),
+        base=job.path.parent,
+        log=log,
     )
 
 
@@ -367,7 +393,7 @@ def run_job(
         checkpoints.open(resume=resume, overwrite=overwrite)
         try:
             clock = time.perf_counter()
-            series = read_job(job)
+            series = read_job(job, watch.log)
             watch.log(series.history[-1])
             needs = plan(job, series, device)
             check_resources(needs, target)
@@ -414,6 +440,9 @@ def write_result(
         write_volumes(result.volumes, folder, formats=formats, mask=result.inside)
         if result.uncertainties:
             write_volumes({u.volume.element: u.volume for u in result.uncertainties.values()}, folder, formats=formats)
+        if job is not None and job.output.aligned:
+            aligned = result.series if result.series.scaled else resample(result.series)
+            write_stacks(aligned, folder, formats)
         if truth is not None:
             write_volumes({f"truth-{n}": v for n, v in truth.items()}, folder)
         dump(folder / "alignment.json", result.aligned)
@@ -470,16 +499,30 @@ def installed(name: str) -> str | None:
 
 def input_hashes(job: Job) -> dict[str, str]:
     """SHA-256 of every file that the job reads."""
-    files = {**job.input.maps, "tilts": job.input.tilts, "alignment": job.align.file}
+    files: dict[str, Any] = {**(job.input.maps or {}), "tilts": job.input.tilts, "alignment": job.align.file}
+    if job.input.spectra is not None:
+        source = job.input.spectra
+        files |= {p.name: p for p in (source if isinstance(source, tuple) else find_spectra(source))}
     out = {}
     for name, path in files.items():
         if isinstance(path, Path):
+            if path.is_dir():  # a .zspy is a folder
+                out[name] = folder_hash(path)
+                continue
             try:
                 with path.open("rb") as stream:
                     out[name] = hashlib.file_digest(stream, "sha256").hexdigest()
             except OSError as exc:
                 raise JobError(f"{path} cannot be read ({exc.strerror})") from exc
     return out
+
+
+def folder_hash(path: Path) -> str:
+    """SHA-256 over the names and contents of all files below a folder."""
+    digest = hashlib.sha256()
+    for file in sorted(p for p in path.rglob("*") if p.is_file()):
+        digest.update(file.relative_to(path).as_posix().encode() + b"\0" + file.read_bytes())
+    return digest.hexdigest()
 
 
 def finished(target: Path, job: Job, hashes: Mapping[str, str]) -> str | None:

@@ -119,7 +119,7 @@ def make_data_term(series: TiltSeries, element: str, data_term: str, device: str
     counts = series.counts[e]
     seen = np.ones_like(counts) if series.weights is None else series.weights
     scale = seen * series.exposures[e][:, None, None]
-    offset = seen * series.background[e][:, None, None]
+    offset = seen * series.offset(e)
 
     def place(a: np.ndarray) -> Array:
         return backend.to_device(np.ascontiguousarray(a.swapaxes(1, 2), dtype=np.float32), device)

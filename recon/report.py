@@ -6,7 +6,6 @@ import base64
 import html
 import io
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from recon.errors import InputError, OutputError
-from recon.io import read_volume, whole_file
+from recon.io import find_volume, whole_file
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -111,11 +110,7 @@ def _load(path: Path, keys: str) -> Any:
 
 
 def _volume(folder: Path, name: str) -> NDArray[Any]:
-    for suffix in (".tif", ".mrc"):
-        path = folder / f"{name}{suffix}"
-        if os.path.exists(path):
-            return read_volume(path)[0]
-    raise InputError(f"{folder} lacks {name}.tif and {name}.mrc; the run is not whole")
+    return find_volume(folder, name)[0]
 
 
 def _headline(job: Any) -> str:

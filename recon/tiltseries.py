@@ -60,7 +60,7 @@ class Alignment:
 class TiltSeries:
     """Element maps of one tilt series and everything known about how they were recorded.
 
-    The model is ``counts[e, i] ~ Poisson(exposures[e, i] * W_i P_i u_e + background[e, i])``.
+    The model is ``counts[e, i] ~ Poisson(exposures[e, i] * W_i P_i u_e + background[e, i] + background_maps[e, i])``.
     Build one with `TiltSeries.create` (or `recon.read`), which checks the data.
 
     Attributes:
@@ -76,6 +76,8 @@ class TiltSeries:
             do not hold.
         isolated: True if the whole object was found in view at all tilts; None if not yet tested.
         history: one line per thing done.
+        background_maps: ``(element, tilt, y, x)`` float32, counts expected in each pixel that are not the element's
+            (continuum and lines of others, known from the spectra), or None; it adds to `background`.
     """
 
     elements: tuple[str, ...]
@@ -89,6 +91,7 @@ class TiltSeries:
     scaled: bool = False
     isolated: bool | None = None
     history: tuple[str, ...] = ()
+    background_maps: NDArray[np.float32] | None = None
 
     @classmethod
     def create(
@@ -165,6 +168,11 @@ class TiltSeries:
         if element not in self.elements:
             raise InputError(f"element {element!r} is not in the series; it has {', '.join(self.elements)}")
         return self.elements.index(element)
+
+    def offset(self, e: int) -> NDArray[np.float64]:
+        """All background of an element by its position, counts per pixel: ``(tilt, y, x)``, or ``(tilt, 1, 1)``."""
+        level: NDArray[np.float64] = self.background[e][:, None, None]
+        return level if self.background_maps is None else level + self.background_maps[e]
 
     def geometry(self, volume: Sequence[int] | None = None) -> TiltGeometry:
         """Geometry of the ideal (aligned) projections; `volume` is ``(nz, ny, nx)``."""

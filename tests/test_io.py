@@ -28,10 +28,10 @@ from recon.io import (
     OutputFolder,
     check_disk,
     check_target,
+    exports,
     read_stack,
     read_tilts,
     read_volume,
-    volumes,
     whole_file,
     write_volume,
     write_volumes,
@@ -567,7 +567,7 @@ def test_other_arrays_are_converted(tmp_path):
 
 def test_a_volume_above_4_gb_is_one_page_and_all_slices(tmp_path, monkeypatch):
     """ImageJ's convention, with the limit lowered."""
-    monkeypatch.setattr(volumes, "CLASSIC_LIMIT", 100)
+    monkeypatch.setattr(exports, "CLASSIC_LIMIT", 100)
     write_volume(tmp_path / "a.tif", VALUES, 2.5)
     pages, order = tags_of(tmp_path / "a.tif")
     assert len(pages) == 1
@@ -586,7 +586,6 @@ def test_wrong_volumes(tmp_path):
     fails(InputError, write_volume, path, VALUES[:0], 1.0)
     fails(InputError, write_volume, path, VALUES * 1j, 1.0, says="complex")
     fails(InputError, write_volume, path, VALUES, 0.0, says="voxel size")
-    fails(JobError, write_volume, path, VALUES, 1.0, "ome-zarr", says="not supported yet")
     fails(JobError, write_volume, path, VALUES, 1.0, "vtk", says=("unknown", "tiff"))
     fails(OutputError, write_volume, tmp_path / "no" / "a.tif", VALUES, 1.0)
     fails(InputError, read_volume, tmp_path / "a.npy", says="does not exist")
@@ -619,7 +618,7 @@ def test_write(tmp_path):
 def test_wrong_writes_leave_nothing(tmp_path):
     good, out = two_volumes(), tmp_path / "out"
     fails(InputError, recon.write, {}, out)
-    fails(JobError, recon.write, good, out, formats=("hspy",), says="not supported yet")
+    fails(JobError, recon.write, good, out, formats=("hspi",), says="unknown")
     fails(JobError, recon.write, good, out, formats=(), says="tiff")
     fails(JobError, recon.write, good, out, formats="tiff", says="list")
     fails(InputError, recon.write, good, out, mask=VALUES[1:] > 0, says="shapes")

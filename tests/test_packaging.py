@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parent.parent
 SHIPPED = ("pyproject.toml", "MANIFEST.in", "README.md", "LICENSE", "CHANGELOG.md", "CONTRIBUTING.md", "bootstrap.py")
 HEAVY = {
-    "astra", "click", "cupy", "matplotlib", "mrcfile", "numba", "numpy", "psutil", "pydantic", "rich", "rsciio",
-    "scipy", "skimage", "tifffile",
+    "astra", "click", "cupy", "h5py", "matplotlib", "mrcfile", "numba", "numpy", "psutil", "pydantic", "rich", "rsciio",
+    "scipy", "skimage", "sparse", "tifffile", "xraydb", "zarr",
 }  # fmt: skip
 
 # ---------------------------------------------------------------- the wheel
@@ -175,7 +175,12 @@ LAYERS = (  # lowest first; a module imports from its own layer and those before
     {"solvers"},
     {
         "io",
+        "lines",
+        "spectrum",
+        "components",
+        "findings",
         "maps",
+        "preview",
         "normalise",
         "align",
         "reconstruct",

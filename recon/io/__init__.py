@@ -5,7 +5,7 @@ from __future__ import annotations
 from recon.io.folder import OutputFolder, check_disk, check_target, whole_file
 from recon.io.stacks import STACK_TYPES, read, read_stack
 from recon.io.tilts import read_tilts
-from recon.io.volumes import FORMATS, check_formats, read_volume, write, write_volume, write_volumes
+from recon.io.volumes import FORMATS, check_formats, find_volume, read_volume, write, write_volume, write_volumes
 
 __all__ = [
     "FORMATS",
@@ -14,6 +14,7 @@ __all__ = [
     "check_disk",
     "check_formats",
     "check_target",
+    "find_volume",
     "read",
     "read_stack",
     "read_tilts",

@@ -149,10 +149,19 @@ def whole_file(path: str | os.PathLike[str]) -> Iterator[Path]:
     try:
         with explain(path):
             yield aside
+            if aside.is_dir():  # OME-Zarr is a folder
+                for folder, _, files in os.walk(aside):
+                    for name in files:
+                        _flush(Path(folder, name))
+                if target.is_dir():
+                    shutil.rmtree(target)
             _flush(aside)
             aside.replace(target)
     except BaseException:
-        aside.unlink(missing_ok=True)
+        if aside.is_dir():
+            shutil.rmtree(aside, ignore_errors=True)
+        else:
+            aside.unlink(missing_ok=True)
         raise
 
 

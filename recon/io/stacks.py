@@ -53,7 +53,7 @@ _NM = {
 
 def read(
     maps: Mapping[str, str | os.PathLike[str] | ArrayLike],
-    tilts: TiltSpec,
+    tilts: TiltSpec | None = None,
     pixel_size_nm: float | None = None,
     *,
     tilt_axis: str = "y",
@@ -70,8 +70,9 @@ def read(
     volume in the recorded frame. If the microscope counts tilts the other way round, negate them.
 
     Args:
-        maps: element name to a file (see `read_stack`) or an array ``(tilt, y, x)``, counts.
-        tilts: a file, a sequence of degrees, or ``{"start": .., "stop": .., "step": ..}``; see `read_tilts`.
+        maps: element name to a file (see `read_stack`), an array ``(tilt, y, x)`` or a HyperSpy signal, counts.
+        tilts: a file, a sequence of degrees, or ``{"start": .., "stop": .., "step": ..}``; see `read_tilts`. By
+            default what a signal carries, else a ``.rawtlt``, ``.tlt`` or ``.mdoc`` named like the first file.
         pixel_size_nm: edge of a pixel, nm; by default what the files say.
         tilt_axis: ``"y"`` (vertical in the maps) or ``"x"``.
         weights: ``(tilt, y, x)`` in 0..1, a file or an array, swapped with the maps; 0 leaves a pixel out.
@@ -82,10 +83,13 @@ def read(
         InputError: a file cannot be read, the pixel size is unknown or differs between files, or
             the data fail the checks of `TiltSeries.create`.
     """
+    from recon.io.signals import is_signal, stack_of
+
     if tilt_axis not in ("x", "y"):
         raise InputError(f"tilt_axis is {tilt_axis!r}; it must be 'y' (vertical in the maps) or 'x'")
     base = Path(base_dir).expanduser()
-    tilts_deg = read_tilts(tilts, base)
+    tilts_deg = None if tilts is None else read_tilts(tilts, base)
+    found: tuple[str, Any] | None = None
     stacks: dict[str, ArrayLike] = {}
     where, sizes = dict[str, str](), dict[str, float]()
     for element, source in maps.items():
@@ -94,8 +98,25 @@ def read(
             stacks[element], size = read_stack(base / Path(source).expanduser())
             if size is not None:
                 sizes[element] = size
+            if tilts_deg is None and found is None:
+                beside = _tilts_beside(base / Path(source).expanduser())
+                found = None if beside is None else (beside.name, read_tilts(beside))
+        elif is_signal(source):
+            stacks[element], size, own = stack_of(source, element)
+            where[element] = "a signal"
+            if size is not None:
+                sizes[element] = size
+            if own is not None and found is None:
+                found = ("the signal", own)
         else:
             stacks[element] = np.asarray(to_host(source))
+    if tilts_deg is None:
+        if found is None:
+            raise InputError(
+                "no tilts were given, and neither a signal nor a .rawtlt, .tlt or .mdoc beside the first map has them; "
+                "give tilts, one in degrees for each map"
+            )
+        tilts_deg = found[1]
     if isinstance(weights, str | os.PathLike):
         weights = read_stack(base / Path(weights).expanduser())[0]
     elif weights is not None:
@@ -105,17 +126,24 @@ def read(
         weights = None if weights is None else _swap(weights)
     size, note = _pixel_size(pixel_size_nm, sizes, where)
     series = TiltSeries.create(stacks, tilts_deg, size, weights=weights, scaled=scaled, where=where)
+    if tilts is None and found is not None:
+        note += f"; tilts from {found[0]}"
     if tilt_axis == "x":
         note += "; rows and columns swapped, since the tilt axis was x"
     return series.evolve(note)
 
 
+def _tilts_beside(path: Path) -> Path | None:
+    beside = [path.with_suffix(s) for s in (".rawtlt", ".tlt", ".mdoc")] + [Path(f"{path}.mdoc")]
+    return next((p for p in beside if p.is_file()), None)
+
+
 def read_stack(path: str | os.PathLike[str]) -> Stack:
     """Read a stack of maps.
 
-    Types: TIFF (plain multi-page, ImageJ, OME), MRC (also .mrcs, .ali, .st, .rec), NPY, and NPZ with
-    exactly one three-dimensional array. Rows and columns keep the order they have in the file. Python
-    objects are never unpickled.
+    Types: TIFF (plain multi-page, ImageJ, OME), MRC (also .mrcs, .ali, .st, .rec), NPY, NPZ with exactly one
+    three-dimensional array, HyperSpy's .hspy and .zspy, NCEM's .emd, OME-Zarr, .dm3/.dm4, .ser and our
+    .vti. Rows and columns keep the order they have in the file. Python objects are never unpickled.
 
     Returns:
         The stack ``(tilt, y, x)``, dtype as stored, and the edge of a pixel in nm, or None where the
@@ -129,7 +157,8 @@ def read_stack(path: str | os.PathLike[str]) -> Stack:
     """
     path = Path(path)
     reader = _READERS.get(path.suffix.lower())
-    check_file(path)
+    if not (path.suffix.lower() in (".zarr", ".zspy") and path.is_dir()):
+        check_file(path)
     if reader is None:
         what = f"type {path.suffix!r}" if path.suffix else "a name without a type"
         raise InputError(f"{path} has {what}, which is unknown; stacks are {', '.join(STACK_TYPES)}")
@@ -154,7 +183,7 @@ def parse(path: Path, reader: Callable[[Path], Stack]) -> Stack:
     return values, size
 
 
-def check_file(path: Path) -> None:
+def check_file(path: Path, holds: str = "a stack of maps") -> None:
     """Raise InputError unless `path` is a regular file that is not empty and may be read."""
     try:
         info = path.stat()
@@ -169,7 +198,7 @@ def check_file(path: Path) -> None:
         raise InputError(f"{path} cannot be opened ({getattr(exc, 'strerror', None) or exc})") from exc
     if not stat.S_ISREG(info.st_mode):
         what = "a folder" if stat.S_ISDIR(info.st_mode) else "not a regular file"
-        raise InputError(f"{path} is {what}; name a file that holds a stack of maps")
+        raise InputError(f"{path} is {what}; name a file that holds {holds}")
     if info.st_size == 0:
         raise InputError(f"{path} is empty; copy or export it again")
 
@@ -218,6 +247,49 @@ def read_mrc(path: Path) -> tuple[NDArray[Any], tuple[float, float, float]]:
     return values, (nm[0], nm[1], nm[2])
 
 
+def _read_hspy(path: Path) -> Stack:
+    from recon.io.exports import read_hspy
+
+    return read_hspy(path)
+
+
+def _read_zspy(path: Path) -> Stack:
+    return _read_rsciio(path)
+
+
+def _read_emd(path: Path) -> Stack:
+    from recon.io.exports import read_emd
+
+    return read_emd(path)
+
+
+def _read_zarr(path: Path) -> Stack:
+    from recon.io.exports import read_ome_zarr
+
+    return read_ome_zarr(path)
+
+
+def _read_vti(path: Path) -> Stack:
+    from recon.io.exports import read_vti
+
+    return read_vti(path)
+
+
+def _read_rsciio(path: Path) -> Stack:
+    """A stack of images in a microscope's own format."""
+    import importlib
+
+    name = {".dm3": "digitalmicrograph", ".dm4": "digitalmicrograph", ".ser": "tia", ".zspy": "zspy"}
+    reader = importlib.import_module(f"rsciio.{name[path.suffix.lower()]}").file_reader
+    with quiet("rsciio"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        signals = [s for s in reader(str(path)) if np.ndim(s["data"]) == 3]
+    if len(signals) != 1:
+        raise InputError(f"{path} holds {len(signals)} three-dimensional arrays, exactly 1 is needed; export one")
+    edges = [abs(float(a.get("scale") or 0)) * unit_nm(str(a.get("units") or "")) for a in signals[0]["axes"][-2:]]
+    return np.asarray(signals[0]["data"]), _square(_tidy(edges[0]), _tidy(edges[1]))
+
+
 def _read_tiff(path: Path) -> Stack:
     values, (_, dy, dx) = read_tiff(path)
     return values, _square(dy, dx)
@@ -227,7 +299,7 @@ def read_tiff(path: Path) -> tuple[NDArray[Any], tuple[float, float, float]]:
     """A TIFF's values ``(z, y, x)`` as stored and its voxel ``(z, y, x)`` in nm, 0 where not set."""
     import tifffile
 
-    with _complaints("tifffile") as complaints, tifffile.TiffFile(path) as tif:
+    with quiet("tifffile") as complaints, tifffile.TiffFile(path) as tif:
         pages = [(series.asarray(), series.axes) for series in tif.series]
         dz, dy, dx = (_tidy(edge) for edge in _tiff_voxel(tif))
     broken = [c for c in complaints if re.search(r"invalid .*offset|corrupted|reshape", c)]
@@ -280,7 +352,7 @@ def unit_nm(unit: str) -> float:
 
 
 @contextlib.contextmanager
-def _complaints(name: str) -> Iterator[list[str]]:
+def quiet(name: str) -> Iterator[list[str]]:
     """Collect what a library logs instead of letting it print."""
     logger, messages = logging.getLogger(name), list[str]()
     handler = logging.Handler()
@@ -334,5 +406,11 @@ _READERS: dict[str, Callable[[Path], Stack]] = {
     **dict.fromkeys((".mrc", ".mrcs", ".ali", ".st", ".rec"), _read_mrc),
     ".npy": _read_npy,
     ".npz": _read_npz,
+    ".hspy": _read_hspy,
+    ".zspy": _read_zspy,
+    ".emd": _read_emd,
+    ".zarr": _read_zarr,
+    ".vti": _read_vti,
+    **dict.fromkeys((".dm3", ".dm4", ".ser"), _read_rsciio),
 }
 STACK_TYPES = tuple(_READERS)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 TiltSpec = str | os.PathLike[str] | Sequence[float] | Mapping[str, float] | np.ndarray[Any, np.dtype[Any]]
 
-TILT_TYPES = (".rawtlt", ".tlt", ".txt", ".csv")
+TILT_TYPES = (".rawtlt", ".tlt", ".txt", ".csv", ".mdoc")
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 _MOST = 100_000  # angles in a range; a step far too small is a slip
 
@@ -28,8 +28,8 @@ def read_tilts(spec: TiltSpec, base_dir: str | os.PathLike[str] = ".") -> NDArra
 
     Args:
         spec: a file (.rawtlt, .tlt, .txt or .csv, one number a line; blank lines and what follows a
-            ``#`` do not count), a sequence of degrees, or ``{"start": .., "stop": .., "step": ..}``,
-            both ends included.
+            ``#`` do not count; or SerialEM's .mdoc), a sequence of degrees, or
+            ``{"start": .., "stop": .., "step": ..}``, both ends included.
         base_dir: folder that a relative path starts from.
 
     Raises:
@@ -54,18 +54,9 @@ def read_tilts(spec: TiltSpec, base_dir: str | os.PathLike[str] = ".") -> NDArra
 def _from_file(path: Path) -> list[float]:
     if path.is_file() and path.suffix.lower() not in TILT_TYPES:
         raise InputError(f"{path} has type {path.suffix!r}, which is unknown; tilts are {', '.join(TILT_TYPES)}")
-    try:
-        lines = path.read_text(encoding="utf-8-sig").split("\n")
-    except FileNotFoundError as exc:
-        raise InputError(f"{path} does not exist; check the name and the folder") from exc
-    except IsADirectoryError as exc:
-        raise InputError(f"{path} is a folder; name a file with one tilt angle a line") from exc
-    except PermissionError as exc:
-        raise InputError(f"{path} may not be read; ask for permission to read it") from exc
-    except UnicodeDecodeError as exc:
-        raise InputError(f"{path} is not text; tilts are one number a line, in degrees") from exc
-    except (OSError, ValueError) as exc:
-        raise InputError(f"{path} cannot be opened ({getattr(exc, 'strerror', None) or exc})") from exc
+    if path.suffix.lower() == ".mdoc":
+        return [angle for angle, _ in read_mdoc(path)]
+    lines = _lines(path)
     tilts = []
     for number, line in enumerate(lines, start=1):
         text = line.split("#", 1)[0].strip()
@@ -106,3 +97,54 @@ def _from_range(spec: Mapping[str, float]) -> NDArray[np.float64]:
             f"stop = {last:g} or another step"
         )
     return np.linspace(start, stop, whole + 1)
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return path.read_text(encoding="utf-8-sig").split("\n")
+    except FileNotFoundError as exc:
+        raise InputError(f"{path} does not exist; check the name and the folder") from exc
+    except IsADirectoryError as exc:
+        raise InputError(f"{path} is a folder; name a file with one tilt angle a line") from exc
+    except PermissionError as exc:
+        raise InputError(f"{path} may not be read; ask for permission to read it") from exc
+    except UnicodeDecodeError as exc:
+        raise InputError(f"{path} is not text; tilts are one number a line, in degrees") from exc
+    except (OSError, ValueError) as exc:
+        raise InputError(f"{path} cannot be opened ({getattr(exc, 'strerror', None) or exc})") from exc
+
+
+def read_mdoc(path: Path) -> list[tuple[float, str]]:
+    """Tilt and file name (or "") of each section of a SerialEM ``.mdoc``, in the order of the file.
+
+    Raises:
+        InputError: it cannot be read, or a section lacks its TiltAngle.
+    """
+    out: list[tuple[float, str]] = []
+    inside, angle, name, start = False, None, "", 0
+
+    def close() -> None:
+        if inside:
+            if angle is None:
+                raise InputError(f"{path}:{start}: this section has no TiltAngle; add one, in degrees")
+            out.append((angle, name))
+
+    for number, line in enumerate(_lines(path), start=1):
+        text = line.strip()
+        if text.startswith("["):
+            close()
+            inside, angle, name, start = bool(re.match(r"\[\s*(ZValue|FrameSet|Image)", text)), None, "", number
+            continue
+        key, equals, value = (part.strip() for part in text.partition("="))
+        if not (inside and equals):
+            continue
+        if key == "TiltAngle":
+            if not _NUMBER.fullmatch(value):
+                raise InputError(f"{path}:{number}: TiltAngle {value[:40]!r} is not a number of degrees; correct it")
+            angle = float(value)
+        elif key in ("SubFramePath", "ImageFile"):
+            name = re.split(r"[\\/]", value)[-1]
+    close()
+    if not out:
+        raise InputError(f"{path} holds no section with a TiltAngle; give a .rawtlt file instead")
+    return out

@@ -14,16 +14,27 @@ import numpy as np
 from recon._version import __version__
 from recon.backend import to_host
 from recon.errors import InputError, JobError
+from recon.io.exports import (
+    Cube,
+    read_emd,
+    read_hspy,
+    read_ome_zarr,
+    read_vti,
+    write_emd,
+    write_hspy,
+    write_mrc,
+    write_ome_zarr,
+    write_tiff,
+    write_vti,
+)
 from recon.io.folder import MARK, OutputFolder, check_disk, whole_file
 from recon.io.stacks import check_file, parse, read_mrc, read_tiff
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
-    from recon.tiltseries import Volume
+    from recon.tiltseries import TiltSeries, Volume
 
-LATER = ("ome-zarr", "hspy")
-CLASSIC_LIMIT = 2**32 - 2**25  # bytes; beyond it a TIFF of ImageJ's kind describes only its first slice
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_+.-]*")
 _RESERVED = ("mask", "job", "alignment", "report")
 
@@ -41,7 +52,7 @@ def write(
     Args:
         volumes: element to `Volume`; each becomes ``ELEMENT.tif`` and so on.
         folder: must not exist, unless `overwrite` is True and it is a result of recon.
-        formats: some of "tiff" and "mrc"; see `write_volume`.
+        formats: some of `FORMATS`; see `write_volume`.
         mask: ``(z, y, x)`` bool, the voxels that belong to the object, or None.
 
     Returns:
@@ -85,10 +96,16 @@ def write_volumes(
     check_formats(formats)
     _check_volumes(volumes, mask)
     names = []
-    for element, volume in volumes.items():
-        for kind in formats:
+    for kind in formats:
+        if kind == "ome-zarr":
+            names.append(TOGETHER)
+            cubes = [Cube(n, np.asarray(to_host(v.values)), v.voxel_size_nm) for n, v in volumes.items()]
+            with whole_file(Path(folder, TOGETHER)) as aside:
+                write_ome_zarr(aside, cubes)
+            continue
+        for element, volume in volumes.items():
             names.append(element + FORMATS[kind][0])
-            write_volume(Path(folder, names[-1]), volume.values, volume.voxel_size_nm, kind)
+            write_volume(Path(folder, names[-1]), volume.values, volume.voxel_size_nm, kind, name=element)
     if mask is not None:
         names.append("mask.tif")
         voxel = next(iter(volumes.values())).voxel_size_nm
@@ -96,18 +113,50 @@ def write_volumes(
     return names
 
 
-def write_volume(path: str | os.PathLike[str], values: ArrayLike, voxel_size_nm: float, format: str = "tiff") -> None:
+def write_stacks(series: TiltSeries, folder: str | os.PathLike[str], formats: Sequence[str] = ("tiff",)) -> list[str]:
+    """Write each element's maps as ``ELEMENT-aligned`` into a folder that exists, tilts included; returns the names.
+
+    Beside a format that cannot hold tilts (TIFF, MRC, vti) lies ``aligned.rawtlt``, one for all.
+    """
+    check_formats(formats)
+    names = []
+    for kind in formats:
+        for e, element in enumerate(series.elements):
+            names.append(f"{element}-aligned{FORMATS[kind][0]}")
+            cube = Cube(f"{element} aligned", series.counts[e], series.pixel_size_nm, series.tilts_deg)
+            write_cube(Path(folder, names[-1]), cube, kind)
+    Path(folder, "aligned.rawtlt").write_text("".join(f"{t:g}\n" for t in series.tilts_deg), encoding="utf-8")
+    return [*names, "aligned.rawtlt"]
+
+
+def write_cube(path: str | os.PathLike[str], cube: Cube, format: str) -> None:
+    """Write a `Cube` to one file (OME-Zarr: one folder), whole or not at all."""
+    with whole_file(path) as aside:
+        FORMATS[format][1](aside, cube)
+
+
+def write_volume(
+    path: str | os.PathLike[str],
+    values: ArrayLike,
+    voxel_size_nm: float,
+    format: str = "tiff",
+    *,
+    name: str | None = None,
+) -> None:
     """Write one volume to one file, whole or not at all.
 
     ``"tiff"``: ImageJ's kind of TIFF, float32 or, for a bool volume, 8 bit with 0 and 255; it opens in Fiji
     as a z stack, to scale in nm. Above 4 GB it follows ImageJ's own convention, one page description
     followed by all slices: Fiji and tifffile read it, other programs see the first slice only; use
-    ``"mrc"`` for them. ``"mrc"``: MRC2014 mode 2, float32, voxel size in Angstrom.
+    ``"mrc"`` for them. ``"mrc"``: MRC2014 mode 2, float32, voxel size in Angstrom. ``"ome-zarr"``: OME-Zarr
+    0.5, a folder. ``"hspy"``: HyperSpy. ``"emd"``: NCEM's, axes ``(x, y, z)`` as tomviz wants them.
+    ``"vti"``: VTK's ImageData, for ParaView.
 
     Args:
         path: file to write; replaced if it exists.
         values: ``(z, y, x)``, real numbers.
         voxel_size_nm: edge of a voxel, nm.
+        name: of what it holds, where the format stores one; by default the file's.
 
     Raises:
         InputError: `values` is not a volume, or the voxel size not a positive number.
@@ -120,12 +169,25 @@ def write_volume(path: str | os.PathLike[str], values: ArrayLike, voxel_size_nm:
         raise InputError(f"a volume of shape {array.shape} and type {array.dtype} cannot be written; it is (z, y, x)")
     if not (np.isfinite(voxel_size_nm) and voxel_size_nm > 0):
         raise InputError(f"voxel size is {voxel_size_nm} nm; it must be a positive number of nanometres")
-    with whole_file(path) as aside:
-        FORMATS[format][1](aside, array, float(voxel_size_nm))
+    write_cube(path, Cube(name or Path(path).name.split(".")[0], array, float(voxel_size_nm)), format)
+
+
+def find_volume(folder: Path, name: str) -> tuple[NDArray[Any], float | None]:
+    """Read a volume of a finished run, whichever format it was written in.
+
+    Raises:
+        InputError: there is none, or it cannot be read.
+    """
+    for suffix in (".tif", ".mrc", ".hspy", ".emd", ".vti"):
+        if (folder / f"{name}{suffix}").exists():
+            return read_volume(folder / f"{name}{suffix}")
+    if (folder / TOGETHER).is_dir():
+        return parse(folder / TOGETHER, lambda p: read_ome_zarr(p, name))
+    raise InputError(f"{folder} lacks {name}.tif and {name}.mrc; the run is not whole")
 
 
 def read_volume(path: str | os.PathLike[str]) -> tuple[NDArray[Any], float | None]:
-    """Read a TIFF or MRC volume.
+    """Read a volume in one of the formats that `write_volume` writes.
 
     Returns:
         ``(z, y, x)``, dtype as stored, and the edge of a voxel in nm; None if the file does not say.
@@ -134,10 +196,17 @@ def read_volume(path: str | os.PathLike[str]) -> tuple[NDArray[Any], float | Non
         InputError: as `read_stack`.
     """
     path = Path(path)
-    check_file(path)
+    if path.suffix.lower() == ".zarr" and path.is_dir():
+        return parse(path, read_ome_zarr)
+    check_file(path, "a volume")
+    single = {".hspy": read_hspy, ".emd": read_emd, ".vti": read_vti}.get(path.suffix.lower())
+    if single is not None:
+        return parse(path, single)
     reader = {".tif": read_tiff, ".tiff": read_tiff, ".mrc": read_mrc}.get(path.suffix.lower())
     if reader is None:
-        raise InputError(f"{path} has type {path.suffix!r}, which is unknown; volumes are .tif, .tiff and .mrc")
+        raise InputError(
+            f"{path} has type {path.suffix!r}, which is unknown; volumes are .tif, .mrc, .hspy, .emd, .vti and .zarr"
+        )
 
     def read_one(path: Path) -> tuple[NDArray[Any], float | None]:
         values, voxel = reader(path)
@@ -152,8 +221,6 @@ def check_formats(formats: Sequence[str]) -> None:
     if isinstance(formats, str) or not formats:
         raise JobError(f"formats is {formats!r}; name at least one in a list: {known}")
     for name in formats:
-        if name in LATER:
-            raise JobError(f"format {name!r} is not supported yet; use {known}")
         if name not in FORMATS:
             raise JobError(f"format {name!r} is unknown; use {known}")
 
@@ -173,30 +240,12 @@ def _check_volumes(volumes: Mapping[str, Volume], mask: ArrayLike | None) -> Non
         raise InputError(f"volumes and mask have the shapes {sorted(shapes)}; they must agree")
 
 
-def _write_tiff(path: Path, values: NDArray[Any], voxel_size_nm: float) -> None:
-    import tifffile
-
-    data = values.astype(np.uint8) * np.uint8(255) if values.dtype == bool else values.astype(np.float32, copy=False)
-    tifffile.imwrite(
-        path,
-        data,
-        imagej=True,
-        resolution=(1 / voxel_size_nm, 1 / voxel_size_nm),
-        metadata={"axes": "ZYX", "spacing": voxel_size_nm, "unit": "nm"},
-        truncate=data.nbytes > CLASSIC_LIMIT,
-    )
-
-
-def _write_mrc(path: Path, values: NDArray[Any], voxel_size_nm: float) -> None:
-    import mrcfile
-
-    with mrcfile.new(path) as mrc:
-        mrc.set_data(values.astype(np.float32, copy=False))
-        mrc.set_volume()
-        mrc.voxel_size = voxel_size_nm * 10
-
-
-FORMATS: dict[str, tuple[str, Callable[[Path, NDArray[Any], float], None]]] = {
-    "tiff": (".tif", _write_tiff),
-    "mrc": (".mrc", _write_mrc),
+FORMATS: dict[str, tuple[str, Callable[[Path, Cube], None]]] = {
+    "tiff": (".tif", write_tiff),
+    "mrc": (".mrc", write_mrc),
+    "ome-zarr": (".ome.zarr", lambda path, cube: write_ome_zarr(path, [cube])),
+    "hspy": (".hspy", write_hspy),
+    "emd": (".emd", write_emd),
+    "vti": (".vti", write_vti),
 }
+TOGETHER = "volumes.ome.zarr"  # all elements of a run, as channels
