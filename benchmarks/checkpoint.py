@@ -20,19 +20,16 @@ import numpy as np
 
 import recon.checkpoint
 from recon.checkpoint import Checkpoints, Identity
-from recon.reconstruct import automatic_strength, first_guess, make_data_term, make_operator
+from recon.problem import Problem
 from recon.simulate import simulate
-from recon.solvers.pdhg import PrimalDual
+from recon.strength import A0_PER_A1, automatic_strength
 
 
 def measure(size: int, seconds: float, folder: Path) -> dict:
     series, truth = simulate(size=size)
     series = series.evolve(alignment=truth.alignment, isolated=True)
-    operator = make_operator(series, (size, size, size), np.empty(0, np.float32))
-    data = make_data_term(series, "Co", "poisson")
-    guess, upper = first_guess(operator, data)
     a1 = automatic_strength(series, "Co")
-    solver = PrimalDual(operator, data, a1=a1, a0=2 * a1, upper=upper, start=guess)
+    solver = Problem.of(series, "Co").solver("tgv", a1, A0_PER_A1 * a1)
     solver.run(1e-12, 20)  # compiled
     checkpoints = Checkpoints(folder / f"size-{size}", Identity({}, {}))
     control = checkpoints.control("Co")

@@ -23,9 +23,10 @@ from pathlib import Path
 import numpy as np
 from strength import PARTICLES, known
 
-from recon.reconstruct import A0_PER_A1, Problem, automatic_strength
+from recon.problem import Problem
 from recon.simulate import simulate
 from recon.solvers.pdhg import PrimalDual
+from recon.strength import A0_PER_A1, automatic_strength
 
 ACCURACY, GAP = 1e-3, 1e-2
 EVERY = 20  # iterations between two looks

@@ -40,10 +40,10 @@ def peak() -> int:
 def here(n: int, n_tilts: int, method: str, device: str) -> dict:
     import recon
     from recon.memory import needed
-    from recon.reconstruct import grid
+    from recon.problem import grid
 
     iterations = {"sirt": 3}.get(method, 100)
-    recon.reconstruct(series(16, 5), method, device=device, max_iterations=iterations)
+    recon.reconstruct(series(16, 5), method, device=device, max_iterations=iterations, strength=1.0)
     recorded = series(n, n_tilts)
     stated = needed(grid(recorded).shape, n_tilts, (n, n), 2, method, device)
     if device == "cuda":
@@ -51,17 +51,18 @@ def here(n: int, n_tilts: int, method: str, device: str) -> dict:
 
         pool = cupy.get_default_memory_pool()
         pool.free_all_blocks()
-        recon.reconstruct(recorded, method, device=device, max_iterations=iterations)
+        recon.reconstruct(recorded, method, device=device, max_iterations=iterations, strength=1.0)
         return {"stated": stated.device, "measured": pool.total_bytes()}
     before = resident()
-    recon.reconstruct(recorded, method, device=device, max_iterations=2 if n > 200 else 52)
+    recon.reconstruct(recorded, method, device=device, max_iterations=2 if n > 200 else 52, strength=1.0)
     return {"stated": stated.host, "measured": peak() - before}
 
 
 def measure(n: int, n_tilts: int, method: str, device: str = "cpu") -> dict:
     """Stated and measured bytes of one reconstruction, in a process of its own."""
-    command = [sys.executable, __file__, "--here", json.dumps([n, n_tilts, method, device])]
-    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    for size in (16, n):  # the first compiles, which takes more memory than a small reconstruction
+        command = [sys.executable, __file__, "--here", json.dumps([size, n_tilts, method, device])]
+        done = subprocess.run(command, check=True, capture_output=True, text=True)
     found = json.loads(done.stdout.splitlines()[-1])
     return {"n": n, "tilts": n_tilts, "method": method, "device": device, **found}
 

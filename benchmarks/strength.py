@@ -18,9 +18,10 @@ from pathlib import Path
 
 import numpy as np
 
-from recon.reconstruct import STRENGTH_PER_NOISE, automatic_strength, reconstruct
+from recon.reconstruct import reconstruct
 from recon.simulate import Ellipsoid, Particle, Truth, simulate, two_metal_particle
 from recon.solvers import Status
+from recon.strength import STRENGTH_PER_NOISE, automatic_strength
 from recon.tiltseries import TiltSeries
 
 ELEMENTS = ("A", "B")

@@ -24,8 +24,9 @@ from pathlib import Path
 
 import numpy as np
 
-from recon.reconstruct import automatic_strength, reconstruct
+from recon.reconstruct import reconstruct
 from recon.simulate import simulate
+from recon.strength import automatic_strength
 from recon.tiltseries import TiltSeries
 from recon.uncertainty import LEVEL, uncertainty
 

@@ -18,9 +18,10 @@ import numpy as np
 from recon.binning import binned_to
 from recon.errors import InputError, JobError
 from recon.operators import affine
-from recon.reconstruct import automatic_strength, grid, make_data_term, make_operator, noise_weights
+from recon.problem import grid, make_data_term, make_operator, noise_weights
 from recon.solvers.baseline import sirt
 from recon.solvers.pdhg import PrimalDual
+from recon.strength import automatic_strength
 from recon.tiltseries import Alignment, TiltSeries
 
 if TYPE_CHECKING:
@@ -254,8 +255,11 @@ class Matcher:
 
     def at(self, rotation_deg: float) -> Matcher:
         """A matcher that continues from here at another rotation."""
-        image = None if self.image is None else self.image.copy()
-        return replace(self, alignment=replace(self.alignment, rotation_deg=rotation_deg), image=image)
+        other = replace(self, alignment=replace(self.alignment, rotation_deg=rotation_deg))
+        if self.image is not None:
+            nz, ny, nx = other.volume  # wider or narrower where the object leaves the frame
+            other.image = centred(self.image, (nz, nx, ny))
+        return other
 
     def reconstruct(self, iterations: int) -> float:
         """Continue the reconstruction at the present alignment; returns the penalised likelihood."""
@@ -360,6 +364,13 @@ def residuals(series: TiltSeries, alignment: Alignment) -> NDArray[np.float64]:
 
 
 # ---------------------------------------------------------------- helpers
+
+
+def centred(image: NDArray[np.float32], shape: tuple[int, int, int]) -> NDArray[np.float32]:
+    """A copy about the same centre on a grid with an even number of voxels more or fewer, repeated at the edges."""
+    grow = [(n - m) // 2 for m, n in zip(image.shape, shape, strict=True)]
+    inner = image[tuple(slice(max(-g, 0), m - max(-g, 0)) for g, m in zip(grow, image.shape, strict=True))]
+    return np.pad(inner, [(max(g, 0), max(g, 0)) for g in grow], mode="edge")
 
 
 def split_offset(alignment: Alignment, tilts_deg: NDArray[np.float64]) -> Alignment:

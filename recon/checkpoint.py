@@ -332,9 +332,11 @@ class Checkpoints:
 
     # ------------------------------------------------------------ anything else
 
-    def stash(self, what: str, element: str, values: Mapping[str, Any], arrays: Mapping[str, Array]) -> None:
-        """Keep JSON values and arrays under a name, if that is due."""
-        self._keep(what, {"values": dict(values)}, arrays, element)
+    def stash(
+        self, what: str, element: str, values: Mapping[str, Any], arrays: Mapping[str, Array], *, always: bool = False
+    ) -> None:
+        """Keep JSON values and arrays under a name, if that is due, or in any case."""
+        self._keep(what, {"values": dict(values)}, arrays, element, np.inf if always else None)
 
     def fetch(self, what: str, element: str) -> tuple[dict[str, Any], StoredArrays] | None:
         """What was kept under a name."""

@@ -30,7 +30,8 @@ from recon.job import Job
 from recon.maps import LineMaps, Options, line_maps
 from recon.memory import needed
 from recon.normalise import find_outside, normalise
-from recon.reconstruct import MAX_ITERATIONS, grid, reconstruct
+from recon.problem import grid
+from recon.reconstruct import MAX_ITERATIONS, reconstruct
 from recon.solvers import Record, Status
 from recon.tiltseries import TiltSeries, Volume
 from recon.uncertainty import Uncertainty, uncertainty

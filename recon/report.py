@@ -73,6 +73,13 @@ def write_report(folder: Path, name: str) -> Path:
         f"<p>Tilt axis {alignment['axis_offset_pixels']:+.2f} pixels from the frame's centre, rotated by "
         f"{alignment['rotation_deg']:+.2f} degrees; found by {html.escape(str(alignment['method']))}.</p>"
     )
+    searched = {n: c for n, e in job["elements"].items() if (c := _choice(e)).get("deviance")}
+    if searched:
+        parts.append("<h2>Strength of the regulariser</h2>" + _image(strength_figure(searched), "deviance by strength"))
+        parts.append(
+            "<p class=note>Half of the counts was reconstructed at several strengths, the other half tells which one "
+            "predicts it best. The vertical line is the strength chosen, its band one standard error of the split.</p>"
+        )
     parts.append("<h2>Convergence</h2>" + _convergence(job))
     parts.append("<h2>What was done</h2><ol>" + "".join(f"<li>{html.escape(s)}</li>" for s in job["stages"]) + "</ol>")
     parts.append(
@@ -224,14 +231,20 @@ def _composition(analysis: Any) -> str:
     return table
 
 
+def _choice(element: Any) -> Any:
+    """How the strength of an element was found, if it was not given."""
+    return element["parameters"].get("strength_choice") or {}
+
+
 def _convergence(job: Any) -> str:
     rows = ""
     for name, e in job["elements"].items():
         last = e["history"][-1] if e["history"] else {}
         gap, objective = last.get("gap"), last.get("objective")
-        strength = e["parameters"].get("a1")
+        strength, choice = e["parameters"].get("a1"), _choice(e)
+        how = f" ({choice['split']})" if choice else ""
         cells = [
-            f"{strength:.3g}" if strength is not None else "",
+            f"{strength:.3g}{how}" if strength is not None else "",
             str(e["iterations"]),
             f"{objective:.6g}" if objective is not None else "",
             f"{gap:.1e}" if gap is not None else "none",
@@ -349,4 +362,19 @@ def alignment_figure(alignment: Any) -> Figure:
     right.set_ylabel("misfit of re-projection (chi-square)")
     for axis in axes[0]:
         axis.set_xlabel("tilt (degrees)")
+    return figure
+
+
+def strength_figure(searched: Mapping[str, Any]) -> Figure:
+    """Held-out deviance of each strength tried, above the least, and the strength chosen."""
+    figure, axes = _figure(1, len(searched), 3.4)
+    for i, (axis, (name, choice)) in enumerate(zip(axes[0], searched.items(), strict=True)):
+        tried, deviance = choice["unit"] * np.array(choice["factors"]), np.array(choice["deviance"])
+        colour = COLOURS[i % len(COLOURS)]
+        axis.semilogx(tried, deviance - deviance.min(), "o-", markersize=4, color=colour)
+        axis.axvspan(*choice["interval"], color="0.8")
+        axis.axvline(choice["strength"], color="0.3", linewidth=1)
+        axis.set_title(name, fontsize=9)
+        axis.set_xlabel("strength a1 (voxel per count)")
+    axes[0][0].set_ylabel("deviance of the other half, above the least")
     return figure

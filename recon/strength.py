@@ -3,42 +3,64 @@
 The counts are split in two halves by binomial thinning: each recorded count goes to one half or the other with
 probability 1/2, so both are Poisson data of the same object at half the exposure, independent of each other at
 every tilt. One half is reconstructed at several strengths, the other says which of them predicts it best
-(by its deviance), and then with the halves exchanged. Maps that are no counts are split by tilts instead.
+(by its deviance), and then with the halves exchanged. Maps that are no counts are split by tilts instead, odd
+against even.
 
-A strength is stated as a multiple of the noise in the gradient of the data term, `automatic_strength`; the
-best multiple depends on the object and hardly on the dose, so that of the halves serves the whole.
+Strengths are multiples of the noise in the gradient of the data term (`automatic_strength`): the best multiple
+depends on the object and hardly on the dose, so that of the halves serves the whole. Compared on simulated
+particles in benchmarks/strength.py.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from recon.backend import Array, namespace, to_device, to_host
+from recon.problem import Problem, noise_weights
 from recon.prox import DataTerm, Poisson
-from recon.reconstruct import A0_PER_A1, Problem, automatic_strength
-from recon.solvers.pdhg import PrimalDual
+from recon.solvers import Status
+from recon.tiltseries import TiltSeries
 
+Stop = Callable[[], bool]
+
+STRENGTH_PER_NOISE = 1.0  # of the rule; calibrated on simulated particles, see benchmarks/strength.py
+A0_PER_A1 = 2.0
 FIRST_FACTORS = (2.0, 1.0, 0.5)
 FACTOR_LIMITS = (1 / 16, 16.0)
-TOLERANCE = 3e-2  # of the halves' reconstructions; tighter ones find the same strengths
+TOLERANCE = 5e-2  # of the halves' reconstructions; tighter ones find about the same strengths
 MAX_ITERATIONS = 500
+MOST_COUNTS = 100.0  # a bright pixel's mean, above which the model's own errors mislead a search
 ABSENT = 0.01  # of the mean count: what a pixel is given at least where a reconstruction has nothing
 
 
+def automatic_strength(series: TiltSeries, element: str) -> float:
+    """The a1 of ``strength = "auto"``: a constant times the noise in the gradient of the data term.
+
+    At a good fit the gradient ``A^T s y`` of the data term is noise with variance
+    ``sum_t s_t^2 w_t`` per voxel, w_t the inverse variance of a bright pixel; the regulariser must
+    just outweigh it. So a1 scales with dose^-1/2, as the noise does, and with the root of the number of
+    tilts.
+    """
+    weights = noise_weights(series, element)
+    s = series.exposures[series.index(element)]
+    return float(STRENGTH_PER_NOISE * np.sqrt(np.sum(s**2 * weights)))
+
+
 @dataclass(frozen=True)
-class StrengthSearch:
-    """What a search found.
+class StrengthChoice:
+    """A strength, and how it was found.
 
     Attributes:
         strength: a1.
-        interval: strengths that predict no worse than by one standard error of the difference.
+        interval: one standard error of where the deviance is least; what the split adds, not what bias does.
         unit: a1 of factor 1: the noise in the gradient of the data term.
         factors: tried, ascending.
         deviance: of the held-out data at each factor, both halves added up.
-        split: ``"thinned counts"`` or ``"odd and even tilts"``.
+        split: ``"thinned counts"``, ``"odd and even tilts"``, or ``"rule"`` where there was no search.
         iterations: spent, in iterations of the whole problem.
     """
 
@@ -50,92 +72,100 @@ class StrengthSearch:
     split: str
     iterations: float
 
-    def record(self) -> dict[str, Any]:
-        """For ``job.json``."""
-        return {
-            "strength": self.strength,
-            "interval": list(self.interval),
-            "unit": self.unit,
-            "factors": list(self.factors),
-            "deviance": list(self.deviance),
-            "split": self.split,
-            "iterations": self.iterations,
-        }
+    @classmethod
+    def by_rule(cls, problem: Problem) -> StrengthChoice:
+        """`automatic_strength`, without a search."""
+        unit = automatic_strength(problem.series, problem.element)
+        return cls(unit, (unit, unit), unit, (), (), "rule", 0.0)
+
+    @classmethod
+    def of(cls, record: Mapping[str, Any]) -> StrengthChoice:
+        """From what `dataclasses.asdict` and JSON made of one."""
+        values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in record.items()}
+        return cls(**values)
 
 
-def search(problem: Problem, regulariser: str, seed: int = 0) -> tuple[StrengthSearch, PrimalDual]:
+def choose(problem: Problem, regulariser: str, stop: Stop | None = None, seed: int = 0) -> StrengthChoice | None:
     """Find the strength for a problem.
+
+    Where a bright pixel holds more than 100 counts, the noise no longer hides what the model gets wrong
+    (voxels, interpolation in the warp), a search would fit that, and `automatic_strength` is the better choice.
 
     Args:
         problem: of one element.
         regulariser: ``"tgv"`` or ``"tv"``.
+        stop: asked now and then; True ends the search.
         seed: of the thinning; the same seed gives the same strength.
 
     Returns:
-        What was found, and a solver of the whole problem at that strength that starts from the best of one half.
+        What was chosen, or None if `stop` said so.
     """
+    bright = float(np.median(1 / noise_weights(problem.series, problem.element)))
+    if isinstance(problem.data, Poisson) and bright > MOST_COUNTS:
+        return StrengthChoice.by_rule(problem)
     unit = automatic_strength(problem.series, problem.element)
-    halves, split, share = _split(problem.data, seed)
-    paths = [_Path(problem, kept, held, regulariser, unit * share**0.5) for kept, held in halves]
+    halves, split = _split(problem.data, seed)
+    paths = [_Path(problem, kept, held, regulariser, unit * 0.5**0.5, stop) for kept, held in halves]
     terms: dict[float, Array] = {}
-
-    def evaluate(factor: float) -> None:
-        terms[factor] = np.concatenate([path.predict(factor).ravel() for path in paths])
-
-    for factor in FIRST_FACTORS:
-        evaluate(factor)
-    while True:
-        best = min(terms, key=lambda f: float(terms[f].sum()))
-        further = best * 2 if best == max(terms) else best / 2 if best == min(terms) else None
-        if further is None or not FACTOR_LIMITS[0] <= further <= FACTOR_LIMITS[1]:
-            break
-        evaluate(further)
+    ahead = list(FIRST_FACTORS)
+    while ahead:
+        factor = ahead.pop(0)
+        predicted = []
+        for path in paths:
+            deviances = path.predict(factor)
+            if deviances is None:
+                return None
+            predicted.append(deviances.ravel())
+        terms[factor] = np.concatenate(predicted)
+        if not ahead:
+            best = min(terms, key=lambda f: float(terms[f].sum()))
+            further = best * 2 if best == max(terms) else best / 2
+            if best in (min(terms), max(terms)) and FACTOR_LIMITS[0] <= further <= FACTOR_LIMITS[1]:
+                ahead.append(further)
     factors = np.array(sorted(terms))
     factor, interval = _least(factors, np.stack([terms[f] for f in factors]))
-    solver = PrimalDual(
-        problem.operator, problem.data, regulariser=regulariser, a1=unit * factor, a0=A0_PER_A1 * unit * factor
-    )  # fmt: skip
-    spent = sum(path.solver.iteration + path.solver.coarse_iterations for path in paths)
-    solver.continue_from(paths[-1].solver)
-    solver.coarse_iterations = spent
-    found = StrengthSearch(
+    return StrengthChoice(
         strength=unit * factor,
         interval=(unit * interval[0], unit * interval[1]),
         unit=unit,
         factors=tuple(float(f) for f in factors),
         deviance=tuple(2 * float(terms[f].sum()) for f in factors),
         split=split,
-        iterations=float(spent),
+        iterations=float(sum(path.solver.iteration + path.solver.coarse_iterations for path in paths)),
     )
-    return found, solver
 
 
 class _Path:
     """Reconstructions of one half along the strengths, each from the last, judged by the other half."""
 
-    def __init__(self, problem: Problem, kept: DataTerm, held: DataTerm, regulariser: str, unit: float) -> None:
-        self.problem, self.unit = problem, unit
+    def __init__(
+        self, problem: Problem, kept: DataTerm, held: DataTerm, regulariser: str, unit: float, stop: Stop | None
+    ) -> None:
+        self.problem, self.unit, self.stop = problem, unit, stop
         xp = namespace(held.counts)
         if isinstance(held, Poisson):
             used = held.scale > 0
             floor = ABSENT * float(xp.sum(held.counts)) / max(float(used.sum()), 1.0)
-            held = replace(held, offset=xp.where(used, xp.maximum(held.offset, np.float32(floor)), 0))
+            held = replace(held, offset=xp.where(used, xp.maximum(held.offset, np.float32(floor)), np.float32(0)))
         self.held = held
         first = unit * FIRST_FACTORS[0]
-        guess = replace(problem, data=kept)
-        self.solver = guess.solver(regulariser, first, A0_PER_A1 * first)
+        self.solver = replace(problem, data=kept).solver(regulariser, first, A0_PER_A1 * first)
         self._projection = xp.empty_like(held.counts)
 
-    def predict(self, factor: float) -> Array:
-        """Half the deviance of each held-out pixel at a strength, on the host."""
-        self.solver.change_strength(self.unit * factor, A0_PER_A1 * self.unit * factor)
-        self.solver.run(TOLERANCE, self.solver.iteration + MAX_ITERATIONS, check_every=25)
+    def predict(self, factor: float) -> Array | None:
+        """Half the deviance of each held-out pixel at a strength, on the host; None if stopped."""
+        a1 = self.unit * factor
+        self.solver.change_strength(a1, A0_PER_A1 * a1)
+        control = None if self.stop is None else lambda solver: self.stop()  # type: ignore[misc]
+        last = self.solver.iteration + MAX_ITERATIONS
+        if self.solver.run(TOLERANCE, last, check_every=25, control=control).status is Status.INTERRUPTED:
+            return None
         self.problem.operator(self.solver.u, self._projection)
         return to_host(self.held.terms(self._projection))
 
 
-def _split(data: DataTerm, seed: int) -> tuple[list[tuple[DataTerm, DataTerm]], str, float]:
-    """Pairs (kept, held out), what they are, and the share of the data that is kept."""
+def _split(data: DataTerm, seed: int) -> tuple[list[tuple[DataTerm, DataTerm]], str]:
+    """Pairs (kept, held out), each half of the data, and what they are."""
     counts = to_host(data.counts)
     if isinstance(data, Poisson) and bool((counts == np.round(counts)).all()):
         thinned = np.random.default_rng(seed).binomial(counts.astype(np.int64), 0.5).astype(np.float32)
@@ -143,14 +173,14 @@ def _split(data: DataTerm, seed: int) -> tuple[list[tuple[DataTerm, DataTerm]], 
         half = np.float32(0.5)
         a = replace(data, counts=first, scale=data.scale * half, offset=data.offset * half)
         b = replace(a, counts=data.counts - first)
-        return [(a, b), (b, a)], "thinned counts", 0.5
+        return [(a, b), (b, a)], "thinned counts"
     xp = namespace(data.counts)
     odd = xp.asarray(np.arange(len(counts)) % 2, dtype=np.float32)[:, None, None]
 
     def of(keep: Array) -> DataTerm:
         return replace(data, counts=data.counts * keep, scale=data.scale * keep, offset=data.offset * keep)
 
-    return [(of(odd), of(1 - odd)), (of(1 - odd), of(odd))], "odd and even tilts", 0.5
+    return [(of(odd), of(1 - odd)), (of(1 - odd), of(odd))], "odd and even tilts"
 
 
 def _least(factors: np.ndarray, terms: np.ndarray) -> tuple[float, tuple[float, float]]:

@@ -21,8 +21,9 @@ import numpy as np
 
 from recon import backend
 from recon.errors import InputError, JobError
+from recon.problem import grid, make_data_term, make_operator, reachable
 from recon.prox import DataTerm
-from recon.reconstruct import MAX_ITERATIONS, Progress, grid, make_data_term, make_operator, reachable
+from recon.reconstruct import MAX_ITERATIONS, Progress
 from recon.solvers import Control, Record, Status
 from recon.solvers.pdhg import PrimalDual
 from recon.tiltseries import TiltSeries, Volume

@@ -105,7 +105,7 @@ def spoil_scratch(solver):
     """NaN in every array that is not state: if one mattered, the result would tell."""
     kept = {id(a) for a in solver.state().arrays.values()} | {id(solver._sensitivity)}
     if not len(solver.p):
-        kept.add(id(solver._moved_d))  # without a regulariser it is constant, zero
+        kept.add(id(solver._moved))  # without a regulariser part of it is constant, zero
     for value in vars(solver).values():
         for array in value if isinstance(value, list) else [value]:
             if isinstance(array, type(solver.u)) and id(array) not in kept:
@@ -172,7 +172,7 @@ def test_the_bound_found_before_counts_after(tmp_path, one_thread):
     data = problem()
     saved(fresh(data), tmp_path / "a.npz", 100)
     solver = loaded(fresh(data), tmp_path / "a.npz")
-    assert np.isfinite(solver.state().numbers["_best"])
+    assert np.isfinite(solver.state().numbers["_bound"])
     assert [r.iteration for r in solver.state().history] == [25, 50, 75, 100]
     solver.run(1e-12, 110, check_every=25)
     again = solver.run(1e-12, 135, check_every=25)  # a second run of the same solver begins a history of its own

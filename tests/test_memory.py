@@ -18,8 +18,10 @@ ROOT = Path(__file__).parent.parent
 @pytest.mark.parametrize("method", ["tgv", "tv"])
 def test_stated_memory_is_the_measured_peak_within_a_tenth(method):
     # measured over stated at 112^3: 0.96 (tgv), 1.01 (tv); the interpreter's own memory moves by some MB
-    command = [sys.executable, str(ROOT / "benchmarks" / "memory.py"), "--here", json.dumps([112, 15, method, "cpu"])]
-    done = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
+    for n in (16, 112):  # the first compiles, which takes more memory than the reconstruction
+        how = json.dumps([n, 15, method, "cpu"])
+        command = [sys.executable, str(ROOT / "benchmarks" / "memory.py"), "--here", how]
+        done = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
     found = json.loads(done.stdout.splitlines()[-1])
     assert found["measured"] == pytest.approx(found["stated"], rel=0.1)
 

@@ -18,8 +18,9 @@ from scipy.sparse import csr_matrix
 
 from recon.geometry import TiltGeometry
 from recon.operators import AlignedProjector, DetectorWarp, make_projector, norm_estimate
+from recon.problem import make_data_term, make_operator
 from recon.prox import LeastSquares, Poisson
-from recon.reconstruct import make_data_term, make_operator, reconstruct
+from recon.reconstruct import reconstruct
 from recon.solvers import Status
 from recon.solvers.baseline import fbp, sirt
 from recon.solvers.pdhg import PrimalDual

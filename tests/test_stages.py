@@ -16,9 +16,11 @@ from recon.demo import register
 from recon.errors import InputError, JobError
 from recon.io.alignment import alignment_record, load_alignment
 from recon.normalise import find_outside, normalise
-from recon.reconstruct import automatic_strength, grid, make_data_term, noise_weights, reconstruct, resolve_strengths
+from recon.problem import grid, make_data_term, noise_weights
+from recon.reconstruct import reconstruct, resolve_strengths
 from recon.simulate import Ellipsoid, Particle, simulate
 from recon.solvers import Status
+from recon.strength import automatic_strength
 from recon.tiltseries import Alignment, TiltSeries, Volume
 
 
@@ -484,7 +486,7 @@ def test_the_automatic_strength_is_the_noise_of_the_gradient():
     for n in (5, 20):
         counts = rng.poisson(50.0, (n, 40, 40))
         series = TiltSeries.create({"A": counts}, np.linspace(-60, 60, n), 1.0).evolve(exposures=np.full((1, n), 2.0))
-        from recon.reconstruct import STRENGTH_PER_NOISE
+        from recon.strength import STRENGTH_PER_NOISE
 
         assert automatic_strength(series, "A") == pytest.approx(STRENGTH_PER_NOISE * 2 * np.sqrt(n / 50), rel=0.01)
 
@@ -500,10 +502,9 @@ def test_the_noise_of_scaled_maps_is_that_of_their_neighbours():
 
 def test_strengths_by_element(small):
     series = small[0]
-    auto = {e: automatic_strength(series, e) for e in series.elements}
-    assert resolve_strengths(series, "auto") == auto
+    assert resolve_strengths(series, "auto") == {"Co": None, "Zn": None}  # to be found
     assert resolve_strengths(series, 0.5) == {"Co": 0.5, "Zn": 0.5}
-    assert resolve_strengths(series, {"Zn": 2}) == {"Co": auto["Co"], "Zn": 2.0}
+    assert resolve_strengths(series, {"Zn": 2}) == {"Co": None, "Zn": 2.0}
     for strength, kind, word in (
         ({"Fe": 1.0}, InputError, "Fe"),
         (0.0, JobError, "positive"),

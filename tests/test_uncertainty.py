@@ -176,7 +176,7 @@ def test_warm_started_replicates_have_developed(dose):
     tight = []
     for r in range(6):
         data = model.draw(np.random.default_rng([0, 0, r]))
-        options = {n: model.options[n] for n in ("a1", "a0", "upper", "regulariser")}
+        options = {n: model.options[n] for n in ("a1", "a0", "regulariser")}
         tight.append(PrimalDual(model.operator, data, **options).run(5e-4, 5000).value.swapaxes(1, 2).copy())
     sd = np.std(tight, axis=0, ddof=1)
     assert np.linalg.norm(found["Co"].sd - sd) < 0.08 * np.linalg.norm(sd)
