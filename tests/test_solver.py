@@ -157,6 +157,27 @@ def test_the_bound_follows_u(term):
     assert -1e-6 < solution.gap <= 1e-6
 
 
+@pytest.mark.parametrize("regulariser", ["tgv", "tv"])
+@pytest.mark.parametrize("shape", [(12, 13, 11), (12, 12, 1)])
+def test_a_coarse_start_does_not_change_the_minimum(regulariser, shape):
+    """The object fills the frame, so that everything at the volume's edges matters; sizes odd and even."""
+    fine, coarse = projector(shape), projector(tuple((n + 1) // 2 for n in shape))
+    data = data_for(fine, "poisson")
+    start = PrimalDual(coarse, data_for(coarse, "poisson"), regulariser=regulariser, a1=0.25, a0=0.15)
+    start.run(1e-12, 60)
+    strengths = {"regulariser": regulariser, "a1": 0.5, "a0": 0.6}
+    plain = PrimalDual(fine, data, **strengths).run(1e-6, 8000)
+    solver = PrimalDual(fine, data, **strengths)
+    solver.continue_from(start, 2)
+    for name in "wpq":
+        field = getattr(solver, name)
+        np.testing.assert_array_equal(field, reference.existing(field))
+    assert solver.coarse_iterations == pytest.approx(60 * np.prod(coarse.domain_shape) / np.prod(fine.domain_shape))
+    solution = solver.run(1e-6, 8000)
+    assert solution.gap <= 2e-4  # measured: 7e-5; absent components that are not 0 leave it above 1e-2
+    assert abs(solution.objective / plain.objective - 1) <= 1e-4
+
+
 @pytest.mark.parametrize("term", TERMS)
 def test_derivative_is_the_slope_of_the_data_term(term):
     operator = projector((6, 7, 5))

@@ -267,6 +267,8 @@ class PrimalDual:
             for part, source in zip(mine, theirs, strict=True) if name != "u" else [(mine, theirs)]:
                 part[...] = enlarged(source, part.shape, factor)
             mine *= np.float32(scale)
+            if name in "wpq" and len(mine):  # what does not exist, see kernels, must stay 0
+                mine[0, -1], mine[1, :, -1], mine[2, :, :, -1] = 0, 0, 0
         self.y[...] = self.data.feasible(self.y) * (self.data.scale > 0)
         self._weigh(other.share)
         self.omega = other.omega * self._first_weight() / other._first_weight()
