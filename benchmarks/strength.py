@@ -2,10 +2,10 @@
 
     python benchmarks/strength.py [--size 32] [--doses 5 40 400] [--seed 0] [--output FILE]
 
-Six particles of two elements each, at three doses, alignment, exposures and background known: what is
-left is the strength. Every element is reconstructed (TGV, Poisson) with `automatic_strength` as if
-its constant were each of `CONSTANTS`. Printed: for each dose and element the error of every constant over
-the least error, then the median and the worst of these ratios for each constant.
+Six particles of two elements each, at several doses, alignment, exposures and background known: what is left is
+the strength. Every element is reconstructed (TGV, Poisson) at multiples (`CONSTANTS`) of the noise rule
+(`automatic_strength`) and at what `recon.strength.choose` finds. Printed: for each dose and element the error of every
+multiple and of the choice over the least error, and what the choice cost in reconstructions; then medians and worst.
 """
 
 from __future__ import annotations
@@ -18,10 +18,11 @@ from pathlib import Path
 
 import numpy as np
 
+from recon.problem import Problem
 from recon.reconstruct import reconstruct
 from recon.simulate import Ellipsoid, Particle, Truth, simulate, two_metal_particle
 from recon.solvers import Status
-from recon.strength import STRENGTH_PER_NOISE, automatic_strength
+from recon.strength import STRENGTH_PER_NOISE, automatic_strength, choose
 from recon.tiltseries import TiltSeries
 
 ELEMENTS = ("A", "B")
@@ -108,15 +109,21 @@ def measure(name: str, dose: float, size: int, seed: int) -> list[dict]:
     unit = {e: automatic_strength(series, e) / STRENGTH_PER_NOISE for e in series.elements}
     errors: dict[str, list[float]] = {e: [] for e in series.elements}
     certified = True
-    for constant in CONSTANTS:
-        volumes = reconstruct(series, strength={e: constant * unit[e] for e in series.elements}, device="cpu")
+    choices = {e: choose(Problem.of(series, e), "tgv") for e in series.elements}
+    tried = [{e: constant * unit[e] for e in series.elements} for constant in CONSTANTS]
+    cost: dict[str, float] = {}
+    for strengths in [*tried, {e: c.strength for e, c in choices.items()}]:
+        volumes = reconstruct(series, strength=strengths, device="cpu")
         for e, volume in volumes.items():
             difference = np.linalg.norm(volume.values.astype(np.float64) - truth.volumes[e])
             errors[e].append(float(difference / np.linalg.norm(truth.volumes[e].astype(np.float64))))
             certified &= volume.solution.status is Status.CONVERGED
+            spent = volume.solution.iterations + volume.solution.parameters["coarse_iterations"]
+            cost[e] = 1 + choices[e].iterations / spent
     return [
         {"particle": name, "element": e, "dose": dose, "strength_at_1": unit[e], "errors": errors[e],
-         "ratios": [x / min(errors[e]) for x in errors[e]], "certified": certified}
+         "ratios": [x / min(errors[e]) for x in errors[e]], "certified": certified,
+         "chosen": choices[e].strength / unit[e], "split": choices[e].split, "cost": cost[e]}
         for e in series.elements
     ]  # fmt: skip
 
@@ -132,13 +139,14 @@ def main() -> None:
     clock = time.perf_counter()
     cells = []
     print(f"{'particle':>12} {'el':>3} {'dose':>5} {'least error':>11}   error / least at constant")
-    print(" " * 36 + "".join(f"{c:8.2f}" for c in CONSTANTS))
+    print(" " * 36 + "".join(f"{c:8.2f}" for c in CONSTANTS) + "  chosen (factor, cost)")
     for name in args.particles:
         for dose in args.doses:
             for cell in measure(name, dose, args.size, args.seed):
                 cells.append(cell)
                 row = "".join(f"{r:8.3f}" for r in cell["ratios"])
                 flag = "" if cell["certified"] else "  not all certified"
+                row += f"  ({cell['chosen']:.2f}, {cell['cost']:.1f})"
                 print(f"{name:>12} {cell['element']:>3} {dose:5g} {min(cell['errors']):11.3f} {row}{flag}", flush=True)
     table = np.array([c["ratios"] for c in cells])
     summary = {}
@@ -149,18 +157,18 @@ def main() -> None:
         summary[label] = {"median": median.tolist(), "worst": worst.tolist()}
         for what, values in (("median", median), ("worst", worst)):
             print(f"{label:>24} {what:>8}    " + "".join(f"{v:8.3f}" for v in values))
-    best = {w: CONSTANTS[int(np.argmin(summary["all"][w]))] for w in ("median", "worst")}
+    rule = CONSTANTS.index(STRENGTH_PER_NOISE)
     present = {
-        w: float(np.interp(np.log(STRENGTH_PER_NOISE), np.log(CONSTANTS), summary["all"][w]))
-        for w in ("median", "worst")
+        how: {"median": float(np.median(table[:, i])), "worst": float(table[:, i].max())}
+        for how, i in (("chosen", -1), ("rule", rule))
     }
-    print(
-        f"STRENGTH_PER_NOISE = {STRENGTH_PER_NOISE:g}: {present['median']:.3f} in the median, {present['worst']:.3f} "
-        f"at worst; best constant {best['median']:g} in the median, {best['worst']:g} at worst"
-    )
+    cost = [c["cost"] for c in cells]
+    present["chosen"] |= {"median_cost": float(np.median(cost)), "largest_cost": max(cost)}
+    for how, figures in present.items():
+        print(f"{how}: " + ", ".join(f"{k} {v:.3f}" for k, v in figures.items()))
     result = {
         "size": args.size, "seed": args.seed, "constants": CONSTANTS, "strength_per_noise": STRENGTH_PER_NOISE,
-        "present": present, "best": best, "summary": summary, "cells": cells,
+        "present": present, "summary": summary, "cells": cells,
         "seconds": round(time.perf_counter() - clock, 1),
     }  # fmt: skip
     output = args.output or Path(__file__).parent / "results" / f"strength-{args.size}.json"

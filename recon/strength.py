@@ -22,7 +22,6 @@ import numpy as np
 from recon.backend import Array, namespace, to_device, to_host
 from recon.problem import Problem, noise_weights
 from recon.prox import DataTerm, Poisson
-from recon.solvers import Status
 from recon.tiltseries import TiltSeries
 
 Stop = Callable[[], bool]
@@ -31,7 +30,8 @@ STRENGTH_PER_NOISE = 1.0  # of the rule; calibrated on simulated particles, see 
 A0_PER_A1 = 2.0
 FIRST_FACTORS = (2.0, 1.0, 0.5)
 FACTOR_LIMITS = (1 / 16, 16.0)
-TOLERANCE = 5e-2  # of the halves' reconstructions; tighter ones find about the same strengths
+EVERY = 25  # iterations after which the held-out deviance is looked at
+SETTLED = 1e-3  # relative change of it at which the next strength is tried
 MAX_ITERATIONS = 500
 MOST_COUNTS = 100.0  # a bright pixel's mean, above which the model's own errors mislead a search
 ABSENT = 0.01  # of the mean count: what a pixel is given at least where a reconstruction has nothing
@@ -156,12 +156,18 @@ class _Path:
         """Half the deviance of each held-out pixel at a strength, on the host; None if stopped."""
         a1 = self.unit * factor
         self.solver.change_strength(a1, A0_PER_A1 * a1)
-        control = None if self.stop is None else lambda solver: self.stop()  # type: ignore[misc]
-        last = self.solver.iteration + MAX_ITERATIONS
-        if self.solver.run(TOLERANCE, last, check_every=25, control=control).status is Status.INTERRUPTED:
-            return None
-        self.problem.operator(self.solver.u, self._projection)
-        return to_host(self.held.terms(self._projection))
+        before, terms = np.inf, None
+        for _ in range(0, MAX_ITERATIONS, EVERY):
+            if self.stop is not None and self.stop():
+                return None
+            self.solver.advance(EVERY)
+            self.problem.operator(self.solver.u, self._projection)
+            terms = self.held.terms(self._projection)
+            deviance = float(terms.sum())
+            if abs(deviance - before) <= SETTLED * deviance:
+                break
+            before = deviance
+        return to_host(terms)
 
 
 def _split(data: DataTerm, seed: int) -> tuple[list[tuple[DataTerm, DataTerm]], str]:
