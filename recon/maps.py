@@ -8,7 +8,7 @@ that they are a term of the model.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,9 +17,10 @@ import numpy as np
 
 from recon.components import Components, beside, binned, condensed, spectrum_of, window_sums
 from recon.errors import InputError, JobError
+from recon.io.apart import Apart, CrashedError
 from recon.io.metadata import Recording, agree
 from recon.io.signals import is_signal, spectrum_images
-from recon.io.spectra import SpectrumImage, each, find_spectra
+from recon.io.spectra import SpectrumImage, find_spectra, read_spectra
 from recon.io.tilt_sources import find_tilts
 from recon.lines import TYPICAL_RESOLUTION_EV, Family, Line, Resolution, elements, families, find_line
 from recon.spectrum import Spectrum, fit
@@ -163,22 +164,21 @@ def line_maps(
         raise InputError('no lines were named; give lines = ["Fe_Ka", ...]')
     if len({w.name for w in wanted}) < len(wanted):
         raise InputError(f"lines names one twice ({', '.join(lines)}); leave one out")
-    images = _images(source, base, options.detectors)
     recordings: list[Recording] = []
     parts: list[_Tilt] = []
     names: tuple[str, ...] | None = None
-    for image in images:
-        recordings.append(image.recording)
+    for recording, found, part in _tilts(source, base, wanted, options):
+        recordings.append(recording)
         agree(recordings)
-        if names is not None and image.parts != names:
+        if names is not None and found != names:
             raise InputError(
-                f"{image.recording.path} has the detectors {', '.join(image.parts)}, {recordings[0].path} has "
+                f"{recording.path} has the detectors {', '.join(found)}, {recordings[0].path} has "
                 f"{', '.join(names)}; use maps.detectors = 'sum'"
             )
-        names = image.parts
-        parts.append(_one(image, wanted, options))
+        names = found
+        parts.append(part)
         if log is not None:
-            log(f"{image.recording.path.name}: {int(parts[-1].spectrum.counts.sum())} counts")
+            log(f"{recording.path.name}: {int(part.spectrum.counts.sum())} counts")
     if not recordings:
         raise InputError("there are no spectrum images; name a folder or a pattern")
     if len(recordings) < MIN_TILTS:
@@ -193,13 +193,32 @@ def line_maps(
                    [sources[i] for i in order], wanted, options)  # fmt: skip
 
 
-def _images(source: Any, base: str | Path, detectors: str) -> Iterable[SpectrumImage]:
+def _tilts(
+    source: Any, base: str | Path, wanted: list[Line], options: Options
+) -> Iterator[tuple[Recording, tuple[str, ...], _Tilt]]:
+    """What is kept of each spectrum image: recording, names of the detectors, maps."""
     if isinstance(source, str | Path):
-        return each(find_spectra(source, base), detectors)
-    items = [source] if is_signal(source) else list(source) if isinstance(source, list | tuple) else source
-    if isinstance(items, list) and all(isinstance(i, str | Path) for i in items):
-        return each([Path(base) / Path(i).expanduser() for i in items], detectors)
-    return spectrum_images(items)
+        paths = find_spectra(source, base)
+    else:
+        items = [source] if is_signal(source) else list(source) if isinstance(source, list | tuple) else source
+        if not (isinstance(items, list) and all(isinstance(i, str | Path) for i in items)):
+            for image in spectrum_images(items):
+                yield image.recording, image.parts, _one(image, wanted, options)
+            return
+        paths = [Path(base) / Path(i).expanduser() for i in items]
+    with Apart() as reader:
+        for path in paths:
+            try:
+                yield reader.call(_of_file, path, wanted, options)
+            except CrashedError as exc:
+                raise InputError(
+                    f"{path} is damaged, the library that reads it crashes ({exc}); copy or export it again"
+                ) from exc
+
+
+def _of_file(path: Path, wanted: list[Line], options: Options) -> tuple[Recording, tuple[str, ...], _Tilt]:
+    image = read_spectra(path, detectors=options.detectors)
+    return image.recording, image.parts, _one(image, wanted, options)
 
 
 # ---------------------------------------------------------------- one spectrum image

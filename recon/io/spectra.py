@@ -6,7 +6,6 @@ import glob
 import importlib
 import re
 import warnings
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -289,9 +288,3 @@ def check_counts(path: Path, data: NDArray[Any]) -> None:
         low = data.min()
         if not (np.isfinite(low) and low >= 0 and np.isfinite(data.max())):
             raise InputError(f"{path} holds counts that are negative or not finite; export raw counts")
-
-
-def each(paths: list[Path], detectors: str = "sum") -> Iterator[SpectrumImage]:
-    """Read files one at a time, so that memory stays near one file's size."""
-    for path in paths:
-        yield read_spectra(path, detectors=detectors)
