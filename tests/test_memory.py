@@ -18,7 +18,7 @@ ROOT = Path(__file__).parent.parent
 @pytest.mark.parametrize("method", ["tgv", "tv"])
 def test_stated_memory_is_the_measured_peak_within_a_tenth(method):
     # measured over stated at 112^3: 0.96 (tgv), 1.01 (tv); the interpreter's own memory moves by some MB
-    for n in (16, 112):  # the first compiles, which takes more memory than the reconstruction
+    for n in (16, 112):  # the first fills the cache of compiled kernels
         how = json.dumps([n, 15, method, "cpu"])
         command = [sys.executable, str(ROOT / "benchmarks" / "memory.py"), "--here", how]
         done = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
