@@ -82,7 +82,7 @@ def align(
         if method == "auto":
             start = refine(combined, start, say)
             how += ", re-projection matching"
-        final = split_offset(start, series.tilts_deg)
+        final = split_offset(start)
         final = replace(final, method=how, residual=residuals(combined, final))
         aligned = series.evolve(
             f"align: {how}; axis at {final.axis_offset:+.2f} pixels, rotated by {final.rotation_deg:+.2f} degrees; "
@@ -373,12 +373,8 @@ def centred(image: NDArray[np.float32], shape: tuple[int, int, int]) -> NDArray[
     return np.pad(inner, [(max(g, 0), max(g, 0)) for g in grow], mode="edge")
 
 
-def split_offset(alignment: Alignment, tilts_deg: NDArray[np.float64]) -> Alignment:
-    """Displacements as residual shifts plus one axis offset: the constant left after a translation.
-
-    Only the sum enters the model. The offset is the constant of the fit
-    ``offset + a cos t + b sin t`` to the displacements along u, where it is determined well enough.
-    """
+def split_offset(alignment: Alignment) -> Alignment:
+    """Displacements as residual shifts plus one axis offset, their median along u; only the sum enters the model."""
     moved = alignment.displacements
     offset = float(np.median(moved[:, 1]))
     return replace(alignment, shifts=moved - [0.0, offset], axis_offset=offset)
