@@ -7,7 +7,7 @@ along y is a sum of shifted rows.
 
 from __future__ import annotations
 
-from math import ceil, floor
+from math import floor
 
 import numpy as np
 from numba import prange

@@ -319,7 +319,7 @@ def test_cupy_in_cupy_out_and_equal(cupy):
 def test_aligned_projector_on_a_gpu(cupy):
     alignment = Alignment(np.random.default_rng(0).uniform(-2, 2, (len(TILTS), 2)), 4.0, 1.0)
     there = aligned(alignment, like=cupy.empty(0, dtype=f32))
-    here = aligned(g, alignment)
+    here = aligned(alignment)
     x, y = numbers(here.domain_shape), numbers(here.range_shape)
     out = there(cupy.asarray(x), cupy.empty(there.range_shape, dtype=f32))
     assert relative(out.get(), here(x, np.empty(here.range_shape, f32))) <= 2e-6

@@ -16,7 +16,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.sparse import csr_matrix
 
-from recon.geometry import TiltGeometry
 from recon.operators import aligned_projector, norm_estimate
 from recon.problem import make_data_term, make_operator
 from recon.prox import LeastSquares, Poisson

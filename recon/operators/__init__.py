@@ -57,7 +57,7 @@ def make_projector(geometry: TiltGeometry, like: Array, projector: str = "auto")
 def aligned_projector(
     tilts_deg: ArrayLike, alignment: Alignment, frame: Shape2, volume: Shape3, like: Array, projector: str = "auto"
 ) -> Operator:
-    """``A = W P``: a volume ``(nz, ny, nx)`` to recorded frames ``(ny, nx)``, by as little interpolation as there can be.
+    """``A = W P``: a volume ``(nz, ny, nx)`` to recorded frames ``(ny, nx)``, with as little interpolation as can be.
 
     Raises:
         GeometryError, BackendError: as `make_projector`.

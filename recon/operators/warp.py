@@ -17,7 +17,6 @@ from recon.geometry import Shape2, Shape3, TiltGeometry
 from recon.operators.base import Operator, check_array
 from recon.tiltseries import Alignment
 
-
 ROTATED = 2  # detector columns on a voxel's edge where the axis is rotated
 
 
