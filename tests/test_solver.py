@@ -156,8 +156,8 @@ def test_the_bound_follows_u(term):
 @pytest.mark.parametrize("regulariser", ["tgv", "tv"])
 @pytest.mark.parametrize("shape", [(12, 13, 11), (12, 12, 1)])
 def test_a_coarse_start_does_not_change_the_minimum(regulariser, shape):
-    """The object fills the frame, so that everything at the volume's edges matters; sizes odd and even."""
-    fine, coarse = projector(shape), projector(tuple((n + 1) // 2 for n in shape))
+    """The object fills the frame, so that everything at the volume's edges matters; the coarse volume is wider."""
+    fine, coarse = projector(shape), projector(tuple(n // 2 + 2 for n in shape))
     data = data_for(fine, "poisson")
     start = PrimalDual(coarse, data_for(coarse, "poisson"), regulariser=regulariser, a1=0.25, a0=0.15)
     start.run(1e-12, 60)

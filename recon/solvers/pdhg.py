@@ -15,6 +15,7 @@ from recon.solvers.solution import Callback, Control, Record, Solution, State, S
 _ORDER = {"none": 0, "tv": 1, "tgv": 2}
 _CHUNK = 1 << 22
 SHARE = 4.0  # dual travel of data over regulariser at which both get the same step: best of 1, 4 tried
+NOTICED = 1e-3  # of |u|, travelled between restarts, below which rounding would decide the primal weight
 # numbers that change while it runs, or that a restored solver must have exactly
 _NUMBERS = (
     "a1", "a0", "norm_a", "norm_d", "eta", "_norms", "upper", "_follow", "omega", "share", "iteration",
@@ -243,7 +244,7 @@ class PrimalDual:
         if dy > 0 and dp > 0:
             self._weigh((self.share * dy / dp / SHARE) ** 0.5)
         dy = float(np.hypot(dy * self.norm_a / self._norms[0], dp * self.norm_d / self._norms[1]))
-        if dx > 0 and dy > 0:
+        if dx > NOTICED * float(self._xp.linalg.norm(self.u.ravel())) and dy > 0:
             ratio = float(np.clip(dy / dx / self.omega, 1 / 4, 4))
             self.omega *= ratio**0.5
         self._restart()
@@ -253,15 +254,15 @@ class PrimalDual:
         """Start where another solver stands: of the same data, or of its maps binned by `factor`.
 
         A density in counts per voxel length grows with factor^3 when pixels are summed and voxels grow, w with
-        factor^4; p and q go with the strengths, y stays. The primal weight is carried over in units of
-        `_first_weight`.
+        factor^4; p and q go with the strengths; y stays, or is derived anew from the u of a coarser grid, which
+        is better known than its y. The primal weight is carried over in units of `_first_weight`.
 
         Args:
             other: its volume lies around the same centre as this one's; its frames too, up to a pixel.
             factor: voxels of this volume along an edge of one of the other's.
         """
-        scales: dict[str, float] = {"u": factor**-3, "w": factor**-4, "p": float(self.a1 / other.a1), "y": 1.0}
-        scales["q"] = float(self.a0 / other.a0)
+        scales: dict[str, float] = {"u": factor**-3, "w": factor**-4}
+        scales |= {"p": float(self.a1 / other.a1), "q": float(self.a0 / other.a0)}
         for name, scale in scales.items():
             mine, theirs = getattr(self, name), getattr(other, name)
             for part, source in zip(mine, theirs, strict=True) if name != "u" else [(mine, theirs)]:
@@ -269,7 +270,10 @@ class PrimalDual:
             mine *= np.float32(scale)
             if name in "wpq" and len(mine):  # what does not exist, see kernels, must stay 0
                 mine[0, -1], mine[1, :, -1], mine[2, :, :, -1] = 0, 0, 0
-        self.y[...] = self.data.feasible(self.y) * (self.data.scale > 0)
+        if factor > 1:
+            self.y[...] = self.data.derivative(self.operator(self.u, self._stack))
+        else:
+            self.y[...] = self.data.feasible(other.y) * (self.data.scale > 0)
         self._weigh(other.share)
         self.omega = other.omega * self._first_weight() / other._first_weight()
         self.coarse_iterations = (other.iteration + other.coarse_iterations) * other.u.size / self.u.size
