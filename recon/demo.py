@@ -38,6 +38,9 @@ class Comparison:
     truth: dict[str, NDArray[np.float32]]
 
 
+REACH = 6  # voxels by which a registration may move the object
+
+
 def register(volumes: dict[str, NDArray[np.float32]], truth: dict[str, NDArray[np.float32]]) -> Comparison:
     """Rigid registration of true volumes onto reconstructed ones, one motion for all elements.
 
@@ -54,16 +57,25 @@ def register(volumes: dict[str, NDArray[np.float32]], truth: dict[str, NDArray[n
     mass = [np.array(ndimage.center_of_mass(v)) for v in total]
     scale = {n: float(np.square(truth[n], dtype=np.float64).sum()) for n in names}
 
-    def moved(image: NDArray[np.float32], motion: NDArray[np.float64]) -> NDArray[np.float32]:
+    # while it is sought, only what the object may reach is looked at: the rest of the squares is constant
+    filled = ndimage.find_objects((total[1] > 0).astype(np.uint8))[0]
+    near = tuple(slice(max(0, s.start - REACH), s.stop + REACH) for s in filled)
+    first = np.array([s.start for s in near])
+
+    def moved(
+        image: NDArray[np.float32], motion: NDArray[np.float64], about: NDArray[np.float64]
+    ) -> NDArray[np.float32]:
         angle = np.radians(motion[3])
         c, s = np.cos(angle), np.sin(angle)
         matrix = np.array([[1, 0, 0], [0, c, -s], [0, s, c]])
-        offset = centre - matrix @ (centre + motion[:3])
+        offset = about - matrix @ (about + motion[:3])
         return np.asarray(ndimage.affine_transform(image, matrix, offset, order=1))
 
     def cost(motion: NDArray[np.float64]) -> float:
         return sum(
-            float(np.square(volumes[n] - moved(truth[n], motion), dtype=np.float64).sum()) / scale[n] for n in names
+            float(np.square(volumes[n][near] - moved(truth[n][near], motion, centre - first), dtype=np.float64).sum())
+            / scale[n]
+            for n in names
         )
 
     start = np.array([*(mass[0] - mass[1]), 0.0])
@@ -71,7 +83,7 @@ def register(volumes: dict[str, NDArray[np.float32]], truth: dict[str, NDArray[n
     found = optimize.minimize(
         cost, start, method="Nelder-Mead", options={"initial_simplex": simplex, "xatol": 0.02, "fatol": 1e-4}
     )
-    best = {n: moved(truth[n], found.x) for n in names}
+    best = {n: moved(truth[n], found.x, centre) for n in names}
     errors = {
         n: float(np.sqrt(np.square(volumes[n] - best[n], dtype=np.float64).sum() / scale[n])) for n in names
     }  # fmt: skip
