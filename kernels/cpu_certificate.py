@@ -19,6 +19,7 @@ from recon.kernels.cpu_difference import (
     _shrink,
     _symmetrised_gradient_row,
 )
+from recon.kernels.cpu_half import load, stored
 
 
 @leaf
@@ -28,14 +29,14 @@ def _clip_factor(q, z, x, radius, out):  # type: ignore[no-untyped-def]
     for k in range(6):
         a = q[k, z, x]
         for i in range(out.size):
-            out[i] += a[i] * a[i]
+            out[i] += load(a, i, radius) * load(a, i, radius)
     _shrink(out, radius)
 
 
 @leaf
-def _multiply(a, b, out):  # type: ignore[no-untyped-def]
+def _multiply(a, b, unit, out):  # type: ignore[no-untyped-def]
     for i in range(out.size):
-        out[i] = a[i] * b[i]
+        out[i] = a[i] * load(b, i, unit)
 
 
 @row
@@ -60,15 +61,15 @@ def _tgv_divergence_plane(z, q, a0, out, largest):  # type: ignore[no-untyped-de
             dx = ONE if k == 1 else ROOT_HALF
             dy = ONE if k == 2 else ROOT_HALF
             target = out[k, z, x]
-            _multiply(fc, q[row_y, z, x], a)
+            _multiply(fc, q[row_y, z, x], a0, a)
             _backward_adjoint(a, b)
             for i in range(ny):
                 target[i] = dy * b[i]
-            _multiply(fc, q[row_z, z, x], a)
-            _multiply(fz, q[row_z, zl, x], b)
+            _multiply(fc, q[row_z, z, x], a0, a)
+            _multiply(fz, q[row_z, zl, x], a0, b)
             _add_difference(target, dz, a, mz, b, lz)
-            _multiply(fc, q[row_x, z, x], a)
-            _multiply(fx, q[row_x, z, xl], b)
+            _multiply(fc, q[row_x, z, x], a0, a)
+            _multiply(fx, q[row_x, z, xl], a0, b)
             _add_difference(target, dx, a, mx, b, lx)
             if k == 0:
                 _multiply_by(target, lz)
@@ -84,10 +85,17 @@ def _tgv_divergence_plane(z, q, a0, out, largest):  # type: ignore[no-untyped-de
 
 
 @jit
-def tgv_divergence(q, a0, out, largest):  # type: ignore[no-untyped-def]
-    """out = E* P_a0(q) where w exists, 0 where it does not; ``largest[z]`` = max |out| of a plane."""
+def _tgv_divergence(q, a0, out, largest):  # type: ignore[no-untyped-def]
     for z in prange(q.shape[1]):
         _tgv_divergence_plane(np.intp(z), q, a0, out, largest)
+
+
+def tgv_divergence(q, a0, out, largest):  # type: ignore[no-untyped-def]
+    """out = E* P_a0(q) where w exists, 0 where it does not; ``largest[z]`` = max |out| of a plane.
+
+    `q` may be float16, in units of `a0`.
+    """
+    _tgv_divergence(stored(q), a0, out, largest)
 
 
 @jit

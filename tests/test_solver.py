@@ -353,6 +353,57 @@ def test_certificate_never_exceeds_the_minimum(seed, bounded):
 
 
 @pytest.mark.parametrize("term", TERMS)
+@pytest.mark.parametrize("regulariser", ["tgv", "tv"])
+def test_half_precision_certifies_what_it_reaches(regulariser, term):
+    """The bound holds for the duals as they are stored, so it never exceeds the minimum, and it closes nearly as far."""
+    operator = projector((6, 7, 5))
+    data = data_for(operator, term)
+    best, minimiser = conic(operator, data, regulariser, 0.5, 0.3)
+    solver = PrimalDual(
+        operator, data, regulariser=regulariser, a1=0.5, a0=0.3, upper=1.5 * float(minimiser.max()), half_precision=True
+    )
+    assert solver.p.dtype == solver.q.dtype == np.float16
+    solution = solver.run(1e-3, 8000, check_every=100)
+    assert solution.status is Status.CONVERGED
+    assert best * (1 - 1e-6) <= solution.objective <= best * (1 + 1e-3)
+    assert all((1 - record.gap) * record.objective <= best * (1 + 1e-6) for record in solution.history)
+
+
+@pytest.mark.parametrize("half", [(False, True), (True, False), (True, True)])
+def test_half_precision_goes_on_from_other_solvers_and_strengths(half):
+    """Halves are in units of the strengths, so each way to go on must know whose."""
+    operator = projector((6, 7, 5))
+    data = data_for(operator, "poisson")
+
+    def duals(solver):
+        p, q = solver._units()
+        return np.concatenate([p * solver.p.astype(float).ravel(), q * solver.q.astype(float).ravel()])
+
+    there, here = (
+        PrimalDual(operator, data, a1=a, a0=2 * a, upper=10.0, half_precision=h)
+        for a, h in zip((0.5, 0.3), half, strict=True)
+    )
+    there.advance(30)
+    here.continue_from(there)
+    np.testing.assert_allclose(duals(here), 0.6 * duals(there), atol=2e-3)
+    assert np.abs(duals(here)).max() > 0.2
+    before = duals(here)
+    here.change_strength(0.15, 0.3)
+    np.testing.assert_allclose(duals(here), 0.5 * before, rtol=1e-6)
+
+
+def test_a_state_in_half_precision_is_not_one_in_full():
+    operator = projector((6, 7, 5))
+    half, full = (
+        PrimalDual(operator, data_for(operator, "poisson"), a1=0.5, a0=1.0, upper=10.0, half_precision=h)
+        for h in (True, False)
+    )
+    half.advance(3)
+    with pytest.raises(ValueError, match="p of the state has dtype float16, the solver's float32"):
+        full.restore(half.state())
+
+
+@pytest.mark.parametrize("term", TERMS)
 @pytest.mark.parametrize("regulariser", REGULARISERS)
 def test_certificate_without_a_box_closes_too(regulariser, term):
     operator = projector((6, 7, 5))
