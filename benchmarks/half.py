@@ -3,8 +3,8 @@
     python benchmarks/half.py [--size 64] [--counts 5 60 400]
 
 A simulated particle (`recon.simulate`) per brightness, alignment and exposures known; the rule's strength. Each is
-solved with the regulariser's duals in float32 and in float16: to a certified gap of 1e-2, and on to `--iterations`, where
-the least gap shows how far rounding lets it go. Times of iterations are taken in turns; the least counts.
+solved with the regulariser's duals in float32 and in float16: to a certified gap of 1e-2, and `--iterations` further,
+where the least gap shows how far rounding lets it go. Times of iterations are taken in turns; the least counts.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def solver(problem: Problem, a1: float, half: bool):
 
 
 def compare(size: int, counts: float, iterations: int) -> dict:
-    series = simulate(size, counts=counts)
+    series, _ = simulate(size=size, dose=counts, drift=0, rotation_deg=0, axis_offset=0, shadowing=0)
     problem = Problem.of(series, series.elements[0])
     a1 = StrengthChoice.by_rule(problem).strength
     result: dict = {"size": size, "counts": counts}

@@ -37,7 +37,8 @@ __global__ void tgv_divergence(const Dual* q, float* out, double* largest, int n
 }
 
 // out += factor grad* p
-__global__ void gradient_adjoint(const float* p, float* out, int nz, int nx, int ny, float factor) {
+template <class Dual>
+__global__ void gradient_adjoint(const Dual* p, float* out, int nz, int nx, int ny, float factor) {
     const Element here(nz, nx, ny);
     if (!here.inside) return;
     const difference::Voxel v(here, nz, nx, ny);

@@ -38,22 +38,6 @@ def _backward(a, out):  # type: ignore[no-untyped-def]
         out[i] = a[i] - a[i - 1]
 
 
-@leaf
-def _forward_adjoint(a, out):  # type: ignore[no-untyped-def]
-    out[0] = -a[0]  # a vanishes at its last index
-    for i in range(1, a.size):
-        out[i] = a[i - 1] - a[i]
-
-
-@leaf
-def _backward_adjoint(a, out):  # type: ignore[no-untyped-def]
-    n = a.size
-    for i in range(n - 1):
-        out[i] = a[i] - a[i + 1]
-    out[n - 1] = a[n - 1]
-    out[0] -= a[0]
-
-
 # ---------------------------------------------------------------- rows with edges
 # In a copy with an edge, one expression is the rule at every index. "Bars" have room for PAD elements before and after.
 
@@ -82,12 +66,17 @@ def _edge_forward_adjoint(a, unit, out):  # type: ignore[no-untyped-def]
 
 
 @leaf
+def _without_ends(out):  # type: ignore[no-untyped-def]
+    out[0] = out[out.size - 1] = ZERO
+
+
+@leaf
 def _edge_backward_adjoint(a, unit, out):  # type: ignore[no-untyped-def]
     """Then the adjoint of the backward difference of `a` is out[i] - out[i + 1]."""
     wide()
     for i in range(a.size):
         out[i] = load(a, i, unit)
-    out[0] = out[a.size] = ZERO
+    _without_ends(out)
 
 
 # ---------------------------------------------------------------- rows of fields

@@ -36,9 +36,7 @@ KERNELS = {
         for dual in _DUALS
     ),
     "certificate.cu": (
-        "tgv_divergence<float>",
-        "tgv_divergence<Half>",
-        "gradient_adjoint",
+        *(f"{name}<{dual}>" for name in ("tgv_divergence", "gradient_adjoint") for dual in _DUALS),
         "tgv_value<1>",
         "tgv_value<2>",
     ),
@@ -218,8 +216,9 @@ def tgv_divergence(q, a0, out, largest):  # type: ignore[no-untyped-def]
 
 
 def gradient_adjoint(p, factor, out):  # type: ignore[no-untyped-def]
-    """out += factor grad* p; p vanishes where the gradient does not exist."""
-    _launch("certificate.cu", "gradient_adjoint", out.shape, (p, out), (), out.shape, (factor,))
+    """out += factor grad* p; p, maybe float16, vanishes where the gradient does not exist."""
+    name = f"gradient_adjoint<{_dual_type(p)}>"
+    _launch("certificate.cu", name, out.shape, (p, out), (), out.shape, (factor,), duals=(p,))
 
 
 def tgv_value(u, w, values):  # type: ignore[no-untyped-def]

@@ -279,6 +279,7 @@ def check_certificate(kernels, shape, **how):
     halves = (s.q / f32(1.5)).astype(np.float16)
     compare(kernels, "tgv_divergence", halves, f32(1.5), np.full_like(s.w, np.nan), s.moved[:, 0].copy(), **how)
     compare(kernels, "gradient_adjoint", s.p, f32(0.7), s.g, **how)
+    compare(kernels, "gradient_adjoint", s.p.astype(np.float16), f32(0.7), s.g, **how)
     compare(kernels, "tgv_value", s.u, s.w, s.moved, **how)
     compare(kernels, "tgv_value", s.u, s.w[:0], s.moved, **how)
 

@@ -355,7 +355,7 @@ def test_certificate_never_exceeds_the_minimum(seed, bounded):
 @pytest.mark.parametrize("term", TERMS)
 @pytest.mark.parametrize("regulariser", ["tgv", "tv"])
 def test_half_precision_certifies_what_it_reaches(regulariser, term):
-    """The bound holds for the duals as they are stored, so it never exceeds the minimum, and it closes nearly as far."""
+    """The bound holds for the duals as they are stored: it never exceeds the minimum, and closes nearly as far."""
     operator = projector((6, 7, 5))
     data = data_for(operator, term)
     best, minimiser = conic(operator, data, regulariser, 0.5, 0.3)

@@ -346,11 +346,13 @@ class PrimalDual:
             self._k.gradient_adjoint(p, np.float32(1), g)
             del p
         elif len(self.p):
-            p = xp.multiply(self.p, np.float32(self._units()[0]), dtype=np.float32)
-            length = xp.sqrt(xp.sum(xp.square(p), axis=0))
-            theta = min(1.0, float(self.a1) / max(float(xp.max(length)), 1e-30))
-            self._k.gradient_adjoint(p, np.float32(1), g)
-            del p, length
+            unit = self._units()[0]
+            square = xp.square(self.p[0], dtype=np.float32)
+            for component in self.p[1:]:
+                square += xp.square(component, dtype=np.float32)
+            theta = min(1.0, float(self.a1) / max(unit * float(xp.max(square)) ** 0.5, 1e-30))
+            self._k.gradient_adjoint(self.p, np.float32(unit), g)
+            del square
         bad = g < 0
         return -self.data.conjugate(theta * y) - self._linear_bound(-np.float32(theta) * g[bad], self._sensitivity[bad])
 
