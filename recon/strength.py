@@ -7,8 +7,11 @@ every tilt. One half is reconstructed at several strengths, the other says which
 against even.
 
 Strengths are multiples of the noise in the gradient of the data term (`automatic_strength`): the best multiple
-depends on the object and hardly on the dose, so that of the halves serves the whole. Compared on simulated
-particles in benchmarks/strength.py.
+depends on the object and hardly on the dose, so that of the halves serves the whole. With many counts this ends:
+what the model itself gets wrong (edges inside voxels, above all) no longer hides in the noise, both halves share it,
+and a search would fit it. Beyond 50 counts in a bright pixel the counts are therefore thinned to 50 for the search, and
+the strength found there is kept: relative to the signal it falls no further. Compared on simulated particles in
+benchmarks/strength.py.
 """
 
 from __future__ import annotations
@@ -33,7 +36,7 @@ FACTOR_LIMITS = (1 / 16, 16.0)
 EVERY = 25  # iterations after which the held-out deviance is looked at
 SETTLED = 1e-3  # relative change of it at which the next strength is tried
 MAX_ITERATIONS = 500
-MOST_COUNTS = 100.0  # a bright pixel's mean, above which the model's own errors mislead a search
+MOST_COUNTS = 50.0  # a bright pixel's mean, above which the model's own errors count more than noise
 ABSENT = 0.01  # of the mean count: what a pixel is given at least where a reconstruction has nothing
 
 
@@ -57,7 +60,7 @@ class StrengthChoice:
     Attributes:
         strength: a1.
         interval: one standard error of where the deviance is least; what the split adds, not what bias does.
-        unit: a1 of factor 1: the noise in the gradient of the data term.
+        unit: a1 of factor 1: the noise in the gradient of the data term, that of a bright pixel of 50 counts at least.
         factors: tried, ascending.
         deviance: of the held-out data at each factor, both halves added up.
         split: ``"thinned counts"``, ``"odd and even tilts"``, or ``"rule"`` where there was no search.
@@ -86,10 +89,7 @@ class StrengthChoice:
 
 
 def choose(problem: Problem, regulariser: str, stop: Stop | None = None, seed: int = 0) -> StrengthChoice | None:
-    """Find the strength for a problem.
-
-    Where a bright pixel holds more than 100 counts, the noise no longer hides what the model gets wrong
-    (voxels, interpolation in the warp), a search would fit that, and `automatic_strength` is the better choice.
+    """Find the strength for a problem, as the module says.
 
     Args:
         problem: of one element.
@@ -101,11 +101,10 @@ def choose(problem: Problem, regulariser: str, stop: Stop | None = None, seed: i
         What was chosen, or None if `stop` said so.
     """
     bright = float(np.median(1 / noise_weights(problem.series, problem.element)))
-    if isinstance(problem.data, Poisson) and bright > MOST_COUNTS:
-        return StrengthChoice.by_rule(problem)
-    unit = automatic_strength(problem.series, problem.element)
-    halves, split = _split(problem.data, seed)
-    paths = [_Path(problem, kept, held, regulariser, unit * 0.5**0.5, stop) for kept, held in halves]
+    data, kept = _thinned(problem.data, min(1.0, MOST_COUNTS / bright), seed)
+    unit = automatic_strength(problem.series, problem.element) / kept**0.5
+    halves, split = _split(data, seed)
+    paths = [_Path(problem, half, held, regulariser, unit * kept * 0.5**0.5, stop) for half, held in halves]
     terms: dict[float, Array] = {}
     ahead = list(FIRST_FACTORS)
     while ahead:
@@ -170,12 +169,30 @@ class _Path:
         return to_host(terms)
 
 
+def _is_counts(data: DataTerm, counts: np.ndarray) -> bool:
+    return isinstance(data, Poisson) and bool((counts == np.round(counts)).all())
+
+
+def _thinned(data: DataTerm, keep: float, seed: int) -> tuple[DataTerm, float]:
+    """The data with each count kept with probability `keep`, and `keep`; 1 where they are no counts."""
+    counts = to_host(data.counts)
+    if keep == 1 or not _is_counts(data, counts):
+        return data, 1.0
+    fewer = np.random.default_rng([seed, 1]).binomial(counts.astype(np.int64), keep).astype(np.float32)
+    part = np.float32(keep)
+    return replace(data, counts=_beside(fewer, data), scale=data.scale * part, offset=data.offset * part), keep
+
+
+def _beside(a: np.ndarray, data: DataTerm) -> Array:
+    """An array where the data are."""
+    return to_device(a, "cuda" if namespace(data.counts) is not np else "cpu")
+
+
 def _split(data: DataTerm, seed: int) -> tuple[list[tuple[DataTerm, DataTerm]], str]:
     """Pairs (kept, held out), each half of the data, and what they are."""
     counts = to_host(data.counts)
-    if isinstance(data, Poisson) and bool((counts == np.round(counts)).all()):
-        thinned = np.random.default_rng(seed).binomial(counts.astype(np.int64), 0.5).astype(np.float32)
-        first = to_device(thinned, "cuda" if namespace(data.counts) is not np else "cpu")
+    if _is_counts(data, counts):
+        first = _beside(np.random.default_rng(seed).binomial(counts.astype(np.int64), 0.5).astype(np.float32), data)
         half = np.float32(0.5)
         a = replace(data, counts=first, scale=data.scale * half, offset=data.offset * half)
         b = replace(a, counts=data.counts - first)

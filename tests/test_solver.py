@@ -14,10 +14,10 @@ import pytest
 import reference
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.optimize import minimize_scalar
 from scipy.sparse import csr_matrix
 
-from recon.geometry import TiltGeometry
-from recon.operators import AlignedProjector, DetectorWarp, make_projector, norm_estimate
+from recon.operators import aligned_projector, norm_estimate
 from recon.problem import make_data_term, make_operator
 from recon.prox import LeastSquares, Poisson
 from recon.reconstruct import reconstruct
@@ -51,10 +51,7 @@ def projector(shape, tilts=TILTS, nu=None, alignment=None):
     """A on volumes `shape` = (z, x, y); warped into the recorded frames if an alignment is given."""
     nz, nx, ny = shape
     detector = (ny, nu or nx)
-    operator = make_projector(TiltGeometry.single_axis(tilts, detector, (nz, ny, nx)), HOST)
-    if alignment is None:
-        return operator
-    return AlignedProjector(operator, DetectorWarp(alignment, detector, detector, HOST), HOST)
+    return aligned_projector(tilts, alignment or Alignment.identity(len(tilts)), detector, (nz, ny, nx), HOST)
 
 
 def drifted(n, seed=0):
@@ -160,8 +157,8 @@ def test_the_bound_follows_u(term):
 @pytest.mark.parametrize("regulariser", ["tgv", "tv"])
 @pytest.mark.parametrize("shape", [(12, 13, 11), (12, 12, 1)])
 def test_a_coarse_start_does_not_change_the_minimum(regulariser, shape):
-    """The object fills the frame, so that everything at the volume's edges matters; sizes odd and even."""
-    fine, coarse = projector(shape), projector(tuple((n + 1) // 2 for n in shape))
+    """The object fills the frame, so that everything at the volume's edges matters; the coarse volume is wider."""
+    fine, coarse = projector(shape), projector(tuple(n // 2 + 2 for n in shape))
     data = data_for(fine, "poisson")
     start = PrimalDual(coarse, data_for(coarse, "poisson"), regulariser=regulariser, a1=0.25, a0=0.15)
     start.run(1e-12, 60)
@@ -401,6 +398,79 @@ def test_a_state_in_half_precision_is_not_one_in_full():
     half.advance(3)
     with pytest.raises(ValueError, match="p of the state has dtype float16, the solver's float32"):
         full.restore(half.state())
+
+
+def bound_in_double(solver, tilts):
+    """`lower_bound` once more in float64: Joseph's weights, E* and grad* from the formulas, u's linear program."""
+    shape = nz, nx, _ = solver.u.shape
+    nu = solver.y.shape[1]
+    rays = np.stack([np.cos(np.radians(tilts)), np.sin(np.radians(tilts)), np.full(len(tilts), -(nu - 1) / 2)], axis=1)
+    weights = reference.joseph((nz, nx), nu, rays)
+    y, scale = solver.data.feasible(solver.y).astype(float), solver.data.scale.astype(float)
+    q = reference.onto_ball(solver._units()[1] * solver.q.astype(float), float(solver.a0))
+    p = symmetrised_adjoint(q)
+    theta = min(1.0, float(solver.a1) / np.linalg.norm(p, axis=0).max())
+    g = np.einsum("tuzx,tuy->zxy", weights, scale * y, optimize=True) + gradient_adjoint(p)
+    sensitivity = np.einsum("tuzx,tuy->zxy", weights, scale, optimize=True)
+    d, a, total = np.maximum(-theta * g, 0), sensitivity, solver.data.total_bound()
+    assert shape == d.shape
+    assert a.min() > 1e-3  # no voxel is out of sight
+
+    def least(price):
+        return price * total + solver.upper * np.maximum(d - price * a, 0).sum()
+
+    best = minimize_scalar(least, bounds=(0, (d / a).max()), method="bounded", options={"xatol": 1e-12}).fun
+    return -solver.data.conjugate(theta * y) - min(best, least(0.0), least((d / a).max()))
+
+
+def difference_matrix(n):
+    """Backward differences of the n - 1 or n numbers along an axis, 0 at the first; dense."""
+    out = np.eye(n) - np.eye(n, k=-1)
+    out[0] = 0
+    return out
+
+
+def symmetrised_adjoint(q):
+    """E* q by dense matrices along each axis."""
+    along = [difference_matrix(n) for n in q.shape[1:]]
+
+    def back(a, axis):
+        return np.moveaxis(np.tensordot(along[axis].T, a, axes=(1, axis)), 0, axis)
+
+    (zz, xx, yy, zx, zy, xy), r = reference.existing(q), 0.5**0.5
+    return reference.existing(
+        np.stack(
+            [
+                back(zz, 0) + r * (back(zx, 1) + back(zy, 2)),
+                back(xx, 1) + r * (back(zx, 0) + back(xy, 2)),
+                back(yy, 2) + r * (back(zy, 0) + back(xy, 1)),
+            ]
+        )
+    )
+
+
+def gradient_adjoint(p):
+    """grad* p by dense matrices along each axis; forward differences are backward ones, one row up."""
+    total = np.zeros(p.shape[1:])
+    for axis, n in enumerate(p.shape[1:]):
+        forward = np.roll(difference_matrix(n), -1, axis=0)
+        total += np.moveaxis(np.tensordot(forward.T, p[axis], axes=(1, axis)), 0, axis)
+    return total
+
+
+@pytest.mark.parametrize("half", [False, True])
+@pytest.mark.parametrize("dose", [8.0, 400.0])
+def test_float32_moves_the_bound_by_next_to_nothing(dose, half):
+    """Fields of the dual point are float32, its sums float64; measured: up to 1.4e-7 of the objective."""
+    tilts = np.arange(-70, 71, 10)
+    operator = projector((20, 22, 14), tilts)
+    data = data_for(operator, "poisson", dose=dose)
+    solver = PrimalDual(operator, data, a1=0.3, a0=0.6, half_precision=half)
+    for _ in range(4):
+        solver.advance(50)
+        solver.certify()
+        bound, exact = solver.lower_bound(), bound_in_double(solver, tilts)
+        assert abs(bound - exact) <= 4e-7 * solver.objective()
 
 
 @pytest.mark.parametrize("term", TERMS)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from test_stages import known
 
-from recon.problem import Problem
+from recon.problem import Problem, noise_weights
 from recon.reconstruct import reconstruct
 from recon.simulate import simulate
 from recon.strength import A0_PER_A1, StrengthChoice, _least, _split, automatic_strength, choose
@@ -95,12 +95,20 @@ def test_maps_that_are_no_counts_are_split_by_tilts(particle):
     assert 1 / 4 < choice.strength / choice.unit < 4
 
 
-def test_many_counts_are_left_to_the_rule():
-    series, truth = simulate(size=16, dose=4000, seed=0, drift=1.0)
-    series = known(series, truth)
-    choice = choose(Problem.of(series, "Co"), "tgv")
-    assert choice.split == "rule"
-    assert choice.strength == automatic_strength(series, "Co")
+def test_beyond_fifty_counts_the_strength_no_longer_falls():
+    """Relative to the signal, which an a1 is to the gradient of a data term that grows with the dose."""
+    choices = []
+    for dose in (100, 10_000, 10_000_000):
+        series, truth = simulate(size=24, dose=dose, seed=0, drift=1.0)
+        problem = Problem.of(known(series, truth), "Co")
+        choices.append(choose(problem, "tgv"))
+        bright = float(np.median(1 / noise_weights(problem.series, "Co")))
+        unit = automatic_strength(problem.series, "Co")
+        assert choices[-1].unit == pytest.approx(unit * max(1, bright / 50) ** 0.5)
+    strengths = [c.strength for c in choices]
+    # the noise that is left after thinning is all that makes them differ
+    assert max(strengths) <= 1.3 * min(strengths)
+    assert [c.split for c in choices] == ["thinned counts"] * 3
 
 
 def test_a_search_ends_when_asked(particle):

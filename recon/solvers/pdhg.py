@@ -15,6 +15,7 @@ from recon.solvers.solution import Callback, Control, Record, Solution, State, S
 _ORDER = {"none": 0, "tv": 1, "tgv": 2}
 _CHUNK = 1 << 22
 SHARE = 4.0  # dual travel of data over regulariser at which both get the same step: best of 1, 4 tried
+NOTICED = 1e-3  # of |u|, travelled between restarts, below which rounding would decide the primal weight
 # numbers that change while it runs, or that a restored solver must have exactly
 _NUMBERS = (
     "a1", "a0", "norm_a", "norm_d", "eta", "_norms", "upper", "_follow", "omega", "share", "iteration",
@@ -60,7 +61,7 @@ class PrimalDual:
         start: ``(z, x, y)``, first u; zero by default.
         omega: first primal weight, by default from the size of the data.
         half_precision: keep p, q and their anchors in 16 bits, in units of a1 and a0; computed with in float32. It
-            saves a third of the memory; the fixed point is then met to about 1e-4, see benchmarks/half.py.
+            saves a quarter of the memory; what it costs in the result is measured by benchmarks/half.py.
 
     Attributes:
         iteration: done so far.
@@ -258,7 +259,7 @@ class PrimalDual:
         if dy > 0 and dp > 0:
             self._weigh((self.share * dy / dp / SHARE) ** 0.5)
         dy = float(np.hypot(dy * self.norm_a / self._norms[0], dp * self.norm_d / self._norms[1]))
-        if dx > 0 and dy > 0:
+        if dx > NOTICED * float(self._xp.linalg.norm(self.u.ravel())) and dy > 0:
             ratio = float(np.clip(dy / dx / self.omega, 1 / 4, 4))
             self.omega *= ratio**0.5
         self._restart()
@@ -268,15 +269,15 @@ class PrimalDual:
         """Start where another solver stands: of the same data, or of its maps binned by `factor`.
 
         A density in counts per voxel length grows with factor^3 when pixels are summed and voxels grow, w with
-        factor^4; p and q go with the strengths, y stays. The primal weight is carried over in units of
-        `_first_weight`.
+        factor^4; p and q go with the strengths; y stays, or is derived anew from the u of a coarser grid, which
+        is better known than its y. The primal weight is carried over in units of `_first_weight`.
 
         Args:
             other: its volume lies around the same centre as this one's; its frames too, up to a pixel.
             factor: voxels of this volume along an edge of one of the other's.
         """
         (p, q), (p_there, q_there) = self._units(), other._units()
-        scales: dict[str, float] = {"u": factor**-3, "w": factor**-4, "y": 1.0}
+        scales: dict[str, float] = {"u": factor**-3, "w": factor**-4}
         scales["p"] = float(self.a1 / other.a1) * p_there / p
         scales["q"] = float(self.a0 / other.a0) * q_there / q
         for name, scale in scales.items():
@@ -285,7 +286,10 @@ class PrimalDual:
                 part[...] = np.float32(scale) * enlarged(source.astype(np.float32, copy=False), part.shape, factor)
             if name in "wpq" and len(mine):  # what does not exist, see kernels, must stay 0
                 mine[0, -1], mine[1, :, -1], mine[2, :, :, -1] = 0, 0, 0
-        self.y[...] = self.data.feasible(self.y) * (self.data.scale > 0)
+        if factor > 1:
+            self.y[...] = self.data.derivative(self.operator(self.u, self._stack))
+        else:
+            self.y[...] = self.data.feasible(other.y) * (self.data.scale > 0)
         self._weigh(other.share)
         self.omega = other.omega * self._first_weight() / other._first_weight()
         self.coarse_iterations = (other.iteration + other.coarse_iterations) * other.u.size / self.u.size
@@ -331,7 +335,9 @@ class PrimalDual:
         ``p = E* q`` makes the point feasible in w; scaling (y, p, q) by theta keeps |p| <= a1. With
         ``g = s A^T y + grad* p``, the rest is the least ``<g, u>`` over ``0 <= u <= upper`` and
         ``<A^T s, u> <= C``, which holds for a minimiser (`DataTerm.total_bound`); its own dual is a
-        one-dimensional concave problem. Uses `u_bar`, `w_bar` and `g` as scratch.
+        one-dimensional concave problem. Values and sums are float64; g and p are float32 fields, whose rounding
+        moves the bound by some 1e-7 of the objective (measured: up to 1.4e-7, by the test that does it all in
+        float64), far below any gap that is asked for. Uses `u_bar`, `w_bar` and `g` as scratch.
         """
         xp, g = self._xp, self.u_bar
         y = self.data.feasible(self.y)
