@@ -92,7 +92,7 @@ def parts(solver: PrimalDual) -> dict:
     def tgv():
         k.tgv_primal(
             solver.u, solver.w, solver.u_bar, solver.w_bar, solver.p, solver.q, solver.g, u0, w0,
-            step, step, relax, moved,
+            step, step, f32(0.5), f32(1), relax, moved,
         )  # fmt: skip
         k.tgv_dual(
             solver.p, solver.q, solver.u_bar, solver.w_bar, p0, q0, step, step, f32(0.5), f32(1), relax,

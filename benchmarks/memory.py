@@ -41,34 +41,35 @@ def peak() -> int:
         return next(int(line.split()[1]) * 1024 for line in file if line.startswith("VmHWM:"))
 
 
-def here(n: int, n_tilts: int, method: str, device: str) -> dict:
+def here(n: int, n_tilts: int, method: str, device: str, half: bool = False) -> dict:
     import recon
     from recon.memory import needed
     from recon.problem import grid
 
     iterations = {"sirt": 3}.get(method, 100)
-    recon.reconstruct(series(16, 5), method, device=device, max_iterations=iterations, strength=1.0)
+    how = {"device": device, "strength": 1.0, "half_precision": half}
+    recon.reconstruct(series(16, 5), method, max_iterations=iterations, **how)
     recorded = series(n, n_tilts)
-    stated = needed(grid(recorded).shape, n_tilts, (n, n), 2, method, device)
+    stated = needed(grid(recorded).shape, n_tilts, (n, n), 2, method, device, half)
     if device == "cuda":
         import cupy
 
         pool = cupy.get_default_memory_pool()
         pool.free_all_blocks()
-        recon.reconstruct(recorded, method, device=device, max_iterations=iterations, strength=1.0)
+        recon.reconstruct(recorded, method, max_iterations=iterations, **how)
         return {"stated": stated.device, "measured": pool.total_bytes()}
     before = resident()
-    recon.reconstruct(recorded, method, device=device, max_iterations=2 if n > 200 else 52, strength=1.0)
+    recon.reconstruct(recorded, method, max_iterations=2 if n > 200 else 52, **how)
     return {"stated": stated.host, "measured": peak() - before}
 
 
-def measure(n: int, n_tilts: int, method: str, device: str = "cpu") -> dict:
+def measure(n: int, n_tilts: int, method: str, device: str = "cpu", half: bool = False) -> dict:
     """Stated and measured bytes of one reconstruction, in a process of its own."""
     for size in (16, n):  # the first compiles, which takes more memory than a small reconstruction
-        command = [sys.executable, __file__, "--here", json.dumps([size, n_tilts, method, device])]
+        command = [sys.executable, __file__, "--here", json.dumps([size, n_tilts, method, device, half])]
         done = subprocess.run(command, check=True, capture_output=True, text=True)
     found = json.loads(done.stdout.splitlines()[-1])
-    return {"n": n, "tilts": n_tilts, "method": method, "device": device, **found}
+    return {"n": n, "tilts": n_tilts, "method": method, "device": device, "half_precision": half, **found}
 
 
 def main() -> None:
@@ -77,6 +78,7 @@ def main() -> None:
     parser.add_argument("--tilts", type=int, default=15)
     parser.add_argument("--methods", nargs="+", default=["tgv", "tv", "none", "sirt", "fbp"])
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--half", action="store_true", help="duals in 16 bits (tgv, tv)")
     parser.add_argument("--here", help=argparse.SUPPRESS)
     parser.add_argument("--output", type=Path)
     args = parser.parse_args()
@@ -87,7 +89,7 @@ def main() -> None:
     print(f"{'N':>5}{'method':>8}{'stated, MiB':>14}{'measured':>12}{'ratio':>8}")
     for n in args.sizes:
         for method in args.methods:
-            r = measure(n, args.tilts, method, args.device)
+            r = measure(n, args.tilts, method, args.device, args.half)
             results.append(r)
             ratio = r["stated"] / r["measured"]
             print(

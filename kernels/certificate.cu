@@ -9,22 +9,25 @@ __device__ inline float norm(const float (&a)[count]) {
     return sqrtf(square);
 }
 
-// min(1, radius / |q|) of the tensor at q, whose components lie n apart
-__device__ inline float clip_factor(const float* q, Index n, float radius) {
+// min(1, radius / |q|) of the tensor at q, in units of `unit`, whose components lie n apart; times `unit`
+template <class Dual>
+__device__ inline float clip_factor(const Dual* q, Index n, float unit, float radius) {
     float square = 0;
-    for (int k = 0; k < 6; ++k) square += q[k * n] * q[k * n];
-    return radius / fmaxf(radius, sqrtf(square));
+    for (int k = 0; k < 6; ++k) square += load(q[k * n]) * load(q[k * n]);
+    return unit * radius / fmaxf(radius, unit * sqrtf(square));
 }
 
 // out = E* P_a0(q) where w exists, 0 where it does not; largest[z] = max |out| of a plane, zero before.
-__global__ void tgv_divergence(const float* q, float* out, double* largest, int nz, int nx, int ny, float a0) {
+template <class Dual>
+__global__ void tgv_divergence(const Dual* q, float* out, double* largest, int nz, int nx, int ny, float unit, float a0) {
     const Element here(nz, nx, ny);
     float length = 0;
     if (here.inside) {
         const difference::Voxel v(here, nz, nx, ny);
         const Index i = here.at;
-        auto factor = [&](const difference::Axis& k) { return k.last ? 0.0f : clip_factor(q + i + k.stride, v.n, a0); };
-        const difference::Factors f{clip_factor(q + i, v.n, a0), factor(v.z), factor(v.x), factor(v.y)};
+        auto clip = [&](const Dual* at) { return clip_factor(at, v.n, unit, a0); };
+        auto next = [&](const difference::Axis& k) { return k.last ? 0.0f : clip(q + i + k.stride); };
+        const difference::Factors f{clip(q + i), next(v.z), next(v.x), next(v.y)};
         float divergence[3];
         difference::symmetrised_gradient_adjoint(q + i, v, f, divergence);
         for (int k = 0; k < 3; ++k) out[k * v.n + i] = divergence[k];
@@ -34,7 +37,8 @@ __global__ void tgv_divergence(const float* q, float* out, double* largest, int 
 }
 
 // out += factor grad* p
-__global__ void gradient_adjoint(const float* p, float* out, int nz, int nx, int ny, float factor) {
+template <class Dual>
+__global__ void gradient_adjoint(const Dual* p, float* out, int nz, int nx, int ny, float factor) {
     const Element here(nz, nx, ny);
     if (!here.inside) return;
     const difference::Voxel v(here, nz, nx, ny);

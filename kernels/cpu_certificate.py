@@ -9,16 +9,16 @@ from numba import prange
 
 from recon.kernels.compiling import ONE, ROOT_HALF, ZERO, jit, leaf, row
 from recon.kernels.cpu_difference import (
-    _add,
     _add_difference,
-    _backward_adjoint,
+    _edge_forward_adjoint,
     _fill,
-    _forward_adjoint,
     _gradient_row,
     _multiply_by,
     _shrink,
     _symmetrised_gradient_row,
+    _without_ends,
 )
+from recon.kernels.cpu_half import load, stored
 
 
 @leaf
@@ -28,20 +28,20 @@ def _clip_factor(q, z, x, radius, out):  # type: ignore[no-untyped-def]
     for k in range(6):
         a = q[k, z, x]
         for i in range(out.size):
-            out[i] += a[i] * a[i]
+            out[i] += load(a, i, radius) * load(a, i, radius)
     _shrink(out, radius)
 
 
 @leaf
-def _multiply(a, b, out):  # type: ignore[no-untyped-def]
+def _multiply(a, b, unit, out):  # type: ignore[no-untyped-def]
     for i in range(out.size):
-        out[i] = a[i] * b[i]
+        out[i] = a[i] * load(b, i, unit)
 
 
 @row
 def _tgv_divergence_plane(z, q, a0, out, largest):  # type: ignore[no-untyped-def]
     _, nz, nx, ny = q.shape
-    work = np.empty((8, ny), np.float32)
+    work, edged = np.empty((6, ny), np.float32), np.empty(ny + 1, np.float32)
     fc, fz, fx, a, b, size = work[0], work[1], work[2], work[3], work[4], work[5]
     mz, lz = np.float32(z > 0), np.float32(z + 1 < nz)
     zl = min(z + 1, nz - 1)
@@ -60,15 +60,15 @@ def _tgv_divergence_plane(z, q, a0, out, largest):  # type: ignore[no-untyped-de
             dx = ONE if k == 1 else ROOT_HALF
             dy = ONE if k == 2 else ROOT_HALF
             target = out[k, z, x]
-            _multiply(fc, q[row_y, z, x], a)
-            _backward_adjoint(a, b)
+            _multiply(fc, q[row_y, z, x], a0, edged[:ny])
+            _without_ends(edged)
             for i in range(ny):
-                target[i] = dy * b[i]
-            _multiply(fc, q[row_z, z, x], a)
-            _multiply(fz, q[row_z, zl, x], b)
+                target[i] = dy * (edged[i] - edged[i + 1])
+            _multiply(fc, q[row_z, z, x], a0, a)
+            _multiply(fz, q[row_z, zl, x], a0, b)
             _add_difference(target, dz, a, mz, b, lz)
-            _multiply(fc, q[row_x, z, x], a)
-            _multiply(fx, q[row_x, z, xl], b)
+            _multiply(fc, q[row_x, z, x], a0, a)
+            _multiply(fx, q[row_x, z, xl], a0, b)
             _add_difference(target, dx, a, mx, b, lx)
             if k == 0:
                 _multiply_by(target, lz)
@@ -84,30 +84,47 @@ def _tgv_divergence_plane(z, q, a0, out, largest):  # type: ignore[no-untyped-de
 
 
 @jit
-def tgv_divergence(q, a0, out, largest):  # type: ignore[no-untyped-def]
-    """out = E* P_a0(q) where w exists, 0 where it does not; ``largest[z]`` = max |out| of a plane."""
+def _tgv_divergence(q, a0, out, largest):  # type: ignore[no-untyped-def]
     for z in prange(q.shape[1]):
         _tgv_divergence_plane(np.intp(z), q, a0, out, largest)
 
 
+def tgv_divergence(q, a0, out, largest):  # type: ignore[no-untyped-def]
+    """out = E* P_a0(q) where w exists, 0 where it does not; ``largest[z]`` = max |out| of a plane.
+
+    `q` may be float16, in units of `a0`.
+    """
+    _tgv_divergence(stored(q), a0, out, largest)
+
+
 @jit
-def gradient_adjoint(p, factor, out):  # type: ignore[no-untyped-def]
-    """out += factor grad* p; p vanishes where the gradient does not exist."""
+def _gradient_adjoint(p, factor, out):  # type: ignore[no-untyped-def]
     for z in prange(p.shape[1]):
         _gradient_adjoint_plane(np.intp(z), p, factor, out)
+
+
+def gradient_adjoint(p, factor, out):  # type: ignore[no-untyped-def]
+    """out += factor grad* p; p, maybe float16, vanishes where the gradient does not exist."""
+    _gradient_adjoint(stored(p), factor, out)
 
 
 @row
 def _gradient_adjoint_plane(z, p, factor, out):  # type: ignore[no-untyped-def]
     _, _, nx, ny = p.shape
-    d = np.empty(ny, np.float32)
-    mz, zm = np.float32(z > 0), max(z - 1, 0)
+    edged = np.empty(ny + 1, np.float32)
+    mz, before = np.float32(z > 0), max(z - 1, 0)
     for x in range(nx):
-        mx, xm = np.float32(x > 0), max(x - 1, 0)
-        _forward_adjoint(p[2, z, x], d)
-        _add(out[z, x], factor, d)
-        _add_difference(out[z, x], factor, p[0, zm, x], mz, p[0, z, x], ONE)
-        _add_difference(out[z, x], factor, p[1, z, xm], mx, p[1, z, x], ONE)
+        mx, left = np.float32(x > 0), max(x - 1, 0)
+        _edge_forward_adjoint(p[2, z, x], ONE, edged)
+        _add_gradient_adjoint(out[z, x], factor, p[0, before, x], mz, p[0, z, x], p[1, z, left], mx, p[1, z, x], edged)
+
+
+@leaf
+def _add_gradient_adjoint(out, factor, p_z_before, mz, p_z, p_x_left, mx, p_x, edged):  # type: ignore[no-untyped-def]
+    for i in range(out.size):
+        along_z = mz * load(p_z_before, i, ONE) - load(p_z, i, ONE)
+        along_x = mx * load(p_x_left, i, ONE) - load(p_x, i, ONE)
+        out[i] += factor * (along_z + along_x + (edged[i] - edged[i + 1]))
 
 
 @row

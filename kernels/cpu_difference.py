@@ -14,6 +14,7 @@ from math import sqrt
 import numpy as np
 
 from recon.kernels.compiling import ONE, ROOT_HALF, ZERO, leaf
+from recon.kernels.cpu_half import load, wide
 
 
 @leaf
@@ -37,20 +38,45 @@ def _backward(a, out):  # type: ignore[no-untyped-def]
         out[i] = a[i] - a[i - 1]
 
 
-@leaf
-def _forward_adjoint(a, out):  # type: ignore[no-untyped-def]
-    out[0] = -a[0]  # a vanishes at its last index
-    for i in range(1, a.size):
-        out[i] = a[i - 1] - a[i]
+# ---------------------------------------------------------------- rows with edges
+# In a copy with an edge, one expression is the rule at every index. "Bars" have room for PAD elements before and after.
+
+PAD = 16  # elements: a cache line
 
 
 @leaf
-def _backward_adjoint(a, out):  # type: ignore[no-untyped-def]
-    n = a.size
-    for i in range(n - 1):
-        out[i] = a[i] - a[i + 1]
-    out[n - 1] = a[n - 1]
-    out[0] -= a[0]
+def _edge_forward(bar):  # type: ignore[no-untyped-def]
+    """Then the forward difference of `bar` is bar[i + 1] - bar[i]."""
+    bar[bar.size - PAD] = bar[bar.size - PAD - 1]
+
+
+@leaf
+def _edge_backward(bar):  # type: ignore[no-untyped-def]
+    """Then the backward difference of `bar` is bar[i] - bar[i - 1]."""
+    bar[PAD - 1] = bar[PAD]
+
+
+@leaf
+def _edge_forward_adjoint(a, unit, out):  # type: ignore[no-untyped-def]
+    """Then the adjoint of the forward difference of `a` is out[i] - out[i + 1]."""
+    wide()
+    out[0] = ZERO
+    for i in range(a.size):
+        out[i + 1] = load(a, i, unit)
+
+
+@leaf
+def _without_ends(out):  # type: ignore[no-untyped-def]
+    out[0] = out[out.size - 1] = ZERO
+
+
+@leaf
+def _edge_backward_adjoint(a, unit, out):  # type: ignore[no-untyped-def]
+    """Then the adjoint of the backward difference of `a` is out[i] - out[i + 1]."""
+    wide()
+    for i in range(a.size):
+        out[i] = load(a, i, unit)
+    _without_ends(out)
 
 
 # ---------------------------------------------------------------- rows of fields

@@ -21,17 +21,25 @@ _FOLDER = Path(__file__).parent
 _BLOCK = (64, 4, 1)
 _FLAGS = ("false", "true")  # is there an anchor?
 
+_DUALS = ("float", "Half")  # how p and q are stored
+
+STEP_NEEDS_W_BAR = True  # between the kernels of its two steps; why there are two is said in tgv.cu
 OPTIONS = ("--std=c++17",)
 KERNELS = {
     "joseph.cu": ("project", "backproject"),
     "warp.cu": ("warp", "warp_adjoint"),
     "tgv.cu": tuple(
-        f"{name}<{order}, {flag}>"
+        f"{name}<{order}, {flag}, {dual}>"
         for name, orders in (("tgv_primal", (0, 1, 2)), ("tgv_dual", (1, 2)))
         for order in orders
         for flag in _FLAGS
+        for dual in _DUALS
     ),
-    "certificate.cu": ("tgv_divergence", "gradient_adjoint", "tgv_value<1>", "tgv_value<2>"),
+    "certificate.cu": (
+        *(f"{name}<{dual}>" for name in ("tgv_divergence", "gradient_adjoint") for dual in _DUALS),
+        "tgv_value<1>",
+        "tgv_value<2>",
+    ),
     "data.cu": tuple(f"{name}<{flag}>" for name in ("poisson_dual", "least_squares_dual") for flag in _FLAGS),
 }
 
@@ -69,10 +77,15 @@ def _kernel(file, name):  # type: ignore[no-untyped-def]
     return _module(file).get_function(name)
 
 
-def _launch(file, name, over, floats, doubles, sizes, scalars=()):  # type: ignore[no-untyped-def]
-    """One thread per element of the shape `over`; a kernel takes its arguments in the order given here."""
-    for dtype, arrays in ((np.float32, floats), (np.float64, doubles)):
+def _launch(file, name, over, floats, doubles, sizes, scalars=(), duals=()):  # type: ignore[no-untyped-def]
+    """One thread per element of the shape `over`; a kernel takes its arguments in the order given here.
+
+    `duals` are those of `floats` that may be float16, all of them or none.
+    """
+    half = bool(duals) and duals[0].dtype == np.float16
+    for kind, arrays in ((np.float32, floats), (np.float64, doubles)):
         for a in arrays:
+            dtype = np.float16 if half and any(a is d for d in duals) else kind
             if a.dtype != dtype or not a.flags.c_contiguous:
                 raise BackendError(
                     f"{name} takes C-contiguous {np.dtype(dtype)} arrays, not {a.dtype} of shape {a.shape} "
@@ -92,6 +105,15 @@ def _on_device(*arrays):  # type: ignore[no-untyped-def]
 
 def _flag(relax):  # type: ignore[no-untyped-def]
     return _FLAGS[int(relax[2] != 0)]
+
+
+def _dual_type(p):  # type: ignore[no-untyped-def]
+    return _DUALS[int(p.dtype == np.float16)]
+
+
+def _units(p, a1, a0):  # type: ignore[no-untyped-def]
+    """What 1 stands for in p and q."""
+    return (a1, a0) if p.dtype == np.float16 else (1, 1)
 
 
 def project(volume, out, rays, fineness):  # type: ignore[no-untyped-def]
@@ -118,27 +140,28 @@ def warp_adjoint(stack, out, affine):  # type: ignore[no-untyped-def]
     _launch("warp.cu", "warp_adjoint", out.shape, (stack, out), _on_device(affine), sizes)
 
 
-def tgv_primal(u, w, u_bar, w_bar, p, q, g, u0, w0, tau_u, tau_w, relax, moved):  # type: ignore[no-untyped-def]
+def tgv_primal(u, w, u_bar, w_bar, p, q, g, u0, w0, tau_u, tau_w, a1, a0, relax, moved):  # type: ignore[no-untyped-def]
     """u' = max(0, u - tau_u (g + grad* p)), w' = w - tau_w (E* q - p), reflected and relaxed.
 
     `w`, `q` have no components for TV, `p` none without a regulariser. ``moved[z]`` receives
-    ``(sum (xbar - x)^2 of u, of w)`` of each plane.
+    ``(sum (xbar - x)^2 of u, of w)`` of each plane. `p` and `q` may be float16, in units of `a1` and `a0`.
     """
     moved.fill(0)
-    _primal(u, w, u_bar, w_bar, p, q, g, u0, w0, tau_u, tau_w, relax, moved, 2)
+    _primal(u, w, u_bar, w_bar, p, q, g, u0, w0, tau_u, tau_w, a1, a0, relax, moved, 2)
 
 
-def _primal(u, w, u_bar, w_bar, p, q, g, u0, w0, tau_u, tau_w, relax, moved, columns):  # type: ignore[no-untyped-def]
+def _primal(u, w, u_bar, w_bar, p, q, g, u0, w0, tau_u, tau_w, a1, a0, relax, moved, columns):  # type: ignore[no-untyped-def]
     order = 2 if w.shape[0] else 1 if p.shape[0] else 0
     floats = (u, w, u_bar, w_bar, p, q, g, u0, w0)
-    name = f"tgv_primal<{order}, {_flag(relax)}>"
-    _launch("tgv.cu", name, u.shape, floats, (moved,), (*u.shape, columns), (tau_u, tau_w, *relax))
+    name = f"tgv_primal<{order}, {_flag(relax)}, {_dual_type(p)}>"
+    scalars = (tau_u, tau_w, *_units(p, a1, a0), *relax)
+    _launch("tgv.cu", name, u.shape, floats, (moved,), (*u.shape, columns), scalars, duals=(p, q))
 
 
 def tgv_dual(p, q, u_bar, w_bar, p0, q0, sigma_p, sigma_q, a1, a0, relax, moved):  # type: ignore[no-untyped-def]
     """p' = P_a1(p + sigma_p (grad u_bar - w_bar)), q' = P_a0(q + sigma_q E w_bar), reflected and relaxed.
 
-    P_a projects each voxel's vector onto the ball of radius a. ``moved[z]`` as in `tgv_primal`.
+    P_a projects each voxel's vector onto the ball of radius a. ``moved[z]``, `p` and `q` as in `tgv_primal`.
     """
     moved.fill(0)
     _dual(p, q, u_bar, w_bar, p0, q0, sigma_p, sigma_q, a1, a0, relax, moved, 2)
@@ -149,9 +172,9 @@ def _dual(p, q, u_bar, w_bar, p0, q0, sigma_p, sigma_q, a1, a0, relax, moved, co
     if order == 0:
         return
     floats = (p, q, u_bar, w_bar, p0, q0)
-    name = f"tgv_dual<{order}, {_flag(relax)}>"
-    sizes = (*u_bar.shape, columns)
-    _launch("tgv.cu", name, u_bar.shape, floats, (moved,), sizes, (sigma_p, sigma_q, a1, a0, *relax))
+    name = f"tgv_dual<{order}, {_flag(relax)}, {_dual_type(p)}>"
+    scalars = (sigma_p, sigma_q, a1, a0, *_units(p, a1, a0), *relax)
+    _launch("tgv.cu", name, u_bar.shape, floats, (moved,), (*u_bar.shape, columns), scalars, duals=(p, q, p0, q0))
 
 
 def tgv_step(u, w, u_bar, w_bar, p, q, g, u0, w0, p0, q0, tau_u, tau_w, sigma_p, sigma_q, a1, a0, relax, moved):  # type: ignore[no-untyped-def]
@@ -160,7 +183,7 @@ def tgv_step(u, w, u_bar, w_bar, p, q, g, u0, w0, p0, q0, tau_u, tau_w, sigma_p,
     ``moved[z]`` receives ``sum (xbar - x)^2`` of u, w, p and q of each plane.
     """
     moved.fill(0)
-    _primal(u, w, u_bar, w_bar, p, q, g, u0, w0, tau_u, tau_w, relax, moved, 4)
+    _primal(u, w, u_bar, w_bar, p, q, g, u0, w0, tau_u, tau_w, a1, a0, relax, moved, 4)
     _dual(p, q, u_bar, w_bar, p0, q0, sigma_p, sigma_q, a1, a0, relax, moved.ravel()[2:], 4)
 
 
@@ -183,14 +206,19 @@ def least_squares_dual(y, projection, counts, offset, scale, y0, weight, sigma, 
 
 
 def tgv_divergence(q, a0, out, largest):  # type: ignore[no-untyped-def]
-    """out = E* P_a0(q) where w exists, 0 where it does not; ``largest[z]`` = max |out| of a plane."""
+    """out = E* P_a0(q) where w exists, 0 where it does not; ``largest[z]`` = max |out| of a plane.
+
+    `q` may be float16, in units of `a0`.
+    """
     largest.fill(0)
-    _launch("certificate.cu", "tgv_divergence", q.shape[1:], (q, out), (largest,), q.shape[1:], (a0,))
+    name, unit = f"tgv_divergence<{_dual_type(q)}>", _units(q, a0, a0)[0]
+    _launch("certificate.cu", name, q.shape[1:], (q, out), (largest,), q.shape[1:], (unit, a0), duals=(q,))
 
 
 def gradient_adjoint(p, factor, out):  # type: ignore[no-untyped-def]
-    """out += factor grad* p; p vanishes where the gradient does not exist."""
-    _launch("certificate.cu", "gradient_adjoint", out.shape, (p, out), (), out.shape, (factor,))
+    """out += factor grad* p; p, maybe float16, vanishes where the gradient does not exist."""
+    name = f"gradient_adjoint<{_dual_type(p)}>"
+    _launch("certificate.cu", name, out.shape, (p, out), (), out.shape, (factor,), duals=(p,))
 
 
 def tgv_value(u, w, values):  # type: ignore[no-untyped-def]

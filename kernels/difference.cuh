@@ -1,4 +1,5 @@
 #pragma once
+#include "half.cuh"
 #include "index.cuh"
 // Differences: the boundary rule, as in cpu_difference.py.
 //
@@ -7,7 +8,7 @@
 // components that exist. Hence TGV is zero exactly on affine functions.
 //
 // Pointers point to the voxel itself. Component k of a field lies k n elements further on; components are
-// (z, x, y) and (zz, xx, yy, zx, zy, xy), the off-diagonal ones times sqrt(2).
+// (z, x, y) and (zz, xx, yy, zx, zy, xy), the off-diagonal ones times sqrt(2). Adjoints take halves, too.
 
 namespace difference {
 
@@ -40,13 +41,15 @@ __device__ inline float backward(const float* a, const Axis& k) { return k.first
 __device__ inline float backward_own(const float* a, const Axis& k) { return k.last ? 0.0f : backward(a, k); }
 
 // a vanishes where the forward difference does.
-__device__ inline float forward_adjoint(const float* a, const Axis& k) {
-    return (k.first ? 0.0f : a[-k.stride]) - a[0];
+template <class T>
+__device__ inline float forward_adjoint(const T* a, const Axis& k) {
+    return (k.first ? 0.0f : load(a[-k.stride])) - load(a[0]);
 }
 
 // Adjoint of both backward differences: a vanishes at the last index of its own axis.
-__device__ inline float backward_adjoint(const float* a, const Axis& k, float here, float next) {
-    return (k.first ? 0.0f : here * a[0]) - (k.last ? 0.0f : next * a[k.stride]);
+template <class T>
+__device__ inline float backward_adjoint(const T* a, const Axis& k, float here, float next) {
+    return (k.first ? 0.0f : here * load(a[0])) - (k.last ? 0.0f : next * load(a[k.stride]));
 }
 
 __device__ inline void gradient(const float* u, const Voxel& v, float (&out)[3]) {
@@ -55,7 +58,8 @@ __device__ inline void gradient(const float* u, const Voxel& v, float (&out)[3])
     out[2] = forward(u, v.y);
 }
 
-__device__ inline float gradient_adjoint(const float* p, const Voxel& v) {
+template <class T>
+__device__ inline float gradient_adjoint(const T* p, const Voxel& v) {
     return forward_adjoint(p, v.z) + forward_adjoint(p + v.n, v.x) + forward_adjoint(p + 2 * v.n, v.y);
 }
 
@@ -70,11 +74,12 @@ __device__ inline void symmetrised_gradient(const float* w, const Voxel& v, floa
 }
 
 // The adjoint where w exists, 0 where it does not.
-__device__ inline void symmetrised_gradient_adjoint(const float* q, const Voxel& v, const Factors& f, float (&out)[3]) {
-    const float *zz = q, *xx = zz + v.n, *yy = xx + v.n, *zx = yy + v.n, *zy = zx + v.n, *xy = zy + v.n;
-    auto along_z = [&](const float* a) { return backward_adjoint(a, v.z, f.here, f.z); };
-    auto along_x = [&](const float* a) { return backward_adjoint(a, v.x, f.here, f.x); };
-    auto along_y = [&](const float* a) { return backward_adjoint(a, v.y, f.here, f.y); };
+template <class T>
+__device__ inline void symmetrised_gradient_adjoint(const T* q, const Voxel& v, const Factors& f, float (&out)[3]) {
+    const T *zz = q, *xx = zz + v.n, *yy = xx + v.n, *zx = yy + v.n, *zy = zx + v.n, *xy = zy + v.n;
+    auto along_z = [&](const T* a) { return backward_adjoint(a, v.z, f.here, f.z); };
+    auto along_x = [&](const T* a) { return backward_adjoint(a, v.x, f.here, f.x); };
+    auto along_y = [&](const T* a) { return backward_adjoint(a, v.y, f.here, f.y); };
     out[0] = v.z.last ? 0.0f : along_z(zz) + root_half * (along_x(zx) + along_y(zy));
     out[1] = v.x.last ? 0.0f : along_x(xx) + root_half * (along_z(zx) + along_y(xy));
     out[2] = v.y.last ? 0.0f : along_y(yy) + root_half * (along_z(zy) + along_x(xy));

@@ -239,6 +239,7 @@ class Reconstruct(Section):
     max_iterations: Annotated[int, Field(ge=1, le=1_000_000)] = 5000
     projector: Literal["auto", "native", "astra"] = "auto"
     thickness: Annotated[int | Literal["auto"], PlainValidator(_thickness)] = "auto"
+    half_precision: bool = False
     uncertainty: Annotated[int, PlainValidator(_replicates)] = 0
 
 
@@ -403,6 +404,9 @@ def _cross_check(job: Job, raw: dict[str, Any], fail: Callable[[tuple[Any, ...],
             f"is given, but reconstruct.method is '{job.reconstruct.method}'; use tgv, tv or none, or leave it out"
         )
         fail(("reconstruct", "uncertainty"), message)
+    if job.reconstruct.half_precision and job.reconstruct.method not in ("tgv", "tv"):
+        message = f"is for the duals of tgv and tv, but reconstruct.method is '{job.reconstruct.method}'; leave it out"
+        fail(("reconstruct", "half_precision"), message)
     if job.align.file is not None and job.align.method == "none":
         fail(("align", "file"), "is given, but align.method is 'none'; leave out one of the two")
     if job.mask.method == "none" and raw.get("mask", {}).get("apply"):

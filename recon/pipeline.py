@@ -163,7 +163,8 @@ def forecast(
 ) -> Plan:
     """The plan for a volume of a shape ``(z, y, x)``."""
     voxels = math.prod(shape)
-    memory = needed(shape, n_tilts, frame, n_elements, job.reconstruct.method, device)
+    options = job.reconstruct
+    memory = needed(shape, n_tilts, frame, n_elements, options.method, device, options.half_precision)
     # an uncertainty adds a volume of results, and two sums while it is found
     sure = bool(job.reconstruct.uncertainty)
     results = (1 + n_elements * (1 + sure)) * math.prod(frame) * shape[0] * 4
@@ -208,7 +209,8 @@ def check_resources(needs: Plan, out: Path) -> None:
         what = "device memory" if needs.device == "cuda" else "memory"
         raise ResourceError(
             f"a volume of {' x '.join(map(str, needs.volume))} voxels needs {gib(needs.memory_bytes)} of {what}, "
-            f"{gib(needs.available_bytes)} are free; bin the maps, set reconstruct.thickness, or use a larger machine"
+            f"{gib(needs.available_bytes)} are free; bin the maps, set reconstruct.thickness, "
+            "set reconstruct.half_precision, or use a larger machine"
         )
     check_disk(out, needs.disk_bytes)
 
@@ -312,6 +314,7 @@ def process(
             max_iterations=options.max_iterations if "max_iterations" in options.model_fields_set else None,
             projector=options.projector,
             thickness=options.thickness,
+            half_precision=options.half_precision,
             device=device,
             progress=watch.step,
             checkpoints=checkpoints,

@@ -128,7 +128,7 @@ class Problem:
     where: Grid
     operator: Operator
     data: DataTerm
-    _options: tuple[str, int | str, str, str]
+    _options: tuple[str, int | str, str, str, bool]
 
     @classmethod
     def of(
@@ -140,29 +140,48 @@ class Problem:
         thickness: int | str = "auto",
         projector: str = "auto",
         device: str = "cpu",
+        half_precision: bool = False,
     ) -> Problem:
         """The problem of one element; the options are those of `reconstruct`."""
         where = grid(series, thickness)
         data = make_data_term(series, element, data_term, device)
         operator = make_operator(series, where.shape, data.counts, projector)
-        options = (data_term, thickness, projector, device)
+        options = (data_term, thickness, projector, device, half_precision)
         return cls(series, element, where, operator, reachable(data, operator), options)
 
     def coarser(self, factor: int) -> Problem:
         """The same problem with maps and volume binned by `factor`."""
-        data_term, thickness, projector, device = self._options
+        data_term, thickness, projector, device, half_precision = self._options
         small, bins = binned(self.series, factor)
         small = small.evolve(alignment=bins.down(self.series.alignment))
         if thickness != "auto":
             thickness = max(1, round(int(thickness) / factor))
         return Problem.of(
-            small, self.element, data_term=data_term, thickness=thickness, projector=projector, device=device
+            small,
+            self.element,
+            data_term=data_term,
+            thickness=thickness,
+            projector=projector,
+            device=device,
+            half_precision=half_precision,
+        )
+
+    def solver_from(self, start: Array | None, regulariser: str, a1: float, a0: float) -> PrimalDual:
+        """A solver that starts from a volume ``(z, x, y)``, or from nothing."""
+        return PrimalDual(
+            self.operator,
+            self.data,
+            regulariser=regulariser,
+            a1=a1,
+            a0=a0,
+            start=start,
+            half_precision=self._options[4],
         )
 
     def solver(self, regulariser: str, a1: float, a0: float) -> PrimalDual:
         """A solver that starts from a few iterations of SIRT."""
         guess = sirt(self.operator, self.data, iterations=10).value
-        return PrimalDual(self.operator, self.data, regulariser=regulariser, a1=a1, a0=a0, start=guess)
+        return self.solver_from(guess, regulariser, a1, a0)
 
     def coarse_to_fine(self, regulariser: str, a1: float, a0: float, tolerance: float) -> PrimalDual:
         """A solver that starts from the solution at half the size, which starts likewise.
@@ -174,6 +193,6 @@ class Problem:
             return self.solver(regulariser, a1, a0)
         coarse = self.coarser(2).coarse_to_fine(regulariser, a1 / 2, a0 / 4, tolerance)
         coarse.run(tolerance, COARSE_ITERATIONS)
-        solver = PrimalDual(self.operator, self.data, regulariser=regulariser, a1=a1, a0=a0)
+        solver = self.solver_from(None, regulariser, a1, a0)
         solver.continue_from(coarse, 2)
         return solver

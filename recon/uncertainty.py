@@ -43,6 +43,7 @@ METHODS = ("tgv", "tv", "none")
 # the certificate lags. At least 98 % of the variation has developed then (measured from 1 to 400 counts at the peak).
 CERTIFIED, SETTLED = 0.1, 0.02
 EVERY = 50  # iterations between two looks
+_SOLVER_OPTIONS = ("a1", "a0", "regulariser", "half_precision")
 Figures = Callable[[str, "NDArray[np.float32]"], Mapping[str, float]]
 
 
@@ -224,7 +225,7 @@ class _Model:
         seen = xp.ones_like(data.counts)
         if series.weights is not None:
             seen = backend.to_device(np.ascontiguousarray(series.weights.swapaxes(1, 2)), device)
-        options = {n: made[n] for n in ("a1", "a0", "regulariser")}
+        options = {n: made[n] for n in _SOLVER_OPTIONS}
         options["scaled"] = series.scaled
         return cls(operator, data, u, expected, seen, where.margin, options)
 
@@ -256,7 +257,7 @@ class _Model:
     ) -> tuple[NDArray[np.float32], int, bool] | None:
         """``(z, y, x)`` values, iterations and whether they converged; None if `control` asked to stop."""
         data = self.draw(rng)
-        options = {n: self.options[n] for n in ("a1", "a0", "regulariser")}
+        options = {n: self.options[n] for n in _SOLVER_OPTIONS}
         projection = self.operator(self.u, backend.namespace(self.u).empty_like(data.counts))
         # The dual of the data is noise, and known at the start; the others and the weight had no use for those of
         # the reconstruction.

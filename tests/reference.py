@@ -144,6 +144,12 @@ class State:
         self.moved = np.full((shape[0], 2), np.nan)
 
 
+def halve(s, a1, a0):
+    """The duals of a `State` as halves, in units of `a1` and `a0`."""
+    for name, unit in {"p": a1, "p0": a1, "q": a0, "q0": a0}.items():
+        setattr(s, name, (getattr(s, name) / unit).astype(np.float16))
+
+
 def data_problem(shape, seed=0):
     """Random float32 stacks of the data term's dual steps; a tenth of the pixels has scale and weight 0."""
     random = np.random.default_rng(seed)

@@ -15,11 +15,11 @@ ROOT = Path(__file__).parent.parent
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
-@pytest.mark.parametrize("method", ["tgv", "tv"])
-def test_stated_memory_is_the_measured_peak_within_a_tenth(method):
-    # measured over stated at 112^3: 0.96 (tgv), 1.01 (tv); the interpreter's own memory moves by some MB
+@pytest.mark.parametrize(("method", "half"), [("tgv", False), ("tgv", True), ("tv", False), ("tv", True)])
+def test_stated_memory_is_the_measured_peak_within_a_tenth(method, half):
+    # measured over stated at 112^3, tgv and tv: 0.94, 0.95; halves 1.04; the interpreter's own memory moves by some MB
     for n in (16, 112):  # the first fills the cache of compiled kernels
-        how = json.dumps([n, 15, method, "cpu"])
+        how = json.dumps([n, 15, method, "cpu", half])
         command = [sys.executable, str(ROOT / "benchmarks" / "memory.py"), "--here", how]
         done = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
     found = json.loads(done.stdout.splitlines()[-1])
@@ -34,8 +34,13 @@ def test_memory_grows_with_each_of_its_causes():
     assert needed((32, 32, 32), 15, (32, 32), 1, "tv").host < base
 
 
+def test_half_precision_halves_the_duals_and_their_anchors():
+    full, half = (needed((256, 256, 256), 15, (256, 256), 1, "tgv", half_precision=h).host for h in (False, True))
+    assert full - half == 2 * (3 + 6) * 2 * 256**3
+
+
 def test_on_a_gpu_the_solver_is_on_the_device_and_the_results_are_on_the_host():
-    on_cpu, on_gpu = (needed((32, 32, 32), 15, (32, 32), 4, "tgv", device) for device in ("cpu", "cuda"))
+    on_cpu, on_gpu = (needed((256, 256, 256), 15, (256, 256), 4, "tgv", device) for device in ("cpu", "cuda"))
     assert on_cpu.device == 0
-    assert on_gpu.device == pytest.approx(on_cpu.host - 3 * 4 * 32**3)
+    assert on_gpu.device == on_cpu.host - (3 - 3) * 4 * 256**3  # no results, but w_bar
     assert on_gpu.host < on_gpu.device
