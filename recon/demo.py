@@ -58,7 +58,7 @@ def register(volumes: dict[str, NDArray[np.float32]], truth: dict[str, NDArray[n
     scale = {n: float(np.square(truth[n], dtype=np.float64).sum()) for n in names}
 
     # while it is sought, only what the object may reach is looked at: the rest of the squares is constant
-    filled = ndimage.find_objects((total[1] > 0).astype(np.uint8))[0]
+    filled = ndimage.find_objects(np.asarray(total[1] > 0, dtype=np.uint8))[0]
     near = tuple(slice(max(0, s.start - REACH), s.stop + REACH) for s in filled)
     first = np.array([s.start for s in near])
 

@@ -317,6 +317,7 @@ def process(
             half_precision=options.half_precision,
             device=device,
             progress=watch.step,
+            log=watch.log,
             checkpoints=checkpoints,
         )
     for name, volume in volumes.items():

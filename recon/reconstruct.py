@@ -41,6 +41,7 @@ def reconstruct(
     half_precision: bool = False,
     device: str = "auto",
     progress: Progress | None = None,
+    log: Callable[[str], None] | None = None,
     checkpoints: Checkpoints | None = None,
 ) -> dict[str, Volume]:
     """Reconstruct each element on its own.
@@ -57,6 +58,7 @@ def reconstruct(
         half_precision: keep the duals of the regulariser in 16 bits: a third less memory, see `PrimalDual`.
         device: ``"auto"``, ``"cpu"`` or ``"cuda"``.
         progress: called with the element's name and a `Record` at every check.
+        log: called with a line for each strength that a search has tried.
         checkpoints: where finished elements and the state of the PDHG methods are kept and found.
 
     Returns:
@@ -103,7 +105,7 @@ def reconstruct(
             device=device,
             half_precision=half_precision,
         )
-        solution = _solve(problem, method, strengths[element], tolerance, max_iterations, report, checkpoints)
+        solution = _solve(problem, method, strengths[element], tolerance, max_iterations, report, log, checkpoints)
         my, mx = problem.where.margin
         full = backend.to_host(solution.value)
         values = full.swapaxes(1, 2)[:, my : full.shape[2] - my, mx : full.shape[1] - mx]
@@ -149,6 +151,7 @@ def _solve(
     tolerance: float,
     max_iterations: int | None,
     report: Callable[[Record], None] | None,
+    log: Callable[[str], None] | None,
     checkpoints: Checkpoints | None,
 ) -> Solution:
     operator, data = problem.operator, problem.data
@@ -163,14 +166,14 @@ def _solve(
     if method == "none":
         strength = 1.0  # of nothing
     if checkpoints is None:
-        choice = choose(problem, method) if strength is None else None
+        choice = choose(problem, method, log=log) if strength is None else None
         a1 = choice.strength if choice is not None else strength
         assert a1 is not None
         solution = problem.coarse_to_fine(method, a1, A0_PER_A1 * a1, tolerance).run(tolerance, most, callback=report)
         return _with_choice(solution, choice)
     element = problem.element
     with checkpoints.interrupts.patience():
-        choice = _chosen(problem, method, checkpoints) if strength is None else None
+        choice = _chosen(problem, method, log, checkpoints) if strength is None else None
         a1 = choice.strength if choice is not None else strength
         assert a1 is not None
         if checkpoints.has_state(element):
@@ -182,12 +185,14 @@ def _solve(
     return _with_choice(solution, choice)
 
 
-def _chosen(problem: Problem, method: str, checkpoints: Checkpoints) -> StrengthChoice:
+def _chosen(
+    problem: Problem, method: str, log: Callable[[str], None] | None, checkpoints: Checkpoints
+) -> StrengthChoice:
     """The strength chosen before the run was stopped, or one chosen now; the rule's if the user wants an end."""
     kept = checkpoints.fetch("strength", problem.element)
     if kept is not None:
         return StrengthChoice.of(kept[0])
-    choice = choose(problem, method, stop=lambda: checkpoints.interrupts.wish is not None)
+    choice = choose(problem, method, stop=lambda: checkpoints.interrupts.wish is not None, log=log)
     if choice is None:
         checkpoints.stop_asked("search", problem.element, {}, {})  # leaves, if that was the wish
         return StrengthChoice.by_rule(problem)

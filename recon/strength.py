@@ -88,7 +88,13 @@ class StrengthChoice:
         return cls(**values)
 
 
-def choose(problem: Problem, regulariser: str, stop: Stop | None = None, seed: int = 0) -> StrengthChoice | None:
+def choose(
+    problem: Problem,
+    regulariser: str,
+    stop: Stop | None = None,
+    seed: int = 0,
+    log: Callable[[str], None] | None = None,
+) -> StrengthChoice | None:
     """Find the strength for a problem, as the module says.
 
     Args:
@@ -96,6 +102,7 @@ def choose(problem: Problem, regulariser: str, stop: Stop | None = None, seed: i
         regulariser: ``"tgv"`` or ``"tv"``.
         stop: asked now and then; True ends the search.
         seed: of the thinning; the same seed gives the same strength.
+        log: called with a line for each strength tried.
 
     Returns:
         What was chosen, or None if `stop` said so.
@@ -116,6 +123,9 @@ def choose(problem: Problem, regulariser: str, stop: Stop | None = None, seed: i
                 return None
             predicted.append(deviances.ravel())
         terms[factor] = np.concatenate(predicted)
+        if log is not None:
+            deviance = 2 * float(terms[factor].sum())
+            log(f"{problem.element}: strength {unit * factor:.3g} leaves held-out data a deviance of {deviance:.0f}")
         if not ahead:
             best = min(terms, key=lambda f: float(terms[f].sum()))
             further = best * 2 if best == max(terms) else best / 2
