@@ -162,27 +162,17 @@ def _seam(share, x, primal, dual, steps, relax, unit, kept, bars, moved, work): 
 
 
 @jit
-def _tgv_step(primal, dual, steps, relax, unit, shares, moved):  # type: ignore[no-untyped-def]
-    u, w, _, _, _, _ = primal
-    nz, nx, ny = u.shape
-    components = 4 if w.shape[0] > 0 else 1
-    parts = np.zeros((shares, nz, 4))
-    kept = np.empty((shares, 2, nz if w.shape[0] > 0 else 0, 3, ny + 2 * PAD), np.float32)
+def _tgv_step(shares, seams, primal, dual, steps, relax, unit, rings, kept, works, moved):  # type: ignore[no-untyped-def]
+    nx = primal[0].shape[1]
     for share in prange(shares):
-        work = np.empty((4, ny + 1), np.float32)
         first, end = np.intp(share * nx // shares), np.intp((share + 1) * nx // shares)
-        ring = np.zeros((2, end - first, components, ny + 2 * PAD), np.float32)
-        _sweep(np.intp(share), first, end, primal, dual, steps, relax, unit, ring, kept, parts, work)
-    for share in prange(shares - 1):
-        work = np.empty((4, ny + 1), np.float32)
-        bars = np.empty((4, components, ny + 2 * PAD), np.float32)
-        x = np.intp((share + 1) * nx // shares)
-        _seam(np.intp(share), x, primal, dual, steps, relax, unit, kept, bars, parts, work)
-    moved[:] = 0.0
-    for share in range(shares):
-        for z in range(nz):
-            for k in range(4):
-                moved[z, k] += FOUR * parts[share, z, k]
+        if not seams:
+            _sweep(
+                np.intp(share), first, end, primal, dual, steps, relax, unit, rings[share], kept, moved, works[share]
+            )
+        elif end < nx:
+            bars = rings[share, 0]
+            _seam(np.intp(share), end, primal, dual, steps, relax, unit, kept, bars, moved, works[share])
 
 
 def _shares(nx):  # type: ignore[no-untyped-def]
@@ -196,12 +186,20 @@ def tgv_step(u, w, u_bar, w_bar, p, q, g, u0, w0, p0, q0, tau_u, tau_w, sigma_p,
 
     ``moved[z]`` receives ``sum (xbar - x)^2`` of u, w, p and q of each plane.
     """
-    shares = _shares(u.shape[1])
     if relax[2] == 0:  # anchors are not read: what is multiplied by 0 is in cache
         u0, w0, p0, q0 = u, w, p, q
-    steps = (tau_u, tau_w, sigma_p, sigma_q, a1, a0)
-    dual = tuple(map(stored, (p, q, p0, q0)))
-    _tgv_step((u, w, u_bar, g, u0, w0), dual, steps, _of_distance(relax), _units(a1, a0), shares, moved)
+    nz, nx, ny = u.shape
+    shares, components = _shares(nx), 1 + w.shape[0]
+    line = ny + 2 * PAD
+    # scratch of the cores; rings are 0, since what lies before the first plane is read, and multiplied by 0
+    rings = np.zeros((shares, 2, max(-(-nx // shares), 4), components, line), np.float32)
+    kept = np.empty((shares, 2, nz if components > 1 else 0, 3, line), np.float32)
+    works, parts = np.empty((shares, 4, ny + 1), np.float32), np.zeros((shares, nz, 4))
+    state = (u, w, u_bar, g, u0, w0), tuple(map(stored, (p, q, p0, q0)))
+    how = (tau_u, tau_w, sigma_p, sigma_q, a1, a0), _of_distance(relax), _units(a1, a0)
+    for seams in (False, True) if shares > 1 else (False,):
+        _tgv_step(shares, seams, *state, *how, rings, kept, works, parts)
+    np.multiply(4, parts.sum(axis=0), out=moved)
 
 
 def _units(a1, a0):  # type: ignore[no-untyped-def]

@@ -61,7 +61,8 @@ class PrimalDual:
         start: ``(z, x, y)``, first u; zero by default.
         omega: first primal weight, by default from the size of the data.
         half_precision: keep p, q and their anchors in 16 bits, in units of a1 and a0; computed with in float32. It
-            saves a quarter of the memory; what it costs in the result is measured by benchmarks/half.py.
+            saves a quarter of the memory. Rounding slows the last digits down, the more so the more counts there are:
+            for 400 in the brightest pixel a gap of 1e-2 took five times the iterations (benchmarks/half.py).
 
     Attributes:
         iteration: done so far.
