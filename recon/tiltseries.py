@@ -175,6 +175,11 @@ class TiltSeries:
         """``(ny, nx)`` of a map."""
         return self.counts.shape[2], self.counts.shape[3]
 
+    @property
+    def used(self) -> NDArray[np.bool_]:
+        """``(tilt,)``; False for tilts that were left out, since no pixel of theirs has weight."""
+        return np.ones(self.n_tilts, bool) if self.weights is None else np.asarray(self.weights.any(axis=(1, 2)))
+
     def index(self, element: str) -> int:
         """Position of an element; InputError if the series has no such element."""
         if element not in self.elements:
