@@ -87,8 +87,8 @@ class TiltSeries:
         history: one line per thing done.
         background_maps: ``(element, tilt, y, x)`` float32, counts expected in each pixel that are not the element's
             (continuum and lines of others, known from the spectra), or None; it adds to `background`.
-        exposure_errors: ``(element, tilt)`` standard errors of `exposures`, nan where a tilt was left out; None
-            where they were not estimated.
+        exposure_errors: ``(element, tilt)`` standard errors of `exposures`, nan where a tilt was left out, 0 where they
+            were given; None where they were not estimated.
     """
 
     elements: tuple[str, ...]

@@ -145,18 +145,17 @@ def load_alignment(
     return from_shifts(path, raw, tilts, tilt_axis, upside_down)
 
 
-def load_exposures(path: str | Path) -> dict[str, list[float]]:
-    """Exposures by element of an ``alignment.json``; empty if a file holds none.
+def load_exposures(path: str | Path) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
+    """Exposures by element of an ``alignment.json``, and their standard errors; empty where a file holds none.
 
     Raises:
         InputError: it cannot be read.
     """
     path = Path(path)
-    if path.suffix.lower() != ".json":
-        return {}
-    raw = _load(path)
-    found = raw.get("exposures") if isinstance(raw, dict) else None
-    return found if isinstance(found, dict) else {}
+    raw = _load(path) if path.suffix.lower() == ".json" else None
+    tables = [raw.get(key) if isinstance(raw, dict) else None for key in ("exposures", "exposure_errors")]
+    values, errors = (table if isinstance(table, dict) else {} for table in tables)
+    return values, {n: [np.nan if v is None else v for v in e] for n, e in errors.items() if isinstance(e, list)}
 
 
 def _load(path: Path) -> Any:
@@ -168,26 +167,38 @@ def _load(path: Path) -> Any:
         raise InputError(f"{path} is not JSON ({exc})".splitlines()[0]) from exc
 
 
+def from_record(raw: dict[str, Any], method: str) -> Alignment:
+    """The alignment of what `alignment_record` made, perhaps edited since.
+
+    Raises:
+        KeyError, TypeError, ValueError: something lacks, or is of another kind or length.
+    """
+    tilts = np.array(raw["tilts_deg"], dtype=np.float64)
+    shifts = np.array([raw["shifts_v_pixels"], raw["shifts_u_pixels"]], dtype=np.float64).T
+    if tilts.ndim != 1 or not np.isfinite(tilts).all():
+        raise ValueError("tilts_deg must be a list of numbers")
+    if shifts.shape != (len(tilts), 2):
+        raise ValueError(f"{len(tilts)} tilts and {len(shifts)} shifts; the numbers must agree")
+    return Alignment(
+        shifts, float(raw["rotation_deg"]), float(raw["axis_offset_pixels"]), method, **_estimates(raw, len(tilts))
+    )
+
+
 def _ours(path: Path, raw: dict[str, Any], wanted: NDArray[np.float64]) -> Alignment:
     try:
-        shifts = np.array([raw["shifts_v_pixels"], raw["shifts_u_pixels"]], dtype=np.float64).T
-        tilts = np.array(raw["tilts_deg"], dtype=np.float64)
-        if tilts.ndim != 1 or not np.isfinite(tilts).all():
-            raise ValueError("tilts_deg must be a list of numbers")
-        found = Alignment(
-            shifts, float(raw["rotation_deg"]), float(raw["axis_offset_pixels"]), f"from {path.name}",
-            **(_estimates(raw, len(tilts)) if len(tilts) == len(wanted) else {}),
-        )  # fmt: skip
+        if isinstance(raw["tilts_deg"], list):
+            check_number(path, len(raw["tilts_deg"]), len(wanted))
+        found = from_record(raw, f"from {path.name}")
+    except InputError:
+        raise
     except KeyError as exc:
         raise InputError(f"{path} lacks {exc}; it must be an alignment.json of a finished run") from exc
     except (ValueError, TypeError) as exc:
         raise InputError(f"{path} is not an alignment.json of a finished run ({exc})".splitlines()[0]) from exc
-    check_number(path, len(tilts), len(wanted))
-    if shifts.ndim != 2 or len(shifts) != len(wanted):
-        raise InputError(f"{path} has shifts for {len(shifts)} of {len(tilts)} tilts; the numbers must agree")
-    if not np.isfinite(shifts).all() or not np.isfinite([found.rotation_deg, found.axis_offset]).all():
+    if not np.isfinite(found.shifts).all() or not np.isfinite([found.rotation_deg, found.axis_offset]).all():
         raise InputError(f"{path} holds values that are not finite; every shift must be a number of pixels")
-    if np.abs(tilts - wanted).max() > 0.01:
+    tilts = raw["tilts_deg"]
+    if np.abs(np.array(tilts) - wanted).max() > 0.01:
         raise InputError(f"{path} was made for other tilts ({tilts[0]:g}, {tilts[1]:g}, ...); align anew")
     return found
 
