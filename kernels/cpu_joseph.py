@@ -1,8 +1,9 @@
 """Projection on the CPU, Joseph's linear model, both ways as sums of weighted rows along y.
 
-A voxel at u = x cos t + z sin t gives pixel d the weight tent(|u - d| / m) / m, m = max(|cos|, |sin|). All
-slices share these weights, so a row of the result is a sum of rows of the source; the weights are computed
-once per row, in float64, so that both directions see the same ones.
+A voxel at u = x cos t + z sin t gives a pixel at u_d the weight tent(|u - u_d| / m) / m, m = max(|cos|, |sin|);
+`rays` (tilt, 3) holds cos t, sin t and u of pixel 0; there are `fineness` pixels on a voxel's edge. All slices
+share these weights, so a row of the result is a sum of rows of the source; the weights are computed once per row,
+in float64, so that both directions see the same ones.
 """
 
 from __future__ import annotations
@@ -92,27 +93,28 @@ def _between(start, step, low, high, n):  # type: ignore[no-untyped-def]
 
 
 @leaf
-def _project_rows(first, end, rows, slab, chunk, shape, out, cos, sin, ints, floats):  # type: ignore[no-untyped-def]
+def _project_rows(first, end, rows, slab, chunk, shape, out, rays, fineness, ints, floats):  # type: ignore[no-untyped-def]
     """Adds what the planes of a slab give to the elements of a chunk of rows `first` to before `end`."""
     nz, nx = shape
     _, nu, _ = out.shape
-    z0, x0, u0 = (nz - 1) / 2, (nx - 1) / 2, (nu - 1) / 2
+    z0, x0 = (nz - 1) / 2, (nx - 1) / 2
     low, high = slab
     index, weight = ints[0], floats[0]
     for ray in range(first, end):
         t, d = ray // nu, ray % nu
-        c, s = cos[t], sin[t]
+        c, s = rays[t, 0], rays[t, 1]
+        u = rays[t, 2] + d / fineness
         if abs(c) >= abs(s):
             n = high - low
             at, near, far = ints[1, :n], floats[1, :n], floats[2, :n]
-            _ray((d - u0 + (z0 - low) * s) / c + x0, -s / c, 1 / abs(c), at, near, far)
+            _ray((u + (z0 - low) * s) / c + x0, -s / c, 1 / abs(c), at, near, far)
             count = _collect(at, near, far, low * nx, nx, 1, 0, nx, index, weight)
         else:
-            start, step = (d - u0 + x0 * c) / s + z0, -c / s
-            i, after = _between(start, step, low - 1, high, nx)
+            start, slope = (u + x0 * c) / s + z0, -c / s
+            i, after = _between(start, slope, low - 1, high, nx)
             n = max(0, after - i)
             at, near, far = ints[1, :n], floats[1, :n], floats[2, :n]
-            _ray(start + i * step, step, 1 / abs(s), at, near, far)
+            _ray(start + i * slope, slope, 1 / abs(s), at, near, far)
             count = _collect(at, near, far, i, 1, nx, low, high, index, weight)
         if low == 0:
             for y in range(chunk[0], chunk[1]):
@@ -121,21 +123,26 @@ def _project_rows(first, end, rows, slab, chunk, shape, out, cos, sin, ints, flo
 
 
 @leaf
-def _backproject_rows(first, end, rows, shape, out, cos, sin, ints, floats):  # type: ignore[no-untyped-def]
+def _backproject_rows(first, end, rows, shape, out, rays, fineness, ints, floats):  # type: ignore[no-untyped-def]
     n_tilts, nu = shape
     nz, nx, _ = out.shape
-    z0, x0, u0 = (nz - 1) / 2, (nx - 1) / 2, (nu - 1) / 2
+    z0, x0 = (nz - 1) / 2, (nx - 1) / 2
     index, weight = ints[0], floats[0]
     at, near, far = ints[1, :n_tilts], floats[1, :n_tilts], floats[2, :n_tilts]
     for column in range(first, end):
         z, x = column // nx, column % nx
-        for t in range(n_tilts):
-            m = 1 / max(abs(cos[t]), abs(sin[t]))
-            u = (x - x0) * cos[t] + (z - z0) * sin[t] + u0
-            d = floor(u)
-            at[t] = np.int32(d)
-            near[t], far[t] = np.float32((1 - (u - d) * m) * m), np.float32((1 - (1 - (u - d)) * m) * m)
-        count = _collect(at, near, far, 0, nu, 1, 0, nu, index, weight)
+        count = 0
+        for pair in range(fineness):  # of neighbouring pixels that the voxel may reach
+            before = fineness - 1 - 2 * pair
+            for t in range(n_tilts):
+                c, s = rays[t, 0], rays[t, 1]
+                m = 1 / max(abs(c), abs(s))
+                u = ((x - x0) * c + (z - z0) * s - rays[t, 2]) * fineness
+                d = floor(u) - before
+                at[t] = np.int32(d)
+                near[t] = np.float32((1 - abs(u - d) * (m / fineness)) * m)
+                far[t] = np.float32((1 - abs(u - d - 1) * (m / fineness)) * m)
+            count += _collect(at, near, far, 0, nu, 1, 0, nu, index[count:], weight[count:])
         row = out[z, x]
         for y in range(row.size):
             row[y] = ZERO
@@ -143,7 +150,7 @@ def _backproject_rows(first, end, rows, shape, out, cos, sin, ints, floats):  # 
 
 
 @jit
-def project(volume, out, cos, sin):  # type: ignore[no-untyped-def]
+def project(volume, out, rays, fineness):  # type: ignore[no-untyped-def]
     """Line integrals of `volume` (z, x, y) into `out` (tilt, u, y), in units of a voxel's edge.
 
     Slab by slab, and a chunk of each row at a time: all tilts read it while it is in a core's cache.
@@ -161,17 +168,17 @@ def project(volume, out, cos, sin):  # type: ignore[no-untyped-def]
                 first, end = np.intp(part * n // _PARTS), np.intp((part + 1) * n // _PARTS)
                 if first < end:
                     ints, floats = np.empty((2, size), np.int32), np.empty((3, size), np.float32)
-                    _project_rows(first, end, rows, slab, chunk, (nz, nx), out, cos, sin, ints, floats)
+                    _project_rows(first, end, rows, slab, chunk, (nz, nx), out, rays, fineness, ints, floats)
 
 
 @jit
-def backproject(stack, out, cos, sin):  # type: ignore[no-untyped-def]
+def backproject(stack, out, rays, fineness):  # type: ignore[no-untyped-def]
     """The exact adjoint of `project`: `stack` (tilt, u, y) into `out` (z, x, y)."""
     n_tilts, nu, ny = stack.shape
     rows, n = stack.reshape(n_tilts * nu, ny), out.shape[0] * out.shape[1]
-    size = 2 * n_tilts + 4
+    size = 2 * fineness * n_tilts + 4
     for part in prange(_PARTS):
         first, end = np.intp(part * n // _PARTS), np.intp((part + 1) * n // _PARTS)
         if first < end:
             ints, floats = np.empty((2, size), np.int32), np.empty((3, size), np.float32)
-            _backproject_rows(first, end, rows, (n_tilts, nu), out, cos, sin, ints, floats)
+            _backproject_rows(first, end, rows, (n_tilts, nu), out, rays, fineness, ints, floats)

@@ -94,16 +94,16 @@ def _flag(relax):  # type: ignore[no-untyped-def]
     return _FLAGS[int(relax[2] != 0)]
 
 
-def project(volume, out, cos, sin):  # type: ignore[no-untyped-def]
+def project(volume, out, rays, fineness):  # type: ignore[no-untyped-def]
     """Line integrals of `volume` (z, x, y) into `out` (tilt, u, y), in units of a voxel's edge."""
-    sizes = (*volume.shape, *out.shape[:2])
-    _launch("joseph.cu", "project", out.shape, (volume, out), _on_device(cos, sin), sizes)
+    sizes = (*volume.shape, *out.shape[:2], fineness)
+    _launch("joseph.cu", "project", out.shape, (volume, out), _on_device(rays), sizes)
 
 
-def backproject(stack, out, cos, sin):  # type: ignore[no-untyped-def]
+def backproject(stack, out, rays, fineness):  # type: ignore[no-untyped-def]
     """The exact adjoint of `project`: `stack` (tilt, u, y) into `out` (z, x, y)."""
-    sizes = (*out.shape, *stack.shape[:2])
-    _launch("joseph.cu", "backproject", out.shape, (stack, out), _on_device(cos, sin), sizes)
+    sizes = (*out.shape, *stack.shape[:2], fineness)
+    _launch("joseph.cu", "backproject", out.shape, (stack, out), _on_device(rays), sizes)
 
 
 def warp(stack, out, affine):  # type: ignore[no-untyped-def]

@@ -1,6 +1,7 @@
-// Projection, Joseph's linear model. A voxel at u = x cos t + z sin t gives detector pixel d the weight
-// tent(|u - d| / m) / m, m = max(|cos|, |sin|). Coordinates are float64, so that both directions see the same weights;
-// where float64 is slow they would cost more than the sums, so the threads of a row share them.
+// Projection, Joseph's linear model. A voxel at u = x cos t + z sin t gives a pixel at u_d the weight
+// tent(|u - u_d| / m) / m, m = max(|cos|, |sin|); `rays` (tilt, 3) holds cos t, sin t and u of pixel 0; there are
+// `fineness` pixels on a voxel's edge. Coordinates are float64, so that both directions see the same weights; where
+// float64 is slow they would cost more than the sums, so the threads of a row share them.
 #include "index.cuh"
 
 constexpr int chunk = 64, rows = 4;  // of taps that a block prepares at a time; at most `rows` rows in a block
@@ -40,12 +41,12 @@ struct Axis {  // one axis of the volume
 };
 
 // volume (nz, nx, ny), out (n_tilts, nu, ny), cosine and sine (n_tilts)
-__global__ void project(const float* volume, float* out, const double* cosine, const double* sine, int nz, int nx,
-                        int ny, int n_tilts, int nu) {
+__global__ void project(const float* volume, float* out, const double* rays, int nz, int nx, int ny,
+                        int n_tilts, int nu, int fineness) {
     __shared__ Taps taps;
     const Element ray(n_tilts, nu, ny);
-    const double c = cosine[ray.plane], s = sine[ray.plane];
-    const double u = ray.row - 0.5 * (nu - 1);
+    const double *of_tilt = rays + 3 * ray.plane, c = of_tilt[0], s = of_tilt[1];
+    const double u = of_tilt[2] + double(ray.row) / fineness;
     const Axis z{nz, s, Index(nx) * ny}, x{nx, c, ny};
     const bool steep = fabs(c) >= fabs(s);  // the ray steps along z and meets two neighbours across, in x
     const Axis along = steep ? z : x, across = steep ? x : z;
@@ -65,26 +66,30 @@ __global__ void project(const float* volume, float* out, const double* cosine, c
     if (ray.inside) out[ray.at] = sum;
 }
 
-// The exact adjoint: stack (n_tilts, nu, ny), out (nz, nx, ny). A voxel meets at most two detector pixels.
-__global__ void backproject(const float* stack, float* out, const double* cosine, const double* sine, int nz, int nx,
-                            int ny, int n_tilts, int nu) {
+// The exact adjoint: stack (n_tilts, nu, ny), out (nz, nx, ny). A voxel meets at most 2 / step detector pixels, which
+// are gathered in pairs of neighbours.
+__global__ void backproject(const float* stack, float* out, const double* rays, int nz, int nx, int ny,
+                            int n_tilts, int nu, int fineness) {
     __shared__ Taps taps;
     const Element voxel(nz, nx, ny);
     const Index tilt = Index(nu) * ny;
     float sum = 0;
-    for (int first = 0; first < n_tilts; first += chunk) {
-        const int count = min(chunk, n_tilts - first);
-        for (int k = threadIdx.x; k < count; k += blockDim.x) {
-            const double c = cosine[first + k], s = sine[first + k];
-            const double m = fmax(fabs(c), fabs(s));
-            const Axis z{nz, s, Index(nx) * ny}, x{nx, c, ny};
-            const double u = x.u(voxel.row) + z.u(voxel.plane) + 0.5 * (nu - 1);
-            const double d = floor(u);
-            taps.set(k, int(d), nu, (1 - (u - d) / m) / m, (1 - (d + 1 - u) / m) / m);
+    for (int pair = 0; pair < fineness; ++pair) {
+        const int before = fineness - 1 - 2 * pair;
+        for (int first = 0; first < n_tilts; first += chunk) {
+            const int count = min(chunk, n_tilts - first);
+            for (int k = threadIdx.x; k < count; k += blockDim.x) {
+                const double *of_tilt = rays + 3 * (first + k), c = of_tilt[0], s = of_tilt[1];
+                const double m = fmax(fabs(c), fabs(s));
+                const Axis z{nz, s, Index(nx) * ny}, x{nx, c, ny};
+                const double u = (x.u(voxel.row) + z.u(voxel.plane) - of_tilt[2]) * fineness;
+                const double d = floor(u) - before, scale = 1 / (m * fineness);
+                taps.set(k, int(d), nu, (1 - fabs(u - d) * scale) / m, (1 - fabs(u - d - 1) * scale) / m);
+            }
+            __syncthreads();
+            if (voxel.inside) sum += gather(taps, count, stack + voxel.y + first * tilt, tilt, ny);
+            __syncthreads();
         }
-        __syncthreads();
-        if (voxel.inside) sum += gather(taps, count, stack + voxel.y + first * tilt, tilt, ny);
-        __syncthreads();
     }
     if (voxel.inside) out[voxel.at] = sum;
 }

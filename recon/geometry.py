@@ -51,6 +51,9 @@ class TiltGeometry:
         tilts_deg: ArrayLike,
         detector: Sequence[int],
         volume: Sequence[int] | None = None,
+        *,
+        offsets: ArrayLike = 0.0,
+        fineness: int = 1,
     ) -> TiltGeometry:
         """Rotation about the volume's y axis.
 
@@ -58,6 +61,8 @@ class TiltGeometry:
             tilts_deg: tilt angles in degrees, shape ``(tilt,)``.
             detector: ``(ny, nu)``, rows and columns of a projection.
             volume: ``(nz, ny, nx)``; by default ``(nu, ny, nu)``.
+            offsets: of the detector's centre from the tilt axis along u, voxels, shape ``(tilt,)`` or one number.
+            fineness: detector columns on a voxel's edge.
 
         Raises:
             GeometryError: no tilts, a size below 1, or ``ny`` of volume and detector differ.
@@ -66,10 +71,14 @@ class TiltGeometry:
             tilts = np.radians(np.asarray(tilts_deg, dtype=np.float64).ravel())
             ny, nu = (int(n) for n in detector)
             shape = (nu, ny, nu) if volume is None else tuple(int(n) for n in volume)
+            away = np.broadcast_to(np.asarray(offsets, dtype=np.float64), tilts.shape)
         except (TypeError, ValueError) as exc:
             raise GeometryError(
-                f"tilts must be numbers in degrees, detector (rows, columns), volume (z, y, x); got detector {detector}"
+                "tilts must be numbers in degrees, detector (rows, columns), volume (z, y, x), offsets one number for "
+                f"each tilt; got detector {detector}"
             ) from exc
+        if fineness < 1:
+            raise GeometryError(f"fineness is {fineness}; a voxel's edge holds at least one detector column")
         if len(shape) != 3 or shape[1] != ny:
             raise GeometryError(
                 f"volume {shape} has {shape[1] if len(shape) == 3 else len(shape)} slices along the "
@@ -77,10 +86,11 @@ class TiltGeometry:
             )
         zero, one = np.zeros_like(tilts), np.ones_like(tilts)
         cos, sin = np.cos(tilts), np.sin(tilts)
+        across = np.stack([sin, zero, cos], axis=1)
         return cls.from_vectors(
             ray=np.stack([cos, zero, -sin], axis=1),
-            centre=np.zeros((tilts.size, 3)),
-            u=np.stack([sin, zero, cos], axis=1),
+            centre=away[:, None] * across,
+            u=across / fineness,
             v=np.stack([zero, one, zero], axis=1),
             detector=(ny, nu),
             volume=(shape[0], shape[1], shape[2]),
@@ -131,15 +141,29 @@ class TiltGeometry:
 
     @property
     def is_single_axis(self) -> bool:
-        """True if every projection turns about the volume's y axis, rows matching slices."""
-        spin = np.stack([self.u[:, 2], self.u[:, 1], -self.u[:, 0]], axis=1)  # u turned by 90 degrees
+        """True if every projection turns about the volume's y axis, rows matching slices.
+
+        The detector may lie beside the axis, and have a whole number of columns on a voxel's edge.
+        """
+        across = self.u * self.fineness
+        spin = np.stack([across[:, 2], across[:, 1], -across[:, 0]], axis=1)  # u turned by 90 degrees
         return bool(
             np.allclose(self.v, (0, 1, 0))
-            and np.allclose(self.centre, 0)
-            and np.allclose(np.linalg.norm(self.u, axis=1), 1)
+            and np.allclose(np.linalg.norm(across, axis=1), 1)
             and np.allclose(self.ray, spin)
+            and np.allclose(self.centre, self.offsets[:, None] * across)
             and self.detector[0] == self.volume[1]
         )
+
+    @property
+    def fineness(self) -> int:
+        """Detector columns on a voxel's edge, rounded to a whole number."""
+        return max(1, round(1 / max(float(np.linalg.norm(self.u[0])), 1e-9)))
+
+    @property
+    def offsets(self) -> NDArray[np.float64]:
+        """Distance of the detector's centre from the tilt axis along u, voxels, shape ``(tilt,)``."""
+        return np.asarray(np.sum(self.centre * self.u, axis=1) / np.linalg.norm(self.u, axis=1))
 
     @property
     def tilts_deg(self) -> NDArray[np.float64]:

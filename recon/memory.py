@@ -9,6 +9,7 @@ import math
 from dataclasses import dataclass
 
 from recon.geometry import Shape2, Shape3
+from recon.operators.warp import ROTATED
 
 WORD = 4  # bytes of a float32
 
@@ -43,7 +44,7 @@ def needed(
 ) -> Memory:
     """Memory of reconstructing `n_elements`, one after the other, on a volume ``(z, y, x)`` from frames ``(y, x)``."""
     voxels, pixels = math.prod(volume), n_tilts * math.prod(frame)
-    ideal = n_tilts * volume[1] * volume[2]
+    ideal = n_tilts * volume[1] * ROTATED * frame[1]
     if method in _BASELINE:
         words = _BASELINE[method] * voxels
     else:

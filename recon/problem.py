@@ -10,7 +10,7 @@ import numpy as np
 from recon import backend
 from recon.binning import binned
 from recon.errors import JobError
-from recon.operators import AlignedProjector, DetectorWarp, Operator, make_projector
+from recon.operators import Operator, aligned_projector
 from recon.prox import DataTerm, LeastSquares, Poisson
 from recon.solvers.baseline import sirt
 from recon.solvers.pdhg import PrimalDual
@@ -59,11 +59,7 @@ def grid(series: TiltSeries, thickness: int | str = "auto") -> Grid:
 
 def make_operator(series: TiltSeries, shape: Shape3, like: Array, projector: str = "auto") -> Operator:
     """``A_i = W_i P_i`` of a series onto a volume ``(nz, ny, nx)``, in the solver's layout."""
-    geometry = series.geometry(shape)
-    operator = make_projector(geometry, like, projector)
-    if series.alignment.is_identity and geometry.detector == series.frame:
-        return operator
-    return AlignedProjector(operator, DetectorWarp(series.alignment, series.frame, geometry.detector, like), like)
+    return aligned_projector(series.tilts_deg, series.alignment, series.frame, shape, like, projector)
 
 
 def noise_weights(series: TiltSeries, element: str) -> np.ndarray:

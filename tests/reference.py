@@ -97,16 +97,22 @@ def tent(x):
     return np.maximum(0, 1 - np.abs(x))
 
 
-def joseph(volume_shape, nu, tilts):
-    """Weights (tilt, u, z, x) of Joseph's model; tilts in radians."""
+def rays(tilts, nu, offsets=0.0, fineness=1):
+    """Cosine, sine and u of pixel 0 (tilt, 3), for tilts in radians and a detector centred at `offsets`."""
+    first = np.broadcast_to(offsets, tilts.shape) - (nu - 1) / 2 / fineness
+    return np.stack([np.cos(tilts), np.sin(tilts), first], axis=1)
+
+
+def joseph(volume_shape, nu, rays, fineness=1):
+    """Weights (tilt, u, z, x) of Joseph's model."""
     nz, nx = volume_shape
     z = (np.arange(nz) - (nz - 1) / 2)[:, None]
     x = np.arange(nx) - (nx - 1) / 2
-    d = (np.arange(nu) - (nu - 1) / 2)[:, None, None]
     weights = []
-    for t in tilts:
-        m = max(abs(np.cos(t)), abs(np.sin(t)))
-        weights.append(tent((x * np.cos(t) + z * np.sin(t) - d) / m) / m)
+    for c, s, first in rays:
+        u = (first + np.arange(nu) / fineness)[:, None, None]
+        m = max(abs(c), abs(s))
+        weights.append(tent((x * c + z * s - u) / m) / m)
     return np.stack(weights)
 
 

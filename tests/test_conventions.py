@@ -7,7 +7,7 @@ import pytest
 
 import recon
 from recon.geometry import TiltGeometry
-from recon.operators import AlignedProjector, DetectorWarp, affine, make_projector
+from recon.operators import affine, aligned_projector
 from recon.simulate import Ellipsoid, Particle, simulate
 from recon.tiltseries import Alignment, TiltSeries
 
@@ -40,8 +40,7 @@ def landing(point, tilts):
 
 def recorded(point, alignment, tilts=TILTS, n=N, frame=None):
     """What `AlignedProjector` records of a point, (tilt, v, u)."""
-    g = TiltGeometry.single_axis(tilts, (n, n))
-    operator = AlignedProjector(make_projector(g, HOST), DetectorWarp(alignment, frame or (n, n), (n, n), HOST), HOST)
+    operator = aligned_projector(tilts, alignment, frame or (n, n), (n, n, n), HOST)
     x = np.ascontiguousarray(blob(point, n).swapaxes(1, 2))
     return operator(x, np.empty(operator.range_shape, f32)).swapaxes(1, 2)
 
@@ -171,10 +170,7 @@ def test_simulated_series_obeys_its_true_alignment():
     expected = np.stack([v * c + u * s, u * c - v * s], axis=1) + truth.alignment.displacements
     assert np.abs(centres(series.counts[0]) - expected).max() <= 0.01
     # and the model, given the truth, gives these counts
-    g = series.geometry()
-    operator = AlignedProjector(
-        make_projector(g, HOST), DetectorWarp(truth.alignment, series.frame, g.detector, HOST), HOST
-    )
+    operator = aligned_projector(TILTS, truth.alignment, series.frame, (size, size, size), HOST)
     x = np.ascontiguousarray(truth.volumes["Fe"].swapaxes(1, 2))
     model = operator(x, np.empty(operator.range_shape, f32)).swapaxes(1, 2) * truth.exposures[:, None, None]
     assert np.linalg.norm(model - series.counts[0]) <= 0.06 * np.linalg.norm(series.counts[0])

@@ -15,9 +15,10 @@ from recon.operators import DetectorWarp, make_projector
 from recon.tiltseries import Alignment
 
 HOST = np.empty(0, np.float32)
-PROJECTOR = make_projector(TiltGeometry.single_axis([-30.0, 10.0], (5, 6)), HOST)  # 6 x 5 x 6 voxels
+GEOMETRY = TiltGeometry.single_axis([-30.0, 10.0], (5, 6))
+PROJECTOR = make_projector(GEOMETRY, HOST)  # 6 x 5 x 6 voxels
 VOLUME, STACK = np.zeros((6, 6, 5), np.float32), np.zeros((2, 6, 5), np.float32)
-WARP = DetectorWarp(Alignment.identity(2), (5, 6), (5, 6), HOST)
+WARP = DetectorWarp(Alignment.identity(2), (5, 6), GEOMETRY, HOST)
 
 WRONG = {
     "a list": (lambda a: a.tolist(), BackendError, "is a list; it must be a NumPy or CuPy array"),

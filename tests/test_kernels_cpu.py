@@ -199,26 +199,30 @@ TILTS = np.radians([-90, -71.5, -45, -30, 0, 12, 45, 60.25, 90, 135])
 def test_projection_is_joseph_s_model(shape, nu, seed):
     random = np.random.default_rng(seed)
     tilts = np.append(random.choice(TILTS, 3), random.uniform(-np.pi, np.pi, 2))
-    weights = reference.joseph(shape[:2], nu, tilts)
+    fineness = 1 + seed % 3
+    rays = reference.rays(tilts, nu, random.uniform(-2, 2, tilts.size), fineness)
+    weights = reference.joseph(shape[:2], nu, rays, fineness)
     volume = random.normal(size=shape).astype(np.float32)
     stack = random.normal(size=(tilts.size, nu, shape[2])).astype(np.float32)
     out, back = np.full_like(stack, np.nan), np.full_like(volume, np.nan)
-    cpu.project(volume, out, np.cos(tilts), np.sin(tilts))
-    cpu.backproject(stack, back, np.cos(tilts), np.sin(tilts))
+    cpu.project(volume, out, rays, fineness)
+    cpu.backproject(stack, back, rays, fineness)
     close(out, np.einsum("tuzx,zxy->tuy", weights, volume))
     close(back, np.einsum("tuzx,tuy->zxy", weights, stack))
     size = 1e-30 + np.linalg.norm(out) * np.linalg.norm(stack)
     same_product(dot(out, stack), dot(volume, back), size + np.linalg.norm(volume) * np.linalg.norm(back))
 
 
-def test_projection_dot_product_at_a_real_size():
+@pytest.mark.parametrize("fineness", [1, 2])
+def test_projection_dot_product_at_a_real_size(fineness):
     random = np.random.default_rng(3)
     tilts = np.radians(np.arange(-70, 71, 10))
     volume = random.uniform(size=(61, 64, 33)).astype(np.float32)
     stack = random.uniform(size=(15, 71, 33)).astype(np.float32)
     out, back = np.empty_like(stack), np.empty_like(volume)
-    cpu.project(volume, out, np.cos(tilts), np.sin(tilts))
-    cpu.backproject(stack, back, np.cos(tilts), np.sin(tilts))
+    rays = reference.rays(tilts, 71, 0.3, fineness)
+    cpu.project(volume, out, rays, fineness)
+    cpu.backproject(stack, back, rays, fineness)
     same_product(dot(out, stack), dot(volume, back), dot(out, stack))  # measured: 2e-9
 
 
@@ -229,8 +233,9 @@ def test_projection_in_slabs_and_chunks_is_the_same():
     out = np.empty((7, 90, 600), np.float32)
     assert volume.size > 4 * cpu_joseph._SLAB
     assert volume.shape[2] > 2 * cpu_joseph._CHUNK
-    cpu.project(volume, out, np.cos(tilts), np.sin(tilts))
-    weights = reference.joseph(volume.shape[:2], 90, tilts)
+    rays = reference.rays(tilts, 90)
+    cpu.project(volume, out, rays, 1)
+    weights = reference.joseph(volume.shape[:2], 90, rays)
     close(out, np.einsum("tuzx,zxy->tuy", weights, volume, optimize=True))
 
 
@@ -259,7 +264,7 @@ def test_projection_equals_astra_s_linear_model(nz, nx, nu):
     geometry = TiltGeometry.single_axis(tilts, detector=(2, nu), volume=(nz, 2, nx))
     volume = np.random.default_rng(5).uniform(size=(nz, nx, 2)).astype(np.float32)
     out = np.empty((tilts.size, nu, 2), np.float32)
-    cpu.project(volume, out, np.cos(np.radians(tilts)), np.sin(np.radians(tilts)))
+    cpu.project(volume, out, reference.rays(np.radians(tilts), nu), 1)
     expected = (astra_matrix(geometry) @ volume.reshape(nz * nx, 2).astype(float)).reshape(out.shape)
     # measured here: 3e-6; ASTRA accumulates coordinates in float32, so larger slices differ by more
     assert np.linalg.norm(out - expected) < 1e-4 * np.linalg.norm(expected)

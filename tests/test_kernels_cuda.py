@@ -272,14 +272,14 @@ def check_certificate(kernels, shape, **how):
     compare(kernels, "tgv_value", s.u, s.w[:0], s.moved, **how)
 
 
-def check_projection(kernels, shape, nu, tilts=None, **how):
+def check_projection(kernels, shape, nu, tilts=None, fineness=1, **how):
     random = np.random.default_rng(7)
     tilts = np.radians([-90, -63, -45, -10, 0, 33.3, 45, 80]) if tilts is None else tilts
     volume = random.normal(size=shape).astype(np.float32)
     stack = random.normal(size=(tilts.size, nu, shape[2])).astype(np.float32)
-    cos, sin = np.cos(tilts), np.sin(tilts)
-    compare(kernels, "project", volume, np.full_like(stack, np.nan), cos, sin, **how)
-    compare(kernels, "backproject", stack, np.full_like(volume, np.nan), cos, sin, **how)
+    rays = reference.rays(tilts, nu, random.uniform(-2, 2, tilts.size), fineness)
+    compare(kernels, "project", volume, np.full_like(stack, np.nan), rays, fineness, **how)
+    compare(kernels, "backproject", stack, np.full_like(volume, np.nan), rays, fineness, **how)
 
 
 def check_warp(kernels, recorded, ideal, **how):
@@ -313,14 +313,15 @@ def test_certificate(shim, shape):
 
 
 @pytest.mark.parametrize(("shape", "nu"), [*[(shape, 5) for shape in SHAPES], ((7, 4, 3), 1), ((5, 9, 3), 20)])
-def test_projection(shim, shape, nu):
-    check_projection(shim, shape, nu)
+@pytest.mark.parametrize("fineness", [1, 2])
+def test_projection(shim, shape, nu, fineness):
+    check_projection(shim, shape, nu, fineness=fineness)
 
 
 @pytest.mark.parametrize("n_tilts", [1, 63, 64, 65, 130])
 def test_projection_in_chunks_of_taps(shim, n_tilts):
     """More tilts, and more voxels along a ray, than a block prepares at a time."""
-    check_projection(shim, (67, 70, 2), 9, np.random.default_rng(n_tilts).uniform(-np.pi, np.pi, n_tilts))
+    check_projection(shim, (67, 70, 2), 9, np.random.default_rng(n_tilts).uniform(-np.pi, np.pi, n_tilts), 2)
 
 
 @pytest.mark.parametrize(("recorded", "ideal"), [((6, 70), (5, 66)), ((1, 9), (4, 1)), ((3, 1), (1, 3))])
@@ -372,7 +373,7 @@ def test_a_dual_step_without_a_regulariser_does_nothing(shim):
 def test_launchers_refuse_what_the_kernels_cannot_address(shim, spoil):
     volume, out = np.zeros((3, 4, 5), f32), np.zeros((1, 4, 5), f32)
     with pytest.raises(BackendError, match="project takes C-contiguous float32 arrays"):
-        shim.project(spoil(volume), out, np.ones(1), np.zeros(1))
+        shim.project(spoil(volume), out, reference.rays(np.zeros(1), 5), 1)
 
 
 # ---------------------------------------------------------------- on a GPU
@@ -407,8 +408,9 @@ def test_certificate_on_gpu(gpu, shape):
 
 @pytest.mark.gpu
 @pytest.mark.parametrize(("shape", "nu"), [*[(shape, 5) for shape in SHAPES], (LARGER, 50)])
-def test_projection_on_gpu(gpu, shape, nu):
-    check_projection(cuda, shape, nu, **gpu)
+@pytest.mark.parametrize("fineness", [1, 2])
+def test_projection_on_gpu(gpu, shape, nu, fineness):
+    check_projection(cuda, shape, nu, fineness=fineness, **gpu)
 
 
 @pytest.mark.gpu
@@ -432,9 +434,9 @@ def test_indices_beyond_32_bits_on_gpu(gpu):
     if cupy.cuda.Device().mem_info[0] < 10e9:
         pytest.skip("less than 10 GB of device memory is free")
     stack, out = cupy.ones((1, n, n), f32), cupy.empty((n, n, n), f32)
-    cuda.backproject(stack, out, np.ones(1), np.zeros(1))
+    cuda.backproject(stack, out, reference.rays(np.zeros(1), n), 1)
     assert bool((out == 1).all())
-    cuda.project(out, stack, np.ones(1), np.zeros(1))
+    cuda.project(out, stack, reference.rays(np.zeros(1), n), 1)
     assert bool((stack == n).all())
 
 
@@ -459,7 +461,7 @@ def test_any_shape_on_gpu(gpu, shape, nu, order, relax, recorded):
 @pytest.mark.parametrize("n_tilts", [1, 63, 64, 65, 130])
 def test_projection_in_chunks_of_taps_on_gpu(gpu, n_tilts):
     tilts = np.random.default_rng(n_tilts).uniform(-np.pi, np.pi, n_tilts)
-    check_projection(cuda, (67, 70, 65), 90, tilts, **gpu)
+    check_projection(cuda, (67, 70, 65), 90, tilts, 2, **gpu)
 
 
 @pytest.mark.gpu
@@ -470,8 +472,9 @@ def test_projection_on_gpu_is_adjoint(gpu):
     tilts = np.radians(np.arange(-70, 71, 10))
     volume, stack = random.random((61, 64, 133), dtype=f32), random.random((15, 71, 133), dtype=f32)
     out, back = cupy.empty_like(stack), cupy.empty_like(volume)
-    cuda.project(volume, out, np.cos(tilts), np.sin(tilts))
-    cuda.backproject(stack, back, np.cos(tilts), np.sin(tilts))
+    rays = reference.rays(tilts, 71, 0.3, 2)
+    cuda.project(volume, out, rays, 2)
+    cuda.backproject(stack, back, rays, 2)
     left, right = (float(cupy.vdot(a.astype(float), b.astype(float))) for a, b in ((out, stack), (volume, back)))
     assert left == pytest.approx(right, rel=1e-6)
 

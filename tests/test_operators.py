@@ -12,7 +12,7 @@ import recon
 from recon.backend import cuda_unavailable
 from recon.errors import BackendError, GeometryError, ReconError
 from recon.geometry import TiltGeometry
-from recon.operators import AlignedProjector, DetectorWarp, make_projector
+from recon.operators import aligned_projector, make_projector
 from recon.simulate import Ellipsoid, Particle
 from recon.tiltseries import Alignment
 
@@ -63,9 +63,23 @@ def test_auto_is_native_on_a_single_axis():
 
 def test_project_is_josephs_formula():
     x = numbers(VOLUME)
-    weights = reference.joseph((VOLUME[0], VOLUME[2]), NU, np.radians(TILTS))
+    weights = reference.joseph((VOLUME[0], VOLUME[2]), NU, reference.rays(np.radians(TILTS), NU))
     expected = np.einsum("tuzx,zyx->tyu", weights, x.astype(float))
     assert relative(recon.project(x, geometry()), expected) <= 2e-6
+
+
+@pytest.mark.parametrize("fineness", [1, 2, 3])
+def test_beside_the_axis_and_finer_it_is_astras_model_still(fineness):
+    offsets = np.linspace(-2.3, 2.1, len(TILTS))
+    g = TiltGeometry.single_axis(TILTS, (VOLUME[1], NU * fineness), VOLUME, offsets=offsets, fineness=fineness)
+    x, y = numbers(VOLUME), numbers(g.stack_shape)
+    assert g.is_single_axis
+    assert np.allclose(g.offsets, offsets)
+    assert relative(*(recon.project(x, g, p) for p in ("native", "astra"))) <= 1e-4
+    assert relative(*(recon.backproject(y, g, p) for p in ("native", "astra"))) <= 1e-4
+    if fineness == 2:  # every other column is a column of a coarser detector
+        coarser = TiltGeometry.single_axis(TILTS, (VOLUME[1], NU), VOLUME, offsets=offsets - 0.25)
+        assert relative(recon.project(x, g)[:, :, ::2], recon.project(x, coarser)) <= 2e-6
 
 
 def test_project_gives_the_chords_of_an_ellipsoid():
@@ -107,17 +121,15 @@ def test_backproject_is_the_adjoint(projector, volume, nu, tilts, seed):
     assert abs(left - right) <= 1e-6 * np.vdot(absolute, np.abs(y))
 
 
-def aligned(g, alignment, frame=None):
-    warp = DetectorWarp(alignment, frame or g.detector, g.detector, HOST)
-    return AlignedProjector(make_projector(g, HOST), warp, HOST)
+def aligned(alignment, frame=(VOLUME[1], NU), like=HOST):
+    return aligned_projector(TILTS, alignment, frame, VOLUME, like)
 
 
 @few
 @given(seed=st.integers(0, 99), rotation=st.floats(-20, 20), offset=st.floats(-3, 3))
 def test_aligned_projector_has_its_exact_adjoint(seed, rotation, offset):
     random = np.random.default_rng(seed)
-    g = geometry()
-    operator = aligned(g, Alignment(random.uniform(-3, 3, (len(TILTS), 2)), rotation, offset), (7, 11))
+    operator = aligned(Alignment(random.uniform(-3, 3, (len(TILTS), 2)), rotation, offset), (7, 11))
     x, y = numbers(operator.domain_shape, seed), numbers(operator.range_shape, seed + 1)
     left = np.vdot(operator(x, np.empty(operator.range_shape, f32)).astype(float), y)
     right = np.vdot(x.astype(float), operator.adjoint(y, np.empty(operator.domain_shape, f32)))
@@ -127,7 +139,7 @@ def test_aligned_projector_has_its_exact_adjoint(seed, rotation, offset):
 
 def test_identity_alignment_changes_nothing():
     g = geometry()
-    operator, plain = aligned(g, Alignment.identity(len(TILTS))), make_projector(g, HOST)
+    operator, plain = aligned(Alignment.identity(len(TILTS))), make_projector(g, HOST)
     x = numbers(operator.domain_shape)
     a, b = (o(x, np.empty(o.range_shape, f32)) for o in (operator, plain))
     assert np.array_equal(a, b)
@@ -305,11 +317,9 @@ def test_cupy_in_cupy_out_and_equal(cupy):
 
 @pytest.mark.gpu
 def test_aligned_projector_on_a_gpu(cupy):
-    g = geometry()
     alignment = Alignment(np.random.default_rng(0).uniform(-2, 2, (len(TILTS), 2)), 4.0, 1.0)
-    like = cupy.empty(0, dtype=f32)
-    there = AlignedProjector(make_projector(g, like), DetectorWarp(alignment, g.detector, g.detector, like), like)
-    here = aligned(g, alignment)
+    there = aligned(alignment, like=cupy.empty(0, dtype=f32))
+    here = aligned(alignment)
     x, y = numbers(here.domain_shape), numbers(here.range_shape)
     out = there(cupy.asarray(x), cupy.empty(there.range_shape, dtype=f32))
     assert relative(out.get(), here(x, np.empty(here.range_shape, f32))) <= 2e-6

@@ -16,8 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.sparse import csr_matrix
 
-from recon.geometry import TiltGeometry
-from recon.operators import AlignedProjector, DetectorWarp, make_projector, norm_estimate
+from recon.operators import aligned_projector, norm_estimate
 from recon.problem import make_data_term, make_operator
 from recon.prox import LeastSquares, Poisson
 from recon.reconstruct import reconstruct
@@ -51,10 +50,7 @@ def projector(shape, tilts=TILTS, nu=None, alignment=None):
     """A on volumes `shape` = (z, x, y); warped into the recorded frames if an alignment is given."""
     nz, nx, ny = shape
     detector = (ny, nu or nx)
-    operator = make_projector(TiltGeometry.single_axis(tilts, detector, (nz, ny, nx)), HOST)
-    if alignment is None:
-        return operator
-    return AlignedProjector(operator, DetectorWarp(alignment, detector, detector, HOST), HOST)
+    return aligned_projector(tilts, alignment or Alignment.identity(len(tilts)), detector, (nz, ny, nx), HOST)
 
 
 def drifted(n, seed=0):

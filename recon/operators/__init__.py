@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from recon.backend import Array, is_device_array, namespace
 from recon.errors import BackendError, GeometryError
-from recon.geometry import TiltGeometry
+from recon.geometry import Shape2, Shape3, TiltGeometry
 from recon.operators.base import Operator, norm_estimate
-from recon.operators.warp import AlignedProjector, DetectorWarp, affine
+from recon.operators.warp import AlignedProjector, DetectorWarp, affine, ideal_geometry
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
+    from recon.tiltseries import Alignment
 
 PROJECTORS = ("auto", "native", "astra")
 
@@ -18,7 +25,9 @@ __all__ = [
     "DetectorWarp",
     "Operator",
     "affine",
+    "aligned_projector",
     "backproject",
+    "ideal_geometry",
     "make_projector",
     "norm_estimate",
     "project",
@@ -43,6 +52,21 @@ def make_projector(geometry: TiltGeometry, like: Array, projector: str = "auto")
     from recon.operators.astra import astra_projector
 
     return astra_projector(geometry, like)
+
+
+def aligned_projector(
+    tilts_deg: ArrayLike, alignment: Alignment, frame: Shape2, volume: Shape3, like: Array, projector: str = "auto"
+) -> Operator:
+    """``A = W P``: a volume ``(nz, ny, nx)`` to recorded frames ``(ny, nx)``, with as little interpolation as can be.
+
+    Raises:
+        GeometryError, BackendError: as `make_projector`.
+    """
+    geometry = ideal_geometry(tilts_deg, alignment, frame, volume)
+    operator = make_projector(geometry, like, projector)
+    if alignment.rotation_deg == 0 and not alignment.shifts[:, 0].any() and geometry.detector == frame:
+        return operator
+    return AlignedProjector(operator, DetectorWarp(alignment, frame, geometry, like), like)
 
 
 def _checked(name: str, array: Array, shape: tuple[int, ...], axes: str) -> Array:

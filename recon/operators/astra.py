@@ -39,9 +39,8 @@ class AstraMatrix:
         nu = geometry.detector[1]
         self.domain_shape = (nz, nx, ny)
         self.range_shape = (geometry.n_tilts, nu, ny)
-        zero = np.zeros(geometry.n_tilts)
-        ray, u = geometry.ray, geometry.u
-        vectors = np.stack([ray[:, 2], -ray[:, 0], zero, zero, u[:, 2], -u[:, 0]], axis=1)
+        planar = [np.stack([a[:, 2], -a[:, 0]], axis=1) for a in (geometry.ray, geometry.centre, geometry.u)]
+        vectors = np.concatenate(planar, axis=1)
         volume_geometry = astra.create_vol_geom(nz, nx)
         projection_geometry = astra.create_proj_geom("parallel_vec", nu, vectors)
         projector = astra.create_projector("linear", projection_geometry, volume_geometry)

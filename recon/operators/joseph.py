@@ -13,7 +13,7 @@ from recon.operators.base import check_array
 class JosephProjector:
     """Line integrals of a volume about its y axis, in units of a voxel's edge.
 
-    A voxel at column ``u`` gives detector pixel ``d`` the weight ``tent(|u - d| / m) / m`` with
+    A voxel at ``u`` gives a detector pixel at ``d`` the weight ``tent(|u - d| / m) / m`` with
     ``m = max(|cos t|, |sin t|)`` (Joseph, IEEE Trans. Med. Imaging 1, 192 (1982), in the form that
     serves both directions), so forward and back projection use the same numbers.
 
@@ -29,18 +29,19 @@ class JosephProjector:
         self.domain_shape = (nz, nx, ny)
         self.range_shape = (geometry.n_tilts, geometry.detector[1], ny)
         angles = np.radians(geometry.tilts_deg)
-        xp = namespace(like)
-        self._cos, self._sin = xp.asarray(np.cos(angles)), xp.asarray(np.sin(angles))
+        first = geometry.offsets - (geometry.detector[1] - 1) / 2 / geometry.fineness
+        rays = np.stack([np.cos(angles), np.sin(angles), first], axis=1)
+        self._rays, self._fineness = namespace(like).asarray(rays), geometry.fineness
         self._kernels, self._on_device = kernels(like), is_device_array(like)
 
     def __call__(self, x: Array, out: Array) -> Array:
         check_array("volume (z, x, y)", x, self.domain_shape, on_device=self._on_device)
         check_array("stack (tilt, u, y)", out, self.range_shape, on_device=self._on_device)
-        self._kernels.project(x, out, self._cos, self._sin)
+        self._kernels.project(x, out, self._rays, self._fineness)
         return out
 
     def adjoint(self, y: Array, out: Array) -> Array:
         check_array("stack (tilt, u, y)", y, self.range_shape, on_device=self._on_device)
         check_array("volume (z, x, y)", out, self.domain_shape, on_device=self._on_device)
-        self._kernels.backproject(y, out, self._cos, self._sin)
+        self._kernels.backproject(y, out, self._rays, self._fineness)
         return out
