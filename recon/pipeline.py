@@ -17,7 +17,9 @@ import numpy as np
 
 from recon import backend
 from recon._version import __version__
+from recon.agreement import Agreement, agreement
 from recon.align import align, resample
+from recon.alignment_figures import FRAMES
 from recon.analyse import analyse, apply_mask, figures, mask
 from recon.checkpoint import Checkpoints, Identity
 from recon.errors import JobError, OutputError, ResourceError, StoppedError
@@ -92,6 +94,7 @@ class Result:
     aligned: dict[str, Any]
     uncertainties: dict[str, Uncertainty] = field(default_factory=dict)
     replicates: int = 0  # that were asked for
+    agreement: Agreement | None = None
 
     @property
     def missing(self) -> tuple[str, ...]:
@@ -296,6 +299,8 @@ def process(
         clock = time.perf_counter()
         if job.align.file is not None:
             series = given_alignment(job, series)
+            for doubt in series.alignment.doubts:
+                watch.log(f"warning: {doubt}")
         else:
             series = align(series, job.align.method, reference=job.align.reference or None, log=watch.log)
         watch.log(series.history[-1])
@@ -333,6 +338,9 @@ def process(
     timed("reconstruct", clock)
 
     clock = time.perf_counter()
+    agreed = agreement(read_series, series, volumes, job.align.reference or None)
+    if agreed is not None:
+        aligned = {**aligned, "agreement": agreed.record}
     inside = mask(volumes, job.mask.method)
     timed("analyse", clock)
 
@@ -360,7 +368,8 @@ def process(
         uncertainties = {n: replace(u, sd=np.where(inside, u.sd, np.float32(0))) for n, u in uncertainties.items()}
     analysis = analyse(volumes, inside, regions, uncertainties)
     timings["analyse"] = round(timings["analyse"] + time.perf_counter() - clock, 3)
-    return Result(series, volumes, inside, analysis, timings, device, aligned, uncertainties, options.uncertainty)
+    replicates = options.uncertainty
+    return Result(series, volumes, inside, analysis, timings, device, aligned, uncertainties, replicates, agreed)
 
 
 def run_job(
@@ -456,6 +465,8 @@ def write_result(
         if truth is not None:
             write_volumes({f"truth-{n}": v for n, v in truth.items()}, folder)
         dump(folder / "alignment.json", result.aligned)
+        if result.agreement is not None:
+            np.savez_compressed(folder / FRAMES, allow_pickle=False, **result.agreement.frames)
         if job is not None and job.output.alignment:
             write_exports(
                 folder,

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from recon.errors import InputError
+from recon.geometry import TiltGeometry
 from recon.io.alignment import load_alignment, write_shifts, write_xf
 from recon.operators import DetectorWarp
 from recon.tiltseries import Alignment
@@ -32,7 +33,8 @@ def smooth(seed, frame=FRAME):
 def recorded(ideal, alignment):
     """What our model says is recorded of ideal projections ``(tilt, v, u)``."""
     stack = np.ascontiguousarray(ideal.swapaxes(1, 2), dtype=np.float32)
-    warp = DetectorWarp(alignment, ideal.shape[1:], ideal.shape[1:], stack)
+    frame = ideal.shape[1:]
+    warp = DetectorWarp(alignment, frame, TiltGeometry.single_axis(TILTS, frame), stack)
     return warp(stack, np.empty(warp.range_shape, np.float32)).swapaxes(1, 2)
 
 

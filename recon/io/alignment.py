@@ -32,6 +32,7 @@ def alignment_record(series: TiltSeries) -> dict[str, Any]:
     return {
         "method": a.method,
         "tilts_deg": series.tilts_deg.tolist(),
+        "frame_pixels": list(series.frame),
         "shifts_v_pixels": a.shifts[:, 0].round(4).tolist(),
         "shifts_u_pixels": a.shifts[:, 1].round(4).tolist(),
         "errors_v_pixels": None if a.errors is None else plain(a.errors[:, 0], 4),
