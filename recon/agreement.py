@@ -149,14 +149,15 @@ def _steps(
 
     Arrays are ``(tilt, u, y)``.
     """
-    slope = np.stack([-np.gradient(signal, axis=2), -np.gradient(signal, axis=1), signal])
-    normal = np.einsum("atij,btij,tij->tab", slope, slope, weight, dtype=np.float64)
-    right = np.einsum("atij,tij,tij->ta", slope, misfit, weight, dtype=np.float64)
     step, error = np.full((len(used), 3), np.nan), np.full((len(used), 3), np.nan)
     for t in np.flatnonzero(used):
-        if np.linalg.cond(normal[t]) < 1e12:
-            inverse = np.linalg.inv(normal[t])
-            step[t], error[t] = inverse @ right[t], np.sqrt(np.diag(inverse))
+        along_u, along_v = np.gradient(signal[t].astype(np.float64))
+        slope = np.stack([-along_v, -along_u, signal[t]])
+        weighted = slope * weight[t]
+        normal = np.einsum("aij,bij->ab", slope, weighted)
+        if np.linalg.cond(normal) < 1e12:
+            inverse = np.linalg.inv(normal)
+            step[t], error[t] = inverse @ np.einsum("aij,ij->a", weighted, misfit[t]), np.sqrt(np.diag(inverse))
     ratio = 1 + step[:, 2]
     common = float(np.nanmean(ratio)) if np.isfinite(ratio).any() else 1.0
     return step[:, :2], error[:, :2], ratio / common, error[:, 2] / common

@@ -158,10 +158,8 @@ def doubts_box(alignment: Any) -> str:
         "its handedness, which is as the signs of the tilts say.</p>"
     )
     if not found:
-        return (
-            "<div class='doubts none'>What would make a person doubt it: nothing was found; every tilt agrees with its "
-            f"re-projection.</div>{never}"
-        )
+        checked = "; every tilt agrees with its re-projection" if alignment.get("agreement") else ""
+        return f"<div class='doubts none'>What would make a person doubt it: nothing was found{checked}.</div>{never}"
     lines = "".join(f"<li>{html.escape(line[:1].upper() + line[1:])}.</li>" for line in found)
     return f"<div class=doubts>What would make a person doubt it:<ul>{lines}</ul></div>{never}"
 

@@ -17,7 +17,9 @@ NEAR = 0.5  # degrees within which a number means a tilt
 Tilts = Sequence[float] | Mapping[str, Sequence[int]]
 
 
-def exclude(series: TiltSeries, tilts: Tilts = (), *, pixels: ArrayLike | None = None) -> TiltSeries:
+def exclude(
+    series: TiltSeries, tilts: Tilts = (), *, pixels: ArrayLike | None = None, why: str = "as the user says"
+) -> TiltSeries:
     """Give tilts or pixels no weight: they take no part in exposures, alignment or reconstruction.
 
     The series keeps them, so that what is listed by tilt (an alignment, exposures) has one entry for each map still.
@@ -27,6 +29,7 @@ def exclude(series: TiltSeries, tilts: Tilts = (), *, pixels: ArrayLike | None =
         tilts: to leave out, in degrees, each within half a degree of the tilt it means; or ``{"number": [..]}``,
             counted from 1 in the order of the maps.
         pixels: ``(y, x)`` for all tilts or ``(tilt, y, x)``, in the frame of the series; other than 0 is a bad pixel.
+        why: for the history.
 
     Raises:
         InputError: a tilt that the series has not, a frame that does not fit, or fewer than three tilts left.
@@ -54,7 +57,7 @@ def exclude(series: TiltSeries, tilts: Tilts = (), *, pixels: ArrayLike | None =
         raise InputError(
             f"{left} of {series.n_tilts} tilts would be left; tomography needs at least {MIN_TILTS}, leave out fewer"
         )
-    return series.evolve(f"left out as the user says: {' and '.join(notes)}", weights=weights)
+    return series.evolve(f"left out {why}: {' and '.join(notes)}", weights=weights)
 
 
 def _find(tilts_deg: NDArray[np.float64], wanted: Tilts) -> NDArray[np.bool_]:

@@ -7,22 +7,30 @@ from typing import Any
 
 import numpy as np
 
+from recon.errors import InputError
 from recon.exclude import exclude
-from recon.io.alignment import load_alignment, load_exposures
+from recon.io.alignment import load_alignment, load_exposures, load_left_out
 from recon.io.exposures import Exposures, read_exposures
 from recon.io.stacks import read_stack
 from recon.job import Job
+from recon.normalise import given_exposures
 from recon.tiltseries import TiltSeries
 
 
 def leave_out(job: Job, series: TiltSeries) -> TiltSeries:
-    """The series without weight where ``[input] leave_out`` and ``bad_pixels`` say so."""
+    """The series without weight where ``[input] leave_out`` and ``bad_pixels`` say so, or an alignment that is given.
+
+    A tilt that an estimate left out has no alignment and no exposure.
+    """
     bad = None
     if job.input.bad_pixels is not None:
         bad, _ = read_stack(job.input.bad_pixels, image=True)
         if job.input.tilt_axis == "x":
             bad = bad.swapaxes(1, 2)
-    return exclude(series, job.input.leave_out, pixels=bad)
+    series = exclude(series, job.input.leave_out, pixels=bad)
+    if job.align.file is None:
+        return series
+    return exclude(series, load_left_out(job.align.file), why=f"as {job.align.file.name} says")
 
 
 def known_exposures(job: Job, series: TiltSeries) -> tuple[Exposures | None, np.ndarray | None]:
@@ -33,7 +41,10 @@ def known_exposures(job: Job, series: TiltSeries) -> tuple[Exposures | None, np.
     """
     given = job.normalise.exposures
     if given is not None:
-        return (read_exposures(given, series.tilts_deg) if isinstance(given, Path) else given), None
+        if isinstance(given, Path):
+            return _checked(given, read_exposures(given, series.tilts_deg), series), None
+        given_exposures(series, given)
+        return given, None
     if job.align.file is None or job.normalise.method != "auto":
         return None, None
     values, errors = load_exposures(job.align.file)
@@ -41,7 +52,16 @@ def known_exposures(job: Job, series: TiltSeries) -> tuple[Exposures | None, np.
         return None, None
     sure = [errors.get(name, ()) for name in series.elements]
     fits = all(len(e) == series.n_tilts for e in sure)
-    return values, np.array(sure, dtype=np.float64) if fits else None
+    known = _checked(job.align.file, values, series)
+    return known, np.array(sure, dtype=np.float64) if fits else None
+
+
+def _checked(path: Path, exposures: Exposures, series: TiltSeries) -> Exposures:
+    try:
+        given_exposures(series, exposures)
+    except InputError as exc:
+        raise InputError(f"{path}: {exc}") from exc
+    return exposures
 
 
 def given_alignment(job: Job, series: TiltSeries) -> TiltSeries:

@@ -19,7 +19,7 @@ from recon import backend
 from recon._version import __version__
 from recon.agreement import Agreement, agreement
 from recon.align import align, resample
-from recon.alignment_figures import FRAMES
+from recon.alignment_figures import FRAMES, doubts
 from recon.analyse import analyse, apply_mask, figures, mask
 from recon.checkpoint import Checkpoints, Identity
 from recon.errors import JobError, OutputError, ResourceError, StoppedError
@@ -237,8 +237,12 @@ def describe(job: Job, series: TiltSeries, needs: Plan, out: Path) -> list[str]:
         )
         lines.append(f"  {series.tilts_deg[i]:10.2f}  {cells}" + ("" if series.used[i] else "   left out"))
     options = job.reconstruct
+    how = job.normalise.method if known_exposures(job, series)[0] is None else "by known exposures"
+    alignment = f"{job.align.method} on {' + '.join(job.align.reference)}"
+    if job.align.file is not None:
+        alignment = given_alignment(job, series).alignment.method
     lines += [
-        f"plan: normalise {job.normalise.method}, align {job.align.method} on {' + '.join(job.align.reference)}, "
+        f"plan: normalise {how}, align {alignment}, "
         f"{options.method} with {options.data_term}, strength {options.strength}, tolerance {options.tolerance:g}",
         f"object: {'isolated' if find_outside(series)[1] else 'not isolated; the volume is wider than the frame'}",
         f"volume: {' x '.join(map(str, needs.volume))} voxels (z, y, x) on {needs.device}",
@@ -299,8 +303,6 @@ def process(
         clock = time.perf_counter()
         if job.align.file is not None:
             series = given_alignment(job, series)
-            for doubt in series.alignment.doubts:
-                watch.log(f"warning: {doubt}")
         else:
             series = align(series, job.align.method, reference=job.align.reference or None, log=watch.log)
         watch.log(series.history[-1])
@@ -341,6 +343,8 @@ def process(
     agreed = agreement(read_series, series, volumes, job.align.reference or None)
     if agreed is not None:
         aligned = {**aligned, "agreement": agreed.record}
+    for doubt in doubts(aligned):
+        watch.log(f"warning: alignment: {doubt}")
     inside = mask(volumes, job.mask.method)
     timed("analyse", clock)
 

@@ -206,21 +206,28 @@ def test_an_edited_alignment_is_taken_as_it_is(folder):
     record["shifts_v_pixels"][3] = 1.5
     n = len(record["tilts_deg"])
     record |= {"errors_v_pixels": [0.1] * n, "errors_u_pixels": [None, *[0.2] * (n - 1)], "converged": False}
-    record |= {"doubts": ["it wobbled"], "rotation_error_deg": 0.7}
+    record |= {"doubts": ["it wobbled"], "rotation_error_deg": 0.7, "left_out_deg": [-70]}
     record["exposure_errors"] = {"Co": [0.01] * n, "Zn": [None, *[0.02] * (n - 1)]}
     (folder / "mine.json").write_text(json.dumps(record))
     sirt = '[align]\nfile = "mine.json"\n[reconstruct]\nmethod = "sirt"\nmax_iterations = 3\n'
     job("b.toml", sirt)
-    assert invoke("run", "b.toml").exit_code == 0
+    done = invoke("run", "b.toml")
+    assert done.exit_code == 0
+    for words in ("warning: alignment: it wobbled", "alignment: it did not converge", "left out as mine.json says"):
+        assert words in done.stderr
     found = strict(folder / "b-recon" / "alignment.json")
     for key in ("shifts_v_pixels", "errors_v_pixels", "errors_u_pixels", "rotation_error_deg", "converged", "doubts"):
         assert found[key] == record[key]
     np.testing.assert_allclose(found["exposure_errors"]["Co"], 0.01)
-    mean = np.mean(record["exposures"]["Co"])
-    np.testing.assert_allclose(found["exposures"]["Co"], np.array(record["exposures"]["Co"]) / mean, atol=1e-5)
+    kept = np.array(record["exposures"]["Co"][1:])
+    np.testing.assert_allclose(found["exposures"]["Co"][1:], kept / kept.mean(), atol=1e-5)
+    assert found["left_out_deg"] == [-70]
+    (folder / "mine.json").write_text(json.dumps(record | {"left_out_deg": []}))
     job("c.toml", '[normalise]\nmethod = "none"\n' + sirt)
     assert invoke("run", "c.toml").exit_code == 0
-    assert set(strict(folder / "c-recon" / "alignment.json")["exposures"]["Co"]) == {1.0}
+    third = strict(folder / "c-recon" / "alignment.json")
+    assert set(third["exposures"]["Co"]) == {1.0}
+    assert third["left_out_deg"] == []
 
 
 def test_an_alignment_goes_out_and_in_again(folder):
@@ -257,6 +264,8 @@ def test_an_alignment_goes_out_and_in_again(folder):
         ("leave_out = 'all'\n", ["job.toml:5", "must be a list of tilts in degrees"]),
         ("leave_out = [-70, -60, -50, -40, -30, -20, -10, 0, 10, 20, 30, 40, 50]\n", ["2 of 15 tilts would be left"]),
         ("bad_pixels = 'short.npy'\n", ["bad pixels have shape (1, 3, 3)", "(15, 16, 16)"]),
+        ("[align]\nfile = 'odd.json'\n", ["odd.json: left_out_deg must be a list"]),
+        ("[normalise]\nexposures = 'odd.csv'\n", ["odd.csv: the exposure of Co at tilt -60 is -1; it must be"]),
         ("[normalise]\nexposures = [1, 2]\n", ["2 exposures were given for Co, the series has 15 tilts"]),
         ("[normalise]\nexposures = { Co = [1, 2] }\n", ["normalise.exposures", "no value for element 'Zn'"]),
         ("[normalise]\nexposures = { Co = [1], Fe = [1], Zn = [1] }\n", ["'Fe' is not in input.maps"]),
@@ -267,7 +276,10 @@ def test_an_alignment_goes_out_and_in_again(folder):
 def test_wrong_input_gets_one_line(folder, extra, words):
     (folder / "short.xf").write_text("1 0 0 1 0 0\n" * 14)
     (folder / "short.json").write_text(json.dumps([[0, 0]] * 14))
+    (folder / "odd.json").write_text('{"left_out_deg": "all"}')
+    (folder / "odd.csv").write_text("1\n-1\n" + "1\n" * 13)
     np.save("short.npy", np.zeros((3, 3)))
     job(extra=extra)
-    said = fails(folder, "run", "job.toml")
-    assert all(w in said for w in words), said
+    for command in ("check", "run"):
+        said = fails(folder, command, "job.toml")
+        assert all(w in said for w in words), said

@@ -159,6 +159,22 @@ def load_exposures(path: str | Path) -> tuple[dict[str, list[float]], dict[str, 
     return values, {n: [np.nan if v is None else v for v in e] for n, e in errors.items() if isinstance(e, list)}
 
 
+def load_left_out(path: str | Path) -> list[float]:
+    """Tilts in degrees that the run behind an ``alignment.json`` left out; none for other files.
+
+    Raises:
+        InputError: it cannot be read, or holds something else there.
+    """
+    path = Path(path)
+    raw = _load(path) if path.suffix.lower() == ".json" else None
+    found = raw.get("left_out_deg") if isinstance(raw, dict) else None
+    if found is None:
+        return []
+    if not isinstance(found, list) or not all(isinstance(t, int | float) for t in found):
+        raise InputError(f"{path}: left_out_deg must be a list of tilts in degrees")
+    return found
+
+
 def _load(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
