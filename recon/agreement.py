@@ -11,7 +11,7 @@ import numpy as np
 from recon.align import combine, resample
 from recon.binning import binned_to
 from recon.io.alignment import plain
-from recon.problem import grid, make_data_term, make_operator, noise_weights
+from recon.problem import make_data_term, make_operator, noise_weights
 from recon.tiltseries import Alignment, TiltSeries, Volume
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ FAINT = 0.05  # of the brightest expected pixel; below it a pixel says nothing o
 
 @dataclass(frozen=True)
 class Agreement:
-    """Maps against re-projections, tilt by tilt; nan for tilts without weight.
+    """Maps against re-projections, tilt by tilt; nan for tilts without weight, and after filtered back projection.
 
     The reconstruction was made from the same maps and follows them, so what is left is less than what an alignment is
     off; a tilt that stands out is wrong all the same.
@@ -35,6 +35,7 @@ class Agreement:
             regulariser darkens all, is taken out.
         misfit, misfit_errors: ``(tilt,)`` reduced chi-square where the object is, and how far it scatters about 1 if
             the model is right.
+        noise: "poisson" where maps are counts; else "gaussian", as strong as neighbouring pixels differ.
         before, after, model: ``(tilt, y, x)`` float32, the maps as recorded, in the aligned frame per unit exposure,
             and the re-projections there; binned.
     """
@@ -45,6 +46,7 @@ class Agreement:
     exposure_errors: NDArray[np.float64]
     misfit: NDArray[np.float64]
     misfit_errors: NDArray[np.float64]
+    noise: str
     before: NDArray[np.float32]
     after: NDArray[np.float32]
     model: NDArray[np.float32]
@@ -59,6 +61,7 @@ class Agreement:
             "errors_u_pixels": plain(self.shift_errors[:, 1], 4),
             "exposures": plain(self.exposures, 5),
             "exposure_errors": plain(self.exposure_errors, 5),
+            "noise": self.noise,
             "chi_square": plain(self.misfit, 4),
             "chi_square_errors": plain(self.misfit_errors, 4),
         }
@@ -97,12 +100,11 @@ def agreement(
     variance = np.zeros(series.n_tilts)
     for name in names:
         data = make_data_term(series, name, level)
-        full, thickness = _solved(volumes[name])
-        shape = grid(series, thickness).shape
+        full = _solved(volumes[name])
         counts, offset = counts + data.counts, offset + data.offset
-        signal = signal + data.scale * _project(series, full, shape)
+        signal = signal + data.scale * _project(series, full)
         straight = series.evolve(alignment=Alignment.identity(series.n_tilts))
-        sharp = sharp + _project(straight, full, shape)
+        sharp = sharp + _project(straight, full)
         if series.scaled:
             variance += 1 / noise_weights(series, name)
     seen = np.ones(counts.shape, np.float32) if series.weights is None else series.weights.swapaxes(1, 2)
@@ -110,7 +112,9 @@ def agreement(
     faint = FAINT * float(expected.max())
     spread = np.broadcast_to(variance[:, None, None], expected.shape) if series.scaled else np.maximum(expected, faint)
     weight = np.where(seen > 0, seen / np.maximum(spread, 1e-12), 0)
-    used = series.used
+    # a filtered back projection is no fit to the maps: it lacks what no tilt saw
+    fitted = all(v.solution is None or v.solution.parameters.get("regulariser") != "fbp" for v in volumes.values())
+    used = series.used & fitted
     shifts, shift_errors, exposures, exposure_errors = _steps(counts - expected, signal, weight, used)
     object_ = (seen > 0) & (expected > faint)
     n = np.maximum(object_.sum(axis=(1, 2)), 1)
@@ -124,21 +128,21 @@ def agreement(
     model = np.ascontiguousarray(sharp.swapaxes(1, 2))
     return Agreement(
         shifts, shift_errors, exposures, exposure_errors, shown(misfit), shown(scatter),
-        *_pictures(read, series, model, names),
+        "gaussian" if series.scaled else "poisson", *_pictures(read, series, model, names),
     )  # fmt: skip
 
 
-def _solved(volume: Volume) -> tuple[NDArray[np.float32], int | str]:
-    """The volume that was solved for ``(z, x, y)``, of which the result may be a part, and the thickness asked for."""
-    made = {} if volume.solution is None else volume.solution.parameters
+def _solved(volume: Volume) -> NDArray[np.float32]:
+    """The volume that was solved for ``(z, x, y)``, of which the result may be a part."""
     full = None if volume.solution is None else volume.solution.value
     full = volume.values.swapaxes(1, 2) if full is None else full
-    return np.ascontiguousarray(full, dtype=np.float32), made.get("thickness", "auto")
+    return np.ascontiguousarray(full, dtype=np.float32)
 
 
-def _project(series: TiltSeries, full: NDArray[np.float32], shape: tuple[int, int, int]) -> NDArray[np.float32]:
+def _project(series: TiltSeries, full: NDArray[np.float32]) -> NDArray[np.float32]:
     """Re-projections ``(tilt, u, y)`` in the recorded frames, per unit exposure."""
-    operator = make_operator(series, shape, full)
+    nz, nx, ny = full.shape
+    operator = make_operator(series, (nz, ny, nx), full)
     return np.asarray(operator(full, np.empty(operator.range_shape, np.float32)))
 
 

@@ -58,11 +58,12 @@ for (const book of document.querySelectorAll('.flip')) {
 
 def alignment_section(alignment: Any, folder: Path) -> str:
     """The section's HTML, from ``alignment.json`` and the pictures beside it, if there are any."""
-    turn = alignment.get("rotation_error_deg")
+    turn, method = alignment.get("rotation_error_deg"), str(alignment["method"])
+    found = "taken" if method.startswith("from ") else "found by"
     sure = "" if turn is None else f" &plusmn; {turn:.2f}"
     parts = [
         f"<p>Tilt axis {alignment['axis_offset_pixels']:+.2f} pixels from the frame's centre, rotated by "
-        f"{alignment['rotation_deg']:+.2f}{sure} degrees; found by {html.escape(str(alignment['method']))}.</p>",
+        f"{alignment['rotation_deg']:+.2f}{sure} degrees; {found} {html.escape(method)}.</p>",
         doubts_box(alignment),
     ]
     frames = load_frames(folder, len(alignment["tilts_deg"]))
@@ -119,7 +120,7 @@ def doubts(alignment: Any) -> list[str]:
         )
     left = alignment.get("left_out_deg") or []
     if left:
-        out.append(f"tilts {', '.join(f'{t:g}' for t in left)} were left out")
+        out.append(f"tilt {', '.join(f'{t:g}' for t in left)} {'was' if len(left) == 1 else 'were'} left out")
     return out
 
 
@@ -130,7 +131,12 @@ def _stray(alignment: Any) -> list[str]:
     out = []
     for axis, words in (("u", "across"), ("v", "along")):
         moved, error = _row(found, f"shifts_{axis}_pixels", tilts), _row(found, f"errors_{axis}_pixels", tilts)
-        far = np.abs(moved) > np.maximum(OFF, SIGMAS * error)
+        if not np.isfinite(moved).any():
+            continue
+        spread = 1.4826 * float(np.nanmedian(np.abs(moved)))
+        if spread > max(OFF, SIGMAS * float(np.nanmedian(error))):
+            out.append(f"maps lie {spread:.2f} pixels {words} the axis from their re-projections, all in all")
+        far = np.abs(moved) > np.maximum(OFF, SIGMAS * np.hypot(error, spread))
         out += [
             f"the map at tilt {tilts[i]:g} lies {moved[i]:+.2f} pixels {words} the axis from its re-projection"
             for i in np.flatnonzero(far)
@@ -147,6 +153,8 @@ def _stray(alignment: Any) -> list[str]:
         worst, typical = int(np.nanargmax(misfit)), float(np.nanmedian(misfit))
         if misfit[worst] > 2 * typical:
             out.append(f"the map at tilt {tilts[worst]:g} fits {misfit[worst] / typical:.1f} times worse than the rest")
+        if typical > 2 and found.get("noise") == "poisson":
+            out.append(f"maps fit {typical:.1f} times worse than counts of their number would")
     return out
 
 
@@ -158,7 +166,8 @@ def doubts_box(alignment: Any) -> str:
         "its handedness, which is as the signs of the tilts say.</p>"
     )
     if not found:
-        checked = "; every tilt agrees with its re-projection" if alignment.get("agreement") else ""
+        compared = any(v is not None for v in (alignment.get("agreement") or {}).get("shifts_u_pixels") or [])
+        checked = "; every tilt agrees with its re-projection" if compared else ""
         return f"<div class='doubts none'>What would make a person doubt it: nothing was found{checked}.</div>{never}"
     lines = "".join(f"<li>{html.escape(line[:1].upper() + line[1:])}.</li>" for line in found)
     return f"<div class=doubts>What would make a person doubt it:<ul>{lines}</ul></div>{never}"

@@ -75,6 +75,25 @@ def test_the_reference_and_left_out_tilts(simulated):
     assert agreement(read, known, {"Co": volumes["Co"]}).shifts.shape == (15, 2)
 
 
+@pytest.mark.parametrize("method", ["tv", "sirt"])
+def test_a_slab_beyond_the_frame_is_projected_whole(method):
+    """Its volume is wider than the result; cut to the frame, steep tilts would lack much of what they see."""
+    rng = np.random.default_rng(0)
+    tilts = np.arange(-60, 61, 15.0)
+    path = 40 / np.cos(np.radians(tilts))
+    maps = rng.poisson(path[:, None, None] * np.ones((9, 24, 24)))
+    series = recon.normalise(recon.TiltSeries.create({"Co": maps}, tilts, 5.0))
+    assert series.isolated is False
+    volumes = recon.reconstruct(series, method, strength=1.0, max_iterations=80, thickness=4)
+    found = agreement(series, series, volumes)
+    model = found.model[:, 6:-6, 6:-6].mean(axis=(1, 2))
+    np.testing.assert_allclose(model, path, rtol=0.2)
+    back_projected = agreement(series, series, recon.reconstruct(series, "fbp", thickness=4))
+    assert np.isnan(back_projected.shifts).all()  # it is no fit
+    assert np.isnan(back_projected.misfit).all()
+    assert back_projected.frames["model"].shape == (9, 24, 24)
+
+
 @pytest.mark.parametrize("resampled", [False, True])
 def test_the_pictures_show_what_the_alignment_does(simulated, resampled):
     """Centres of mass: scattered before; after, where the re-projections have them."""
@@ -130,7 +149,7 @@ def test_nothing_to_doubt():
         ({"chi_square": [1, None, 1.1, 5]}, "the map at tilt 60 fits 4.5 times worse"),
         ({"rotation_error_deg": 2.34}, "known to 2.3 degrees only"),
         ({"isolated": False}, "the object leaves the frame"),
-        ({"left_out_deg": [-20]}, "tilts -20 were left out"),
+        ({"left_out_deg": [-20]}, "tilt -20 was left out"),
     ],
 )
 def test_each_doubt_is_told(changes, words):
@@ -149,6 +168,15 @@ def test_tilts_that_stand_out_are_told():
     assert doubts(odd) == [
         "the map at tilt 0 lies -0.80 pixels across the axis from its re-projection",
         "the map at tilt 20 is 1.30 times as bright as its exposure says",
+    ]
+
+
+def test_an_alignment_that_is_off_everywhere_is_told():
+    off = record(chi_square=[3, None, 3.1, 2.9])
+    off["agreement"] |= {"shifts_v_pixels": [1.1, None, -0.9, 1.0], "noise": "poisson"}
+    assert doubts(off) == [
+        "maps lie 1.48 pixels along the axis from their re-projections, all in all",
+        "maps fit 3.0 times worse than counts of their number would",
     ]
 
 
