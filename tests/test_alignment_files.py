@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -139,6 +140,21 @@ def test_transforms_between_neighbours_are_chained(tmp_path):
     np.savetxt(tmp_path / "a.prexf", np.hstack([np.tile([1, 0, 0, 1], (4, 1)), steps]))
     found = load_alignment(tmp_path / "a.prexf", TILTS)
     np.testing.assert_allclose(found.displacements[:, ::-1], at - at[2], atol=1e-12)
+
+
+def test_chained_transforms_turn_as_well(tmp_path):
+    """Where the point (x, y) of map i lies in the frame of the middle map is known; steps are from map to map."""
+    angles = np.radians([2.0, -1.0, 0.5, 2.5])
+    to_common = np.tile(np.eye(3), (4, 1, 1))
+    to_common[:, 0, 0] = to_common[:, 1, 1] = np.cos(angles)
+    to_common[:, 1, 0], to_common[:, 0, 1] = np.sin(angles), -np.sin(angles)
+    to_common[:, :2, 2] = [[30, 2], [-3, 40], [4, -25], [-50, 6]]
+    steps = [np.eye(3), *(np.linalg.inv(a) @ b for a, b in pairwise(to_common))]
+    np.savetxt(tmp_path / "a.prexf", [[*s[:2, :2].ravel(), *s[:2, 2]] for s in steps])
+    found = load_alignment(tmp_path / "a.prexf", TILTS)
+    # the centre of map 2 is where all maps show what lies in the middle
+    wanted = [(np.linalg.inv(g) @ to_common[2] @ [0, 0, 1])[:2] for g in to_common]
+    np.testing.assert_allclose(found.displacements[:, ::-1], wanted, atol=1e-9)
 
 
 def test_tomviz_offsets_by_its_own_loop(tmp_path):

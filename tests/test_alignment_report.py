@@ -86,8 +86,8 @@ def test_a_slab_beyond_the_frame_is_projected_whole(method):
     assert series.isolated is False
     volumes = recon.reconstruct(series, method, strength=1.0, max_iterations=80, thickness=4)
     found = agreement(series, series, volumes)
-    model = found.model[:, 6:-6, 6:-6].mean(axis=(1, 2))
-    np.testing.assert_allclose(model, path, rtol=0.2)
+    model = found.model[:, 4:-4, 2:-2].mean(axis=(1, 2))
+    np.testing.assert_allclose(model, path, rtol=0.05)  # 0.02 measured; 0.4 with the volume cut to the frame
     back_projected = agreement(series, series, recon.reconstruct(series, "fbp", thickness=4))
     assert np.isnan(back_projected.shifts).all()  # it is no fit
     assert np.isnan(back_projected.misfit).all()
