@@ -15,6 +15,7 @@ from recon._version import __version__
 if TYPE_CHECKING:
     from recon.align import align
     from recon.analyse import analyse, mask
+    from recon.exclude import exclude
     from recon.geometry import TiltGeometry
     from recon.io import read, write
     from recon.io.signals import to_signals
@@ -33,6 +34,7 @@ _WHERE = {
     "align": "align",
     "analyse": "analyse",
     "backproject": "operators",
+    "exclude": "exclude",
     "line_maps": "maps",
     "mask": "analyse",
     "normalise": "normalise",
@@ -53,6 +55,7 @@ __all__ = [
     "align",
     "analyse",
     "backproject",
+    "exclude",
     "line_maps",
     "mask",
     "normalise",

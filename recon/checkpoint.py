@@ -238,6 +238,7 @@ class Checkpoints:
         alignment = header["alignment"] | {
             n.removeprefix("alignment."): arrays[n] for n in arrays if n.startswith("alignment.")
         }
+        alignment["doubts"] = tuple(alignment.get("doubts", ()))
         self.log(f"alignment taken from {self.folder}")
         return replace(read, **changes, alignment=Alignment(**alignment)), header["extra"]
 

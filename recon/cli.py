@@ -117,7 +117,7 @@ def check(path: Path, device: str, out: Path | None, picture: Path | None) -> No
 
     def work(watch: Watcher) -> None:
         from recon.job import load_job
-        from recon.pipeline import check_resources, describe, plan, read_job, read_spectra_job
+        from recon.pipeline import check_resources, describe, plan, read_job, read_spectra_job, spectra_series
 
         job = load_job(path)
         if job.input.maps is None:
@@ -132,7 +132,7 @@ def check(path: Path, device: str, out: Path | None, picture: Path | None) -> No
             click.echo(f"picture: {drawn}")
             if job.maps.detectors == "each":
                 return  # such maps are for `recon maps`
-            series = maps.series(tilt_axis=job.input.tilt_axis, pixel_size_nm=job.input.pixel_size_nm)
+            series = spectra_series(job, maps)
         else:
             series = read_job(job)
         needs = plan(job, series, device)

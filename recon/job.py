@@ -38,6 +38,7 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
 _ELEMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_+-]*")
 _RESERVED = ("mask", "job", "alignment", "report")  # files of a finished run
 _FORMATS = ("tiff", "mrc", "ome-zarr", "hspy", "emd", "vti")
+_EXPORTS = ("xf", "prexg", "shifts")
 _RANGE = ("start", "stop", "step")
 
 
@@ -154,6 +155,43 @@ def _formats(names: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(names))
 
 
+def _exports(names: tuple[str, ...]) -> tuple[str, ...]:
+    for name in names:
+        if name not in _EXPORTS:
+            raise ValueError(f"names {name!r}, which is unknown; {_nearest(name, _EXPORTS)}")
+    return tuple(dict.fromkeys(names))
+
+
+def _leave_out(value: Any) -> tuple[float, ...] | dict[str, tuple[int, ...]]:
+    """Tilts in degrees, or a table of their numbers."""
+    if isinstance(value, list | tuple):
+        return tuple(_number(t, f"a finite number of degrees (entry {i})", -math.inf) for i, t in enumerate(value, 1))
+    if isinstance(value, dict) and set(value) == {"number"} and isinstance(value["number"], list):
+        for number in value["number"]:
+            if isinstance(number, bool) or not isinstance(number, int) or number < 1:
+                raise ValueError(f"holds {_describe(number)}; tilts are numbered from 1 in the order of the maps")
+        return {"number": tuple(value["number"])}
+    raise ValueError(f"must be a list of tilts in degrees, or {{ number = [1, 15] }}, not {_describe(value)}")
+
+
+def _exposures(value: Any, info: ValidationInfo) -> Path | tuple[float, ...] | dict[str, tuple[float, ...]]:
+    """A file, a number for each tilt, or a table of these by element."""
+    if isinstance(value, str):
+        return _existing(value, info)
+
+    def curve(numbers: Any, whose: str) -> tuple[float, ...]:
+        if not isinstance(numbers, list) or not numbers:
+            raise ValueError(f"{whose}must be a list with a number for each tilt, not {_describe(numbers)}")
+        what = "a number, 0 or more"
+        return tuple(_number(n, f"{what} ({whose}entry {i})", 0.0) for i, n in enumerate(numbers, 1))
+
+    if isinstance(value, dict) and value:
+        return {element: curve(numbers, f"of {element} ") for element, numbers in value.items()}
+    if isinstance(value, list):
+        return curve(value, "")
+    raise ValueError(f"must be a file, a list with a number for each tilt, or lists by element, not {_describe(value)}")
+
+
 def _spectra(value: Any, info: ValidationInfo) -> Path | tuple[Path, ...]:
     """A folder, a file, a pattern or a list of files, absolute."""
     if isinstance(value, str) and value and "\0" not in value:
@@ -201,6 +239,8 @@ class Input(Section):
         "auto"
     )
     scaled: bool = False
+    leave_out: Annotated[tuple[float, ...] | dict[str, tuple[int, ...]], PlainValidator(_leave_out)] = ()
+    bad_pixels: Annotated[Path | None, PlainValidator(_existing)] = None
 
 
 class Maps(Section):
@@ -218,14 +258,19 @@ class Normalise(Section):
     """``[normalise]``"""
 
     method: Literal["auto", "constant-total", "none"] = "auto"
+    exposures: Annotated[Path | tuple[float, ...] | dict[str, tuple[float, ...]] | None, PlainValidator(_exposures)] = (
+        None
+    )
 
 
 class Align(Section):
-    """``[align]``; `reference` holds all elements unless some were named."""
+    """``[align]``; `reference` holds all elements unless some were named. `file` and `upside_down` as in
+    `recon.io.alignment.load_alignment`."""
 
     method: Literal["auto", "cross-correlation", "none"] = "auto"
     reference: Names = ()
     file: Annotated[Path | None, PlainValidator(_existing)] = None
+    upside_down: bool = False
     resample: bool = False
 
 
@@ -251,11 +296,12 @@ class Mask(Section):
 
 
 class Output(Section):
-    """``[output]``; `aligned` also writes the aligned stacks."""
+    """``[output]``; `aligned` also writes the aligned stacks, `alignment` the alignment for other programs."""
 
     formats: Annotated[Names, AfterValidator(_formats)] = ("tiff",)
     checkpoints: bool = True
     aligned: bool = False
+    alignment: Annotated[Names, AfterValidator(_exports)] = ()
 
 
 class Job(Section):
@@ -391,6 +437,7 @@ def _cross_check(job: Job, raw: dict[str, Any], fail: Callable[[tuple[Any, ...],
     for loc, table in (
         (("input", "background"), job.input.background),
         (("reconstruct", "strength"), job.reconstruct.strength),
+        (("normalise", "exposures"), job.normalise.exposures),
     ):
         if isinstance(table, dict):
             for name in table:
@@ -409,6 +456,11 @@ def _cross_check(job: Job, raw: dict[str, Any], fail: Callable[[tuple[Any, ...],
         fail(("reconstruct", "half_precision"), message)
     if job.align.file is not None and job.align.method == "none":
         fail(("align", "file"), "is given, but align.method is 'none'; leave out one of the two")
+    if job.align.upside_down and job.align.file is None and not job.output.alignment:
+        fail(("align", "upside_down"), "is about files of other programs; give align.file or output.alignment, too")
+    if job.normalise.exposures is not None and job.normalise.method != "auto":
+        message = f"are given, but normalise.method is '{job.normalise.method}'; leave out one of the two"
+        fail(("normalise", "exposures"), message)
     if job.mask.method == "none" and raw.get("mask", {}).get("apply"):
         fail(("mask", "apply"), "is true, but mask.method is 'none'; use method = 'auto'")
 

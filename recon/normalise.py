@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,9 +15,15 @@ if TYPE_CHECKING:
 
 METHODS = ("auto", "constant-total", "none")
 Background = str | float | dict[str, float]
+Exposures = Sequence[float] | Mapping[str, Sequence[float]]
 
 
-def normalise(series: TiltSeries, method: str = "auto", background: Background = "auto") -> TiltSeries:
+def normalise(
+    series: TiltSeries,
+    method: str = "auto",
+    background: Background = "auto",
+    exposures: Exposures | None = None,
+) -> TiltSeries:
     """Estimate background and exposures; the counts stay as they are.
 
     The background of a map is the mean of its pixels away from the object, beyond what its
@@ -29,9 +36,12 @@ def normalise(series: TiltSeries, method: str = "auto", background: Background =
         method: ``"constant-total"`` as above; ``"none"`` leaves all exposures 1; ``"auto"`` is
             constant-total where the object is isolated (tested on the data) and none elsewhere.
         background: ``"auto"``, or counts per pixel for all elements, or a table by element.
+        exposures: known ones, such as live times, in place of an estimate: one number for each tilt, or a table of
+            these by element. Only their ratios matter.
 
     Returns:
-        The series with `exposures` (mean 1 per element), `background` and `isolated` set.
+        The series with `exposures` (mean 1 per element), `background` and `isolated` set; `exposure_errors` are 0
+        where exposures were given.
 
     Raises:
         JobError: an unknown method.
@@ -43,22 +53,65 @@ def normalise(series: TiltSeries, method: str = "auto", background: Background =
     level = _background(series, background, outside, isolated)
     if method == "auto":
         method = "constant-total" if isolated else "none"
-    exposures = np.ones_like(series.exposures)
+    if exposures is not None:
+        known = given_exposures(series, exposures)
+        note = _note("exposures given", isolated, series, level)
+        return series.evolve(
+            note, exposures=known, exposure_errors=np.zeros_like(known), background=level, isolated=isolated
+        )
+    found = np.ones_like(series.exposures)
     if method == "constant-total":
         seen = np.ones(series.counts.shape[1:], np.float32) if series.weights is None else series.weights
         total = np.sum(_above_maps(series) * seen, axis=(2, 3), dtype=np.float64) - level * seen.sum(axis=(1, 2))
+        used = series.used
         for e, name in enumerate(series.elements):
-            if total[e].min() <= 0:
-                tilt = int(total[e].argmin())
+            if total[e, used].min() <= 0:
+                tilt = int(np.where(used, total[e], np.inf).argmin())
                 raise InputError(
                     f"{name} at tilt {series.tilts_deg[tilt]:g} has no counts above background "
                     f"({total[e, tilt]:.0f}); leave this tilt out, or use normalise method 'none'"
                 )
-        exposures = total / total.mean(axis=1, keepdims=True)
-    note = f"normalise: {method}, object {'isolated' if isolated else 'not isolated'}, background " + ", ".join(
+        found = np.where(used, total / total[:, used].mean(axis=1, keepdims=True), 1.0)
+    note = _note(method, isolated, series, level)
+    return series.evolve(note, exposures=found, background=level, isolated=isolated)
+
+
+def _note(how: str, isolated: bool, series: TiltSeries, level: NDArray[np.float64]) -> str:
+    return f"normalise: {how}, object {'isolated' if isolated else 'not isolated'}, background " + ", ".join(
         f"{n} {b.mean():.3g}" for n, b in zip(series.elements, level, strict=True)
     )
-    return series.evolve(note, exposures=exposures, background=level, isolated=isolated)
+
+
+def given_exposures(series: TiltSeries, given: Exposures) -> NDArray[np.float64]:
+    """Exposures ``(element, tilt)`` that the user knows, with mean 1 over the tilts in use.
+
+    Raises:
+        InputError: an element without any, a wrong number of them, or one that is not positive.
+    """
+    table = given if isinstance(given, Mapping) else dict.fromkeys(series.elements, given)
+    out = np.empty_like(series.exposures)
+    used = series.used
+    for name in series.elements:
+        if name not in table:
+            raise InputError(f"no exposures were given for {name}; give one for each of {', '.join(series.elements)}")
+        try:
+            values = np.array(table[name], dtype=np.float64)
+        except (TypeError, ValueError) as exc:
+            raise InputError(f"exposures of {name} must be numbers, one for each tilt") from exc
+        if values.shape != (series.n_tilts,):
+            raise InputError(
+                f"{values.size} exposures were given for {name}, the series has {series.n_tilts} tilts; the numbers "
+                "must agree"
+            )
+        bad = used & ~(np.isfinite(values) & (values > 0))
+        if bad.any():
+            tilt = int(bad.argmax())
+            raise InputError(
+                f"the exposure of {name} at tilt {series.tilts_deg[tilt]:g} is {values[tilt]:g}; it must be positive, "
+                "or leave this tilt out"
+            )
+        out[series.index(name)] = np.where(used, values / values[used].mean(), 1.0)
+    return out
 
 
 def _above_maps(series: TiltSeries) -> NDArray[np.float32]:

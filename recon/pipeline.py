@@ -17,19 +17,22 @@ import numpy as np
 
 from recon import backend
 from recon._version import __version__
+from recon.agreement import Agreement, agreement
 from recon.align import align, resample
+from recon.alignment_figures import FRAMES, doubts
 from recon.analyse import analyse, apply_mask, figures, mask
 from recon.checkpoint import Checkpoints, Identity
 from recon.errors import JobError, OutputError, ResourceError, StoppedError
 from recon.interrupts import Interrupts
 from recon.io import OutputFolder, check_disk, check_target, read, write_volumes
-from recon.io.alignment import alignment_record, load_alignment
+from recon.io.alignment import alignment_record, from_record, write_exports
 from recon.io.spectra import find_spectra
 from recon.io.volumes import write_stacks
 from recon.job import Job
 from recon.maps import LineMaps, Options, line_maps
 from recon.memory import needed
 from recon.normalise import find_outside, normalise
+from recon.overrides import files_of, given_alignment, known_exposures, leave_out
 from recon.problem import grid
 from recon.reconstruct import MAX_ITERATIONS, reconstruct
 from recon.solvers import Record, Status
@@ -91,6 +94,7 @@ class Result:
     aligned: dict[str, Any]
     uncertainties: dict[str, Uncertainty] = field(default_factory=dict)
     replicates: int = 0  # that were asked for
+    agreement: Agreement | None = None
 
     @property
     def missing(self) -> tuple[str, ...]:
@@ -123,9 +127,9 @@ def read_job(job: Job, log: Log | None = None) -> TiltSeries:
         if log is not None:
             for warning in maps.warnings:
                 log(f"warning: {warning}")
-        return maps.series(tilt_axis=job.input.tilt_axis, pixel_size_nm=job.input.pixel_size_nm)
+        return spectra_series(job, maps)
     assert job.input.tilts is not None
-    return read(
+    series = read(
         {name: str(path) for name, path in job.input.maps.items()},
         job.input.tilts,
         job.input.pixel_size_nm,
@@ -133,6 +137,12 @@ def read_job(job: Job, log: Log | None = None) -> TiltSeries:
         scaled=job.input.scaled,
         base_dir=job.path.parent,
     )
+    return leave_out(job, series)
+
+
+def spectra_series(job: Job, maps: LineMaps) -> TiltSeries:
+    """The series of a job's line maps."""
+    return leave_out(job, maps.series(tilt_axis=job.input.tilt_axis, pixel_size_nm=job.input.pixel_size_nm))
 
 
 def read_spectra_job(job: Job, log: Log | None = None) -> LineMaps:
@@ -227,10 +237,14 @@ def describe(job: Job, series: TiltSeries, needs: Plan, out: Path) -> list[str]:
         cells = "".join(
             f"{series.counts[e, i].sum():16.0f}{series.counts[e, i].max():11.0f}" for e in range(len(series.elements))
         )
-        lines.append(f"  {series.tilts_deg[i]:10.2f}  {cells}")
+        lines.append(f"  {series.tilts_deg[i]:10.2f}  {cells}" + ("" if series.used[i] else "   left out"))
     options = job.reconstruct
+    how = job.normalise.method if known_exposures(job, series)[0] is None else "by known exposures"
+    alignment = f"{job.align.method} on {' + '.join(job.align.reference)}"
+    if job.align.file is not None:
+        alignment = given_alignment(job, series).alignment.method
     lines += [
-        f"plan: normalise {job.normalise.method}, align {job.align.method} on {' + '.join(job.align.reference)}, "
+        f"plan: normalise {how}, align {alignment}, "
         f"{options.method} with {options.data_term}, strength {options.strength}, tolerance {options.tolerance:g}",
         f"object: {'isolated' if find_outside(series)[1] else 'not isolated; the volume is wider than the frame'}",
         f"volume: {' x '.join(map(str, needs.volume))} voxels (z, y, x) on {needs.device}",
@@ -281,14 +295,16 @@ def process(
         timings |= extra["timings"]
     else:
         background = job.input.background if getattr(job, "input", None) is not None else "auto"
-        series = normalise(series, job.normalise.method, background)
+        exposures, errors = known_exposures(job, series)
+        series = normalise(series, job.normalise.method, background, exposures)
+        if errors is not None:
+            series = series.evolve(exposure_errors=errors)
         watch.log(series.history[-1])
         timed("normalise", clock)
 
         clock = time.perf_counter()
         if job.align.file is not None:
-            found = load_alignment(job.align.file, series.tilts_deg)
-            series = series.evolve(f"align: {found.method}", alignment=found)
+            series = given_alignment(job, series)
         else:
             series = align(series, job.align.method, reference=job.align.reference or None, log=watch.log)
         watch.log(series.history[-1])
@@ -328,6 +344,11 @@ def process(
     timed("reconstruct", clock)
 
     clock = time.perf_counter()
+    agreed = agreement(read_series, series, volumes, job.align.reference or None)
+    if agreed is not None:
+        aligned = {**aligned, "agreement": agreed.record}
+    for doubt in doubts(aligned):
+        watch.log(f"warning: alignment: {doubt}")
     inside = mask(volumes, job.mask.method)
     timed("analyse", clock)
 
@@ -355,7 +376,8 @@ def process(
         uncertainties = {n: replace(u, sd=np.where(inside, u.sd, np.float32(0))) for n, u in uncertainties.items()}
     analysis = analyse(volumes, inside, regions, uncertainties)
     timings["analyse"] = round(timings["analyse"] + time.perf_counter() - clock, 3)
-    return Result(series, volumes, inside, analysis, timings, device, aligned, uncertainties, options.uncertainty)
+    replicates = options.uncertainty
+    return Result(series, volumes, inside, analysis, timings, device, aligned, uncertainties, replicates, agreed)
 
 
 def run_job(
@@ -451,6 +473,16 @@ def write_result(
         if truth is not None:
             write_volumes({f"truth-{n}": v for n, v in truth.items()}, folder)
         dump(folder / "alignment.json", result.aligned)
+        if result.agreement is not None:
+            np.savez_compressed(folder / FRAMES, allow_pickle=False, **result.agreement.frames)
+        if job is not None and job.output.alignment:
+            write_exports(
+                folder,
+                from_record(result.aligned, "this run"),
+                job.output.alignment,
+                tilt_axis=job.input.tilt_axis,
+                upside_down=job.align.upside_down,
+            )
         dump(folder / "job.json", job_record(result, job, hashes or {}))
         write_report(folder, name=target.name)
 
@@ -504,7 +536,7 @@ def installed(name: str) -> str | None:
 
 def input_hashes(job: Job) -> dict[str, str]:
     """SHA-256 of every file that the job reads."""
-    files: dict[str, Any] = {**(job.input.maps or {}), "tilts": job.input.tilts, "alignment": job.align.file}
+    files: dict[str, Any] = {**(job.input.maps or {}), "tilts": job.input.tilts, **files_of(job)}
     if job.input.spectra is not None:
         source = job.input.spectra
         files |= {p.name: p for p in (source if isinstance(source, tuple) else find_spectra(source))}

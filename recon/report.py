@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import base64
 import html
-import io
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,6 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from recon.alignment_figures import STYLE as ALIGNMENT_STYLE
+from recon.alignment_figures import alignment_section, doubts
+from recon.drawing import COLOURS, inline, new_figure
 from recon.errors import InputError, OutputError
 from recon.io import find_volume, whole_file
 
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from numpy.typing import NDArray
 
-# orange, blue, green, pink: told apart by people with any kind of colour vision
-COLOURS = ((0.90, 0.45, 0.10), (0.20, 0.55, 0.95), (0.25, 0.75, 0.40), (0.85, 0.45, 0.75))
 PLANES = ("z", "y", "x")
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; margin: 2em auto; max-width: 70em; padding: 0 1em; color: #222; }
@@ -57,25 +56,19 @@ def write_report(folder: Path, name: str) -> Path:
     parts += _warnings(job, alignment)
     voxel = float(job["voxel_size_nm"])
     parts.append("<h2>Slices through the middle of the particle</h2>")
-    parts.append(_image(slices(volumes, inside, voxel, truth), "slices of each element and both together"))
+    parts.append(inline(slices(volumes, inside, voxel, truth), "slices of each element and both together"))
     parts.append("<h2>Projections</h2>")
-    parts.append(_image(projections(volumes, voxel, truth), "projections along the three axes"))
+    parts.append(inline(projections(volumes, voxel, truth), "projections along the three axes"))
     parts.append("<h2>Composition</h2>" + _composition(job["analysis"]))
     if job["analysis"].get("uncertainty"):
         spread = {n: _volume(folder, f"{n}-uncertainty") for n in job["analysis"]["uncertainty"]}
         figure = slices(spread, inside, voxel, {})
-        parts.append("<h2>Uncertainty</h2>" + _image(figure, "slices of each voxel's standard deviation"))
+        parts.append("<h2>Uncertainty</h2>" + inline(figure, "slices of each voxel's standard deviation"))
         parts.append(_uncertainty(job["analysis"]))
-    parts.append(
-        "<h2>Alignment and exposure</h2>" + _image(alignment_figure(alignment), "shifts and exposures by tilt")
-    )
-    parts.append(
-        f"<p>Tilt axis {alignment['axis_offset_pixels']:+.2f} pixels from the frame's centre, rotated by "
-        f"{alignment['rotation_deg']:+.2f} degrees; found by {html.escape(str(alignment['method']))}.</p>"
-    )
+    parts.append("<h2>Alignment and exposure</h2>" + alignment_section(alignment, folder))
     searched = {n: c for n, e in job["elements"].items() if (c := _choice(e)).get("deviance")}
     if searched:
-        parts.append("<h2>Strength of the regulariser</h2>" + _image(strength_figure(searched), "deviance by strength"))
+        parts.append("<h2>Strength of the regulariser</h2>" + inline(strength_figure(searched), "deviance by strength"))
         parts.append(
             "<p class=note>Half of the counts was reconstructed at several strengths, the other half tells which one "
             "predicts it best. The vertical line is the strength chosen, its band one standard error of the split.</p>"
@@ -90,7 +83,8 @@ def write_report(folder: Path, name: str) -> Path:
     page = (
         "<!doctype html><html lang=en><head><meta charset=utf-8>"
         "<meta name=viewport content='width=device-width, initial-scale=1'>"
-        f"<title>{html.escape(name)}</title><style>{STYLE}</style></head><body>{''.join(parts)}</body></html>\n"
+        f"<title>{html.escape(name)}</title><style>{STYLE}{ALIGNMENT_STYLE}</style></head>"
+        f"<body>{''.join(parts)}</body></html>\n"
     )
     target = folder / "report.html"
     try:
@@ -197,18 +191,10 @@ def _warnings(job: Any, alignment: Any) -> list[str]:
             bound = "" if last is None else f". Its objective is certified to be within {last:.1e} of the least one"
             out.append(f"{name} is {element['why']}{bound}")
     out += [f"{name} was not reconstructed: the user stopped the run before" for name in job.get("missing", [])]
-    if alignment.get("isolated") is False:
-        out.append(
-            "The object leaves the frame: exposures were not estimated from totals, and voxels near the edge are seen "
-            "by few tilts"
-        )
-    residual = alignment.get("residual_chi_square")
-    if residual:
-        worst, typical = int(np.argmax(residual)), float(np.median(residual))
-        if residual[worst] > 2 * typical:
-            out.append(
-                f"Tilt {alignment['tilts_deg'][worst]:g} fits {residual[worst] / typical:.1f} times worse than the rest"
-            )
+    found = doubts(alignment)
+    if found:
+        more = f", and {len(found) - 1} more" if len(found) > 1 else ""
+        out.append(f"The alignment is open to doubt: {found[0]}{more}; see Alignment and exposure")
     return [f"<p class=warn>{html.escape(line)}.</p>" for line in out]
 
 
@@ -260,22 +246,6 @@ def _convergence(job: Any) -> str:
 # ---------------------------------------------------------------- figures
 
 
-def _image(figure: Figure, alt: str) -> str:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=110)
-    data = base64.b64encode(buffer.getvalue()).decode()
-    return f'<img alt="{html.escape(alt)}" src="data:image/png;base64,{data}">'
-
-
-def _figure(rows: int, columns: int, size: float = 2.6) -> tuple[Figure, NDArray[Any]]:
-    # no pyplot: it would keep figures and choose a backend with a screen
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(size * columns, size * rows + 0.3), layout="constrained")
-    axes = figure.subplots(rows, columns, squeeze=False)
-    return figure, axes
-
-
 def composite(images: Mapping[str, NDArray[Any]], tops: Mapping[str, float]) -> NDArray[np.float64]:
     """Images of several elements added in colours, each at most `tops`; ``(y, x, 3)``."""
     first = next(iter(images.values()))
@@ -292,7 +262,7 @@ def _grid_of_images(
     names = list(sources[0][1])
     tops = {n: float(np.percentile(sources[0][1][n], 99.8)) for n in names}
     rows = [(label, n, images) for label, images in sources for n in ([*names, None] if len(names) > 1 else names)]
-    figure, axes = _figure(len(rows), len(cuts))
+    figure, axes = new_figure(len(rows), len(cuts))
     for r, (label, element, images) in enumerate(rows):
         for c, cut in enumerate(cuts):
             axis = axes[r, c]
@@ -342,32 +312,9 @@ def projections(volumes: dict[str, NDArray[Any]], voxel: float, truth: dict[str,
     return _grid_of_images(sources, cuts, [f"sum along {p}" for p in PLANES], voxel)
 
 
-def alignment_figure(alignment: Any) -> Figure:
-    """Shifts, exposures and residuals by tilt."""
-    figure, axes = _figure(1, 3, 3.4)
-    tilts = np.array(alignment["tilts_deg"])
-    order = np.argsort(tilts)
-    t = tilts[order]
-    left, middle, right = axes[0]
-    for key, label in (("shifts_v_pixels", "along the axis"), ("shifts_u_pixels", "across the axis")):
-        left.plot(t, np.array(alignment[key])[order], "o-", markersize=3, label=label)
-    left.set_ylabel("shift (pixels)")
-    left.legend(fontsize=8)
-    for i, (name, values) in enumerate(alignment["exposures"].items()):
-        middle.plot(t, np.array(values)[order], "o-", markersize=3, color=COLOURS[i % len(COLOURS)], label=name)
-    middle.set_ylabel("relative exposure")
-    middle.legend(fontsize=8)
-    if alignment.get("residual_chi_square"):
-        right.plot(t, np.array(alignment["residual_chi_square"])[order], "o-", markersize=3, color="0.3")
-    right.set_ylabel("misfit of re-projection (chi-square)")
-    for axis in axes[0]:
-        axis.set_xlabel("tilt (degrees)")
-    return figure
-
-
 def strength_figure(searched: Mapping[str, Any]) -> Figure:
     """Held-out deviance of each strength tried, above the least, and the strength chosen."""
-    figure, axes = _figure(1, len(searched), 3.4)
+    figure, axes = new_figure(1, len(searched), 3.4)
     for i, (axis, (name, choice)) in enumerate(zip(axes[0], searched.items(), strict=True)):
         tried, deviance = choice["unit"] * np.array(choice["factors"]), np.array(choice["deviance"])
         colour = COLOURS[i % len(COLOURS)]

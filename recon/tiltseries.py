@@ -34,6 +34,11 @@ class Alignment:
         axis_offset: column of the tilt axis from the frame's centre, pixels.
         method: how it was found.
         residual: ``(tilt,)`` reduced chi-square of each map against its re-projection, if known.
+        errors: ``(tilt, 2)`` standard errors of the displacements, ``(v, u)`` in pixels, less what a
+            translation of the object explains; nan where a tilt was left out; None if not estimated.
+        rotation_error: standard error of the rotation, degrees, if estimated.
+        converged: whether the estimate settled; None where nothing was iterated.
+        doubts: one line for each reason to doubt it; empty if it passed its own checks.
     """
 
     shifts: NDArray[np.float64]
@@ -41,6 +46,10 @@ class Alignment:
     axis_offset: float = 0.0
     method: str = "none"
     residual: NDArray[np.float64] | None = None
+    errors: NDArray[np.float64] | None = None
+    rotation_error: float | None = None
+    converged: bool | None = None
+    doubts: tuple[str, ...] = ()
 
     @classmethod
     def identity(cls, n_tilts: int) -> Alignment:
@@ -78,6 +87,8 @@ class TiltSeries:
         history: one line per thing done.
         background_maps: ``(element, tilt, y, x)`` float32, counts expected in each pixel that are not the element's
             (continuum and lines of others, known from the spectra), or None; it adds to `background`.
+        exposure_errors: ``(element, tilt)`` standard errors of `exposures`, nan where a tilt was left out, 0 where they
+            were given; None where they were not estimated.
     """
 
     elements: tuple[str, ...]
@@ -92,6 +103,7 @@ class TiltSeries:
     isolated: bool | None = None
     history: tuple[str, ...] = ()
     background_maps: NDArray[np.float32] | None = None
+    exposure_errors: NDArray[np.float64] | None = None
 
     @classmethod
     def create(
@@ -162,6 +174,11 @@ class TiltSeries:
     def frame(self) -> tuple[int, int]:
         """``(ny, nx)`` of a map."""
         return self.counts.shape[2], self.counts.shape[3]
+
+    @property
+    def used(self) -> NDArray[np.bool_]:
+        """``(tilt,)``; False for tilts that were left out, since no pixel of theirs has weight."""
+        return np.ones(self.n_tilts, bool) if self.weights is None else np.asarray(self.weights.any(axis=(1, 2)))
 
     def index(self, element: str) -> int:
         """Position of an element; InputError if the series has no such element."""

@@ -181,6 +181,10 @@ LAYERS = (  # lowest first; a module imports from its own layer and those before
         "findings",
         "maps",
         "preview",
+        "exclude",
+        "agreement",
+        "alignment_figures",
+        "drawing",
         "normalise",
         "align",
         "binning",
@@ -196,7 +200,7 @@ LAYERS = (  # lowest first; a module imports from its own layer and those before
         "memory",
         "",
     },  # "": recon itself
-    {"demo", "pipeline", "hpc"},
+    {"demo", "pipeline", "hpc", "overrides"},
     {"cli", "__main__"},
 )
 LAYER = {room: number for number, rooms in enumerate(LAYERS) for room in rooms}

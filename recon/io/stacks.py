@@ -138,8 +138,8 @@ def _tilts_beside(path: Path) -> Path | None:
     return next((p for p in beside if p.is_file()), None)
 
 
-def read_stack(path: str | os.PathLike[str]) -> Stack:
-    """Read a stack of maps.
+def read_stack(path: str | os.PathLike[str], *, image: bool = False) -> Stack:
+    """Read a stack of maps; with `image`, a single map ``(y, x)`` is a stack of one.
 
     Types: TIFF (plain multi-page, ImageJ, OME), MRC (also .mrcs, .ali, .st, .rec), NPY, NPZ with exactly one
     three-dimensional array, HyperSpy's .hspy and .zspy, NCEM's .emd, OME-Zarr, .dm3/.dm4, .ser and our
@@ -162,7 +162,11 @@ def read_stack(path: str | os.PathLike[str]) -> Stack:
     if reader is None:
         what = f"type {path.suffix!r}" if path.suffix else "a name without a type"
         raise InputError(f"{path} has {what}, which is unknown; stacks are {', '.join(STACK_TYPES)}")
-    return parse(path, reader)
+    return parse(path, (lambda p: _lifted(*reader(p))) if image else reader)
+
+
+def _lifted(values: NDArray[Any], size: float | None) -> Stack:
+    return (values[None] if values.ndim == 2 else values), size
 
 
 def parse(path: Path, reader: Callable[[Path], Stack]) -> Stack:
