@@ -540,8 +540,10 @@ def test_killed_at_random_moments(folder, uninterrupted):
     killed, aligned, from_file, going_on = 0, 0, 0, 0
     for _ in range(30):
         process = start(folder, "--resume")
-        lines = until(process, r"\d s  ")  # it has begun
-        timer = time.monotonic() + rng.uniform(0.0, 3.0)
+        # first anywhere, then in the first element and in the second, however long it takes here to get there
+        begun = ["s  ", "s  ", "Co: iteration", "Zn: iteration", "s  "][killed]
+        lines = until(process, begun)
+        timer = time.monotonic() + rng.uniform(0.0, 2.0 if killed < 2 else 0.5)
         while time.monotonic() < timer and process.poll() is None:
             time.sleep(0.01)
         if killed < 4:
