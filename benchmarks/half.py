@@ -3,7 +3,7 @@
     python benchmarks/half.py [--size 64] [--counts 5 60 400]
 
 A simulated particle (`recon.simulate`) per brightness, alignment and exposures known; the rule's strength. Each is
-solved with the regulariser's duals in float32 and in float16: to a certified gap of 1e-2, and `--iterations` further,
+solved with the regulariser's duals in float32 and in 16 bits: to a certified gap of 1e-2, and `--iterations` further,
 where the least gap shows how far rounding lets it go. Times of iterations are taken in turns; the least counts.
 """
 
@@ -33,7 +33,7 @@ def compare(size: int, counts: float, iterations: int) -> dict:
     a1 = StrengthChoice.by_rule(problem).strength
     result: dict = {"size": size, "counts": counts}
     values, solvers = {}, {}
-    for name, half in (("float32", False), ("float16", True)):
+    for name, half in (("float32", False), ("int16", True)):
         s = solvers[name] = solver(problem, a1, half)
         to_gap = s.run(1e-2, 5000)
         values[name] = to_gap.value.astype(float)
@@ -46,7 +46,7 @@ def compare(size: int, counts: float, iterations: int) -> dict:
         }
         values[name + " end"] = least.value.astype(float)
     for when in ("", " end"):
-        a, b = values["float32" + when], values["float16" + when]
+        a, b = values["float32" + when], values["int16" + when]
         result["difference of volumes" + (when or " at 1e-2")] = float(np.linalg.norm(a - b) / np.linalg.norm(a))
     seconds: dict[str, list[float]] = {name: [] for name in solvers}
     for _ in range(20):
@@ -54,7 +54,7 @@ def compare(size: int, counts: float, iterations: int) -> dict:
             start = time.perf_counter()
             s.step()
             seconds[name].append(time.perf_counter() - start)
-    result["time, float16 over float32"] = min(seconds["float16"]) / min(seconds["float32"])
+    result["time, int16 over float32"] = min(seconds["int16"]) / min(seconds["float32"])
     return result
 
 
@@ -66,7 +66,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path)
     args = parser.parse_args()
     full, half = (needed((512,) * 3, 15, (512, 512), 1, half_precision=h).host for h in (False, True))
-    results = {"memory at 512^3, float16 over float32": half / full, "cases": []}
+    results = {"memory at 512^3, int16 over float32": half / full, "cases": []}
     for counts in args.counts:
         results["cases"].append(compare(args.size, counts, args.iterations))
         print(json.dumps(results["cases"][-1], indent=1), flush=True)

@@ -18,17 +18,17 @@ from recon.kernels.cpu_difference import (
     _symmetrised_gradient_row,
     _without_ends,
 )
-from recon.kernels.cpu_half import load, stored
+from recon.kernels.cpu_short import load, unit_of
 
 
 @leaf
-def _clip_factor(q, z, x, radius, out):  # type: ignore[no-untyped-def]
+def _clip_factor(q, z, x, unit, radius, out):  # type: ignore[no-untyped-def]
     """min(1, radius / |q|) of one row of tensors."""
     _fill(out, ZERO)
     for k in range(6):
         a = q[k, z, x]
         for i in range(out.size):
-            out[i] += load(a, i, radius) * load(a, i, radius)
+            out[i] += load(a, i, unit) * load(a, i, unit)
     _shrink(out, radius)
 
 
@@ -39,7 +39,7 @@ def _multiply(a, b, unit, out):  # type: ignore[no-untyped-def]
 
 
 @row
-def _tgv_divergence_plane(z, q, a0, out, largest):  # type: ignore[no-untyped-def]
+def _tgv_divergence_plane(z, q, unit, a0, out, largest):  # type: ignore[no-untyped-def]
     _, nz, nx, ny = q.shape
     work, edged = np.empty((6, ny), np.float32), np.empty(ny + 1, np.float32)
     fc, fz, fx, a, b, size = work[0], work[1], work[2], work[3], work[4], work[5]
@@ -49,9 +49,9 @@ def _tgv_divergence_plane(z, q, a0, out, largest):  # type: ignore[no-untyped-de
     for x in range(nx):
         mx, lx = np.float32(x > 0), np.float32(x + 1 < nx)
         xl = min(x + 1, nx - 1)
-        _clip_factor(q, z, x, a0, fc)
-        _clip_factor(q, zl, x, a0, fz)
-        _clip_factor(q, z, xl, a0, fx)
+        _clip_factor(q, z, x, unit, a0, fc)
+        _clip_factor(q, zl, x, unit, a0, fz)
+        _clip_factor(q, z, xl, unit, a0, fx)
         _fill(size, ZERO)
         # row k of E* q sums D* q_kl over l; tensors are (zz, xx, yy, zx, zy, xy)
         for k in range(3):
@@ -60,15 +60,15 @@ def _tgv_divergence_plane(z, q, a0, out, largest):  # type: ignore[no-untyped-de
             dx = ONE if k == 1 else ROOT_HALF
             dy = ONE if k == 2 else ROOT_HALF
             target = out[k, z, x]
-            _multiply(fc, q[row_y, z, x], a0, edged[:ny])
+            _multiply(fc, q[row_y, z, x], unit, edged[:ny])
             _without_ends(edged)
             for i in range(ny):
                 target[i] = dy * (edged[i] - edged[i + 1])
-            _multiply(fc, q[row_z, z, x], a0, a)
-            _multiply(fz, q[row_z, zl, x], a0, b)
+            _multiply(fc, q[row_z, z, x], unit, a)
+            _multiply(fz, q[row_z, zl, x], unit, b)
             _add_difference(target, dz, a, mz, b, lz)
-            _multiply(fc, q[row_x, z, x], a0, a)
-            _multiply(fx, q[row_x, z, xl], a0, b)
+            _multiply(fc, q[row_x, z, x], unit, a)
+            _multiply(fx, q[row_x, z, xl], unit, b)
             _add_difference(target, dx, a, mx, b, lx)
             if k == 0:
                 _multiply_by(target, lz)
@@ -84,17 +84,17 @@ def _tgv_divergence_plane(z, q, a0, out, largest):  # type: ignore[no-untyped-de
 
 
 @jit
-def _tgv_divergence(q, a0, out, largest):  # type: ignore[no-untyped-def]
+def _tgv_divergence(q, unit, a0, out, largest):  # type: ignore[no-untyped-def]
     for z in prange(q.shape[1]):
-        _tgv_divergence_plane(np.intp(z), q, a0, out, largest)
+        _tgv_divergence_plane(np.intp(z), q, unit, a0, out, largest)
 
 
 def tgv_divergence(q, a0, out, largest):  # type: ignore[no-untyped-def]
     """out = E* P_a0(q) where w exists, 0 where it does not; ``largest[z]`` = max |out| of a plane.
 
-    `q` may be float16, in units of `a0`.
+    `q` may be int16.
     """
-    _tgv_divergence(stored(q), a0, out, largest)
+    _tgv_divergence(q, unit_of(q, a0), a0, out, largest)
 
 
 @jit
@@ -104,8 +104,8 @@ def _gradient_adjoint(p, factor, out):  # type: ignore[no-untyped-def]
 
 
 def gradient_adjoint(p, factor, out):  # type: ignore[no-untyped-def]
-    """out += factor grad* p; p, maybe float16, vanishes where the gradient does not exist."""
-    _gradient_adjoint(stored(p), factor, out)
+    """out += factor grad* p; p, maybe int16, vanishes where the gradient does not exist."""
+    _gradient_adjoint(p, factor, out)
 
 
 @row

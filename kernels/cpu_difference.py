@@ -14,7 +14,7 @@ from math import sqrt
 import numpy as np
 
 from recon.kernels.compiling import ONE, ROOT_HALF, ZERO, leaf
-from recon.kernels.cpu_half import load, wide
+from recon.kernels.cpu_short import load, wide
 
 
 @leaf

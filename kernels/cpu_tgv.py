@@ -10,7 +10,7 @@ from numba import get_num_threads, prange
 
 from recon.kernels.compiling import FOUR, TWO, jit, leaf
 from recon.kernels.cpu_difference import PAD, _edge_backward, _edge_forward
-from recon.kernels.cpu_half import stored
+from recon.kernels.cpu_short import unit_of
 from recon.kernels.cpu_tgv_rows import _copy, _fill_work, _p_row, _q_row, _u_row, _w_row
 
 # ---------------------------------------------------------------- one step, then the other
@@ -80,12 +80,12 @@ def tgv_primal(u, w, u_bar, w_bar, p, q, g, u0, w0, tau_u, tau_w, a1, a0, relax,
     """u' = max(0, u - tau_u (g + grad* p)), w' = w - tau_w (E* q - p), reflected and relaxed.
 
     `w`, `q` have no components for TV, `p` none without a regulariser. ``moved[z]`` receives
-    ``(sum (xbar - x)^2 of u, of w)`` of each plane. `p` and `q` may be float16, in units of `a1` and `a0`.
+    ``(sum (xbar - x)^2 of u, of w)`` of each plane. `p` and `q` may be int16, see `recon.kernels`.
     """
     if relax[2] == 0:
         u0, w0 = u, w
-    dual, steps = tuple(map(stored, (p, q, p, q))), (tau_u, tau_w)
-    _tgv_primal((u, w, u_bar, g, u0, w0), w_bar, dual, steps, _of_distance(relax), _units(a1, a0), moved)
+    dual, steps = (p, q, p, q), (tau_u, tau_w)
+    _tgv_primal((u, w, u_bar, g, u0, w0), w_bar, dual, steps, _of_distance(relax), _units(p, q, a1, a0), moved)
 
 
 def tgv_dual(p, q, u_bar, w_bar, p0, q0, sigma_p, sigma_q, a1, a0, relax, moved):  # type: ignore[no-untyped-def]
@@ -95,8 +95,8 @@ def tgv_dual(p, q, u_bar, w_bar, p0, q0, sigma_p, sigma_q, a1, a0, relax, moved)
     """
     if relax[2] == 0:
         p0, q0 = p, q
-    dual, steps = tuple(map(stored, (p, q, p0, q0))), (sigma_p, sigma_p, sigma_p, sigma_q, a1, a0)
-    _tgv_dual(u_bar, w_bar, dual, steps, _of_distance(relax), _units(a1, a0), moved)
+    dual, steps = (p, q, p0, q0), (sigma_p, sigma_p, sigma_p, sigma_q, a1, a0)
+    _tgv_dual(u_bar, w_bar, dual, steps, _of_distance(relax), _units(p, q, a1, a0), moved)
 
 
 # ---------------------------------------------------------------- both steps in one sweep
@@ -195,17 +195,17 @@ def tgv_step(u, w, u_bar, w_bar, p, q, g, u0, w0, p0, q0, tau_u, tau_w, sigma_p,
     rings = np.zeros((shares, 2, max(-(-nx // shares), 4), components, line), np.float32)
     kept = np.empty((shares, 2, nz if components > 1 else 0, 3, line), np.float32)
     works, parts = np.empty((shares, 4, ny + 1), np.float32), np.zeros((shares, nz, 4))
-    state = (u, w, u_bar, g, u0, w0), tuple(map(stored, (p, q, p0, q0)))
-    how = (tau_u, tau_w, sigma_p, sigma_q, a1, a0), _of_distance(relax), _units(a1, a0)
+    state = (u, w, u_bar, g, u0, w0), (p, q, p0, q0)
+    how = (tau_u, tau_w, sigma_p, sigma_q, a1, a0), _of_distance(relax), _units(p, q, a1, a0)
     for seams in (False, True) if shares > 1 else (False,):
         _tgv_step(shares, seams, *state, *how, rings, kept, works, parts)
     np.multiply(4, parts.sum(axis=0), out=moved)
 
 
-def _units(a1, a0):  # type: ignore[no-untyped-def]
-    """Halves hold p and q in units of the radii of their balls; and the inverses."""
-    one = np.float32(1)
-    return a1, a0, one / a1, one / a0
+def _units(p, q, a1, a0):  # type: ignore[no-untyped-def]
+    """What 1 stands for in p and q; and the inverses."""
+    one, of_p, of_q = np.float32(1), unit_of(p, a1), unit_of(q, a0)
+    return of_p, of_q, one / of_p, one / of_q
 
 
 def _of_distance(relax):  # type: ignore[no-untyped-def]

@@ -15,13 +15,14 @@ from pathlib import Path
 import numpy as np
 
 from recon.errors import BackendError
+from recon.kernels import STEPS
 
 _FOLDER = Path(__file__).parent
 # 64 elements along y, 4 rows; reduce.cuh needs a multiple of 32 threads, joseph.cu at most 4 rows
 _BLOCK = (64, 4, 1)
 _FLAGS = ("false", "true")  # is there an anchor?
 
-_DUALS = ("float", "Half")  # how p and q are stored
+_DUALS = ("float", "short")  # how p and q are stored
 
 STEP_NEEDS_W_BAR = True  # between the kernels of its two steps; why there are two is said in tgv.cu
 OPTIONS = ("--std=c++17",)
@@ -80,12 +81,12 @@ def _kernel(file, name):  # type: ignore[no-untyped-def]
 def _launch(file, name, over, floats, doubles, sizes, scalars=(), duals=()):  # type: ignore[no-untyped-def]
     """One thread per element of the shape `over`; a kernel takes its arguments in the order given here.
 
-    `duals` are those of `floats` that may be float16, all of them or none.
+    `duals` are those of `floats` that may be int16, all of them or none.
     """
-    half = bool(duals) and duals[0].dtype == np.float16
+    short = bool(duals) and duals[0].dtype == np.int16
     for kind, arrays in ((np.float32, floats), (np.float64, doubles)):
         for a in arrays:
-            dtype = np.float16 if half and any(a is d for d in duals) else kind
+            dtype = np.int16 if short and any(a is d for d in duals) else kind
             if a.dtype != dtype or not a.flags.c_contiguous:
                 raise BackendError(
                     f"{name} takes C-contiguous {np.dtype(dtype)} arrays, not {a.dtype} of shape {a.shape} "
@@ -108,12 +109,12 @@ def _flag(relax):  # type: ignore[no-untyped-def]
 
 
 def _dual_type(p):  # type: ignore[no-untyped-def]
-    return _DUALS[int(p.dtype == np.float16)]
+    return _DUALS[int(p.dtype == np.int16)]
 
 
 def _units(p, a1, a0):  # type: ignore[no-untyped-def]
     """What 1 stands for in p and q."""
-    return (a1, a0) if p.dtype == np.float16 else (1, 1)
+    return (a1 / STEPS, a0 / STEPS) if p.dtype == np.int16 else (1, 1)
 
 
 def project(volume, out, rays, fineness):  # type: ignore[no-untyped-def]
@@ -144,7 +145,7 @@ def tgv_primal(u, w, u_bar, w_bar, p, q, g, u0, w0, tau_u, tau_w, a1, a0, relax,
     """u' = max(0, u - tau_u (g + grad* p)), w' = w - tau_w (E* q - p), reflected and relaxed.
 
     `w`, `q` have no components for TV, `p` none without a regulariser. ``moved[z]`` receives
-    ``(sum (xbar - x)^2 of u, of w)`` of each plane. `p` and `q` may be float16, in units of `a1` and `a0`.
+    ``(sum (xbar - x)^2 of u, of w)`` of each plane. `p` and `q` may be int16, see `recon.kernels`.
     """
     moved.fill(0)
     _primal(u, w, u_bar, w_bar, p, q, g, u0, w0, tau_u, tau_w, a1, a0, relax, moved, 2)
@@ -208,7 +209,7 @@ def least_squares_dual(y, projection, counts, offset, scale, y0, weight, sigma, 
 def tgv_divergence(q, a0, out, largest):  # type: ignore[no-untyped-def]
     """out = E* P_a0(q) where w exists, 0 where it does not; ``largest[z]`` = max |out| of a plane.
 
-    `q` may be float16, in units of `a0`.
+    `q` may be int16.
     """
     largest.fill(0)
     name, unit = f"tgv_divergence<{_dual_type(q)}>", _units(q, a0, a0)[0]
@@ -216,7 +217,7 @@ def tgv_divergence(q, a0, out, largest):  # type: ignore[no-untyped-def]
 
 
 def gradient_adjoint(p, factor, out):  # type: ignore[no-untyped-def]
-    """out += factor grad* p; p, maybe float16, vanishes where the gradient does not exist."""
+    """out += factor grad* p; p, maybe int16, vanishes where the gradient does not exist."""
     name = f"gradient_adjoint<{_dual_type(p)}>"
     _launch("certificate.cu", name, out.shape, (p, out), (), out.shape, (factor,), duals=(p,))
 

@@ -1,5 +1,5 @@
 #pragma once
-#include "half.cuh"
+#include "short.cuh"
 #include "index.cuh"
 // Differences: the boundary rule, as in cpu_difference.py.
 //
@@ -8,7 +8,7 @@
 // components that exist. Hence TGV is zero exactly on affine functions.
 //
 // Pointers point to the voxel itself. Component k of a field lies k n elements further on; components are
-// (z, x, y) and (zz, xx, yy, zx, zy, xy), the off-diagonal ones times sqrt(2). Adjoints take halves, too.
+// (z, x, y) and (zz, xx, yy, zx, zy, xy), the off-diagonal ones times sqrt(2). Adjoints take shorts, too.
 
 namespace difference {
 

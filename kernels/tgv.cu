@@ -1,6 +1,6 @@
 // The primal-dual steps of order 0 (no regulariser), 1 (TV) and 2 (TGV), one thread per voxel. `moved` has a
-// line of `columns` per plane, whose first two have been zeroed. Dual is float or Half, which holds p and q in units of
-// a1 and a0.
+// line of `columns` per plane, whose first two have been zeroed. Dual is float or short, which holds p and q in
+// units of `unit_p` and `unit_q`.
 //
 // Two kernels, not one sweep as on the CPU. Words of a voxel that pass through memory, with anchors: the primal step
 // reads u, w, p, q, g, u0, w0 and writes u, w, u_bar, w_bar (18 + 8), the dual step reads p, q, u_bar, w_bar, p0, q0 and
@@ -8,7 +8,7 @@
 // no order, and none may overwrite what a neighbour still reads: u, w, p and q would be held twice, 13 words on top of 36,
 // where the size of the device's memory decides what can be reconstructed at all. And a block would repeat the primal
 // step around its tile: with 8 rows of 64 voxels, of which memory gives 8 at a time, (10 * 80) / (8 * 64) = 1.6 times the
-// 18 words read, which leaves 52 of 57 where the second-level cache does not help. Halves save more: 41 words are left.
+// 18 words read, which leaves 52 of 57 where the second-level cache does not help. Numbers in 16 bits save more: 41 words are left.
 #include "difference.cuh"
 #include "reduce.cuh"
 #include "step.cuh"

@@ -14,7 +14,7 @@ from recon.operators.warp import ROTATED
 WORD = 4  # bytes of a float32
 
 # Arrays of the volume's size, in words a voxel. State: u; w 3; p 3; q 6. Halpern's method keeps the state's
-# anchor beside it. p and q may be halves. Scratch: u_bar, g and the sensitivity A^T s; on a GPU w_bar 3.
+# anchor beside it. p and q may have 16 bits. Scratch: u_bar, g and the sensitivity A^T s; on a GPU w_bar 3.
 _STATE = {"tgv": 13, "tv": 4, "none": 1}
 _DUALS = {"tgv": 9, "tv": 3, "none": 0}
 _SCRATCH = {"tgv": 3, "tv": 3, "none": 3}

@@ -144,10 +144,12 @@ class State:
         self.moved = np.full((shape[0], 2), np.nan)
 
 
-def halve(s, a1, a0):
-    """The duals of a `State` as halves, in units of `a1` and `a0`."""
-    for name, unit in {"p": a1, "p0": a1, "q": a0, "q0": a0}.items():
-        setattr(s, name, (getattr(s, name) / unit).astype(np.float16))
+def in_16_bits(s, a1, a0):
+    """The duals of a `State` in 16 bits; returns what 1 stands for in them, by name."""
+    units = {name: np.float32(a / 8192) for name, a in {"p": a1, "p0": a1, "q": a0, "q0": a0}.items()}
+    for name, unit in units.items():
+        setattr(s, name, np.rint(getattr(s, name) / unit).clip(-32768, 32767).astype(np.int16))
+    return units
 
 
 def data_problem(shape, seed=0):

@@ -359,7 +359,7 @@ def test_half_precision_certifies_what_it_reaches(regulariser, term):
     solver = PrimalDual(
         operator, data, regulariser=regulariser, a1=0.5, a0=0.3, upper=1.5 * float(minimiser.max()), half_precision=True
     )
-    assert solver.p.dtype == solver.q.dtype == np.float16
+    assert solver.p.dtype == solver.q.dtype == np.int16
     solution = solver.run(1e-3, 8000, check_every=100)
     assert solution.status is Status.CONVERGED
     assert best * (1 - 1e-6) <= solution.objective <= best * (1 + 1e-3)
@@ -368,7 +368,7 @@ def test_half_precision_certifies_what_it_reaches(regulariser, term):
 
 @pytest.mark.parametrize("half", [(False, True), (True, False), (True, True)])
 def test_half_precision_goes_on_from_other_solvers_and_strengths(half):
-    """Halves are in units of the strengths, so each way to go on must know whose."""
+    """Numbers in 16 bits are in units of the strengths, so each way to go on must know whose."""
     operator = projector((6, 7, 5))
     data = data_for(operator, "poisson")
 
@@ -396,7 +396,7 @@ def test_a_state_in_half_precision_is_not_one_in_full():
         for h in (True, False)
     )
     half.advance(3)
-    with pytest.raises(ValueError, match="p of the state has dtype float16, the solver's float32"):
+    with pytest.raises(ValueError, match="p of the state has dtype int16, the solver's float32"):
         full.restore(half.state())
 
 

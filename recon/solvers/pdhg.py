@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from recon.backend import Array, kernels, namespace
+from recon.kernels import STEPS
 from recon.operators import Operator, norm_estimate
 from recon.prox import DataTerm, Relax
 from recon.solvers.solution import Callback, Control, Record, Solution, State, Status
@@ -60,7 +61,7 @@ class PrimalDual:
         upper: a bound on u that is known, to use instead.
         start: ``(z, x, y)``, first u; zero by default.
         omega: first primal weight, by default from the size of the data.
-        half_precision: keep p, q and their anchors in 16 bits, in units of a1 and a0; computed with in float32. It
+        half_precision: keep p, q and their anchors in 16 bits, see `recon.kernels`; computed with in float32. It
             saves a quarter of the memory. Rounding slows the last digits down, the more so the more counts there are:
             for 400 in the brightest pixel a gap of 1e-2 took five times the iterations (benchmarks/half.py).
 
@@ -94,7 +95,7 @@ class PrimalDual:
         def zeros(*leading: int, dtype: type = np.float32) -> Array:
             return xp.zeros((*leading, *shape), dtype=dtype)
 
-        dual = np.float16 if half_precision else np.float32
+        dual = np.int16 if half_precision else np.float32
 
         self.u = zeros() if start is None else xp.array(start, dtype=np.float32)
         self.w = zeros(3 if order == 2 else 0)
@@ -165,7 +166,7 @@ class PrimalDual:
 
     def _units(self) -> tuple[float, float]:
         """What 1 stands for in p and q."""
-        return (float(self.a1), float(self.a0)) if self.p.dtype == np.float16 else (1.0, 1.0)
+        return (float(self.a1) / STEPS, float(self.a0) / STEPS) if self.p.dtype == np.int16 else (1.0, 1.0)
 
     def _state(self) -> list[Array]:
         return [self.u, self.w, self.p, self.q, self.y]
@@ -284,7 +285,8 @@ class PrimalDual:
         for name, scale in scales.items():
             mine, theirs = getattr(self, name), getattr(other, name)
             for part, source in zip(mine, theirs, strict=True) if name != "u" else [(mine, theirs)]:
-                part[...] = np.float32(scale) * enlarged(source.astype(np.float32, copy=False), part.shape, factor)
+                new = np.float32(scale) * enlarged(source.astype(np.float32, copy=False), part.shape, factor)
+                part[...] = new if part.dtype == new.dtype else self._xp.rint(new)
             if name in "wpq" and len(mine):  # what does not exist, see kernels, must stay 0
                 mine[0, -1], mine[1, :, -1], mine[2, :, :, -1] = 0, 0, 0
         if factor > 1:
@@ -298,7 +300,7 @@ class PrimalDual:
 
     def change_strength(self, a1: float, a0: float) -> None:
         """Go on with other strengths from where it stands; earlier bounds no longer hold."""
-        if self.p.dtype == np.float32:  # halves are in units of them
+        if self.p.dtype == np.float32:  # else they are in units of these
             self.p *= np.float32(a1 / self.a1)
             self.q *= np.float32(a0 / self.a0)
         self.a1, self.a0 = np.float32(a1), np.float32(a0)
