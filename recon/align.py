@@ -1,10 +1,9 @@
-"""Shifts, tilt-axis offset and rotation of a series, from the maps themselves.
+"""Shifts, tilt-axis offset and rotation, and exposures of a series, from the maps themselves.
 
-Coarse: the centre of mass where the object is isolated, else cross-correlation of neighbours. Fine:
-each map is matched with the re-projection of a reconstruction from all of them, again and again. The
-rotation, which such matching cannot find because the reconstruction absorbs it, is the one at which
-the maps are most consistent: for a few rotations the shifts are matched anew and the penalised
-likelihood compared.
+Coarse: the centre of mass where the object is isolated, else cross-correlation of neighbours and the axis that leaves
+the fewest artefacts. Joint: shifts, exposures and rotation together with a smooth object (`recon.joint`), which also
+says how sure they are, and which maps the others contradict. Fine: each map is matched with the re-projection of a
+sharp reconstruction (`recon.refine`). What fails a check on the way is among the alignment's doubts.
 """
 
 from __future__ import annotations
@@ -15,13 +14,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from recon.binning import binned_to
+from recon.artefacts import COARSE, axis_by_artefacts
+from recon.binning import Binning, binned_to
+from recon.coarse import centre_of_mass, cross_correlation
 from recon.errors import InputError, JobError
+from recon.joint import MOST_BLOBS, JointFit
+from recon.normalise import OPEN, asymmetry
 from recon.operators import affine
-from recon.problem import grid, make_data_term, make_operator, noise_weights
-from recon.solvers.baseline import sirt
-from recon.solvers.pdhg import PrimalDual
-from recon.strength import automatic_strength
+from recon.refine import Matcher, residuals
+from recon.screening import leave_out, screen, warnings
 from recon.tiltseries import Alignment, TiltSeries
 
 if TYPE_CHECKING:
@@ -29,9 +30,14 @@ if TYPE_CHECKING:
 
 METHODS = ("auto", "cross-correlation", "none")
 COMBINED = "reference"
-FINE, MIDDLE, COARSE = 96, 64, 32  # pixels along a frame's edge for shifts, rotation, a first look
-ROTATIONS = (-8.0, 8.0)  # degrees within which the rotation is looked for
-SMOOTHING = 1.5  # pixels, of the maps whose likelihoods are compared for the rotation
+FINE = 96  # pixels along a frame's edge for the last matching
+COUNTS_PER_BLOB = 10.0  # the joint fit's object gets as many blobs as the counts can tell
+FEWEST_BLOBS = 100
+COMMON = 0.2  # correlation with what the other tilts foretell, below which maps have nothing in common
+WELL_KNOWN = 0.1  # relative error up to which an exposure found from re-projections is used
+ODD_RESIDUAL = 2.5  # times the typical one
+UNSURE_TURN, LARGE_TURN = 1.5, 10.0  # degrees
+UNSURE_SHIFT = 1.0  # pixels
 Log = Callable[[str], None]
 
 
@@ -55,11 +61,14 @@ def align(
         log: called with a line for each stage.
 
     Returns:
-        The series with `alignment` set; it serves every element. With `resampled`, aligned maps.
+        The series with `alignment` set, which serves every element, with standard errors and whatever makes one doubt
+        it. Where the object is not isolated and exposures were not given, `exposures` are found too. Tilts that
+        contradict the others get weight 0, with a warning in the history. With `resampled`, aligned maps.
 
     Raises:
         JobError: an unknown method.
-        InputError: an unknown reference element, or maps that hold nothing to align on.
+        InputError: an unknown reference element, maps that hold nothing to align on or have nothing in common, fewer
+            than three tilts that can be used.
     """
     if method not in METHODS:
         raise JobError(f"align method {method!r} is unknown; use one of {', '.join(METHODS)}")
@@ -67,29 +76,25 @@ def align(
     combined = combine(series, reference)
     if method == "none":
         aligned = series.evolve("align: none", alignment=Alignment.identity(series.n_tilts))
+    elif method == "cross-correlation":
+        start = Alignment(cross_correlation(combined))
+        say("align: cross-correlation done")
+        final = split_offset(axis_by_artefacts(combined, start), series.used)
+        final = replace(final, method=method, residual=residuals(combined, final))
+        aligned = series.evolve(_note(final), alignment=final)
     else:
-        if series.isolated and method == "auto":
-            start = Alignment(centre_of_mass(combined))
-            how = "centre of mass"
-        else:
-            start = Alignment(cross_correlation(combined))
-            how = "cross-correlation"
-            say(f"align: {how} done")
-            start = axis_by_artefacts(combined, start)
-        say(
-            f"align: coarse shifts by {how}, axis at {start.axis_offset:+.2f} pixels, {start.rotation_deg:+.2f} degrees"
-        )
-        if method == "auto":
-            start = refine(combined, start, say)
-            how += ", re-projection matching"
-        final = split_offset(start)
-        final = replace(final, method=how, residual=residuals(combined, final))
-        aligned = series.evolve(
-            f"align: {how}; axis at {final.axis_offset:+.2f} pixels, rotated by {final.rotation_deg:+.2f} degrees; "
-            f"largest shift {np.abs(final.shifts).max():.1f} pixels",
-            alignment=final,
-        )
+        aligned = _automatic(series, reference, say)
+    for doubt in aligned.alignment.doubts:
+        say(f"warning: {doubt}")
     return resample(aligned) if resampled else aligned
+
+
+def _note(a: Alignment) -> str:
+    sure = "" if a.rotation_error is None else f" +- {a.rotation_error:.2f}"
+    return (
+        f"align: {a.method}; axis at {a.axis_offset:+.2f} pixels, rotated by {a.rotation_deg:+.2f}{sure} degrees; "
+        f"largest shift {np.abs(a.shifts).max():.1f} pixels"
+    )
 
 
 def combine(series: TiltSeries, reference: Sequence[str] | None = None) -> TiltSeries:
@@ -105,278 +110,224 @@ def combine(series: TiltSeries, reference: Sequence[str] | None = None) -> TiltS
         elements=(COMBINED,),
         counts=counts.sum(axis=0, keepdims=True),
         exposures=exposures[None],
+        exposure_errors=None,
         background=series.background[pick].sum(axis=0, keepdims=True),
         background_maps=None if of_pixels is None else of_pixels[pick].sum(axis=0, keepdims=True),
     )
 
 
-# ---------------------------------------------------------------- coarse
+# ---------------------------------------------------------------- from nothing to fine
 
 
-def centre_of_mass(series: TiltSeries) -> NDArray[np.float64]:
-    """Displacements ``(tilt, 2)`` (v, u) that put an isolated object's centre of mass on the axis.
+@dataclass(frozen=True)
+class _Joint:
+    """A joint fit, the grid it was made on, how it started, and whether it settled."""
 
-    The centre of mass of a projection is the projection of the centre of mass, so it fixes the offset
-    of the axis too; the choice of the object's own centre as the volume's is free.
-    """
-    ny, nx = series.frame
-    v, u = np.arange(ny) - (ny - 1) / 2, np.arange(nx) - (nx - 1) / 2
-    maps = series.counts[0].astype(np.float64) - series.offset(0)
-    if series.weights is not None:
-        maps *= series.weights
-    out = np.zeros((series.n_tilts, 2))
-    for _ in range(3):  # a window that follows the object keeps the far background's noise out
-        for i, image in enumerate(maps):
-            total = max(float(image.sum()), 1e-12)
-            size = np.sqrt(
-                [
-                    max(float((image.sum(axis=1) * (v - out[i, 0]) ** 2).sum() / total), 4.0),
-                    max(float((image.sum(axis=0) * (u - out[i, 1]) ** 2).sum() / total), 4.0),
-                ]
+    fit: JointFit
+    bins: Binning
+    how: str
+    settled: bool
+
+
+def _automatic(series: TiltSeries, reference: Sequence[str] | None, say: Log) -> TiltSeries:
+    series = screen(series)
+    while True:
+        combined, taken = combine(series, reference), series.used
+        joint = _joint(combined, say)
+        agreement = joint.fit.agreement()
+        typical = float(np.median(agreement[taken]))
+        if typical < COMMON:
+            raise InputError(
+                f"the maps have nothing in common: what the other tilts foretell of one correlates {typical:.2f} with "
+                "it; check the tilts, their order and the reference elements"
             )
-            window = (np.abs(v - out[i, 0]) < 3.5 * size[0] + 2)[:, None] & (np.abs(u - out[i, 1]) < 3.5 * size[1] + 2)
-            inside = image * window
-            total = max(float(inside.sum()), 1e-12)
-            out[i] = (inside.sum(axis=1) @ v) / total, (inside.sum(axis=0) @ u) / total
-    limit = np.array([ny, nx]) / 2
-    return np.clip(out, -limit, limit)
-
-
-def cross_correlation(series: TiltSeries) -> NDArray[np.float64]:
-    """Displacements ``(tilt, 2)`` (v, u) by matching each map with its neighbour, from zero tilt outwards.
-
-    The neighbour is stretched along u by the ratio of cosines, as a slab would look; sub-pixel shifts
-    come from scikit-image's up-sampled cross-correlation (Guizar-Sicairos et al., Opt. Lett. 33, 156
-    (2008)).
-    """
-    from scipy import ndimage
-    from skimage.registration import phase_cross_correlation
-
-    ny, nx = series.frame
-    maps = (series.counts[0] - series.offset(0)) / series.exposures[0][:, None, None]
-    sigma = max(1.0, min(ny, nx) / 64)
-    smooth = np.stack([ndimage.gaussian_filter(m, sigma) for m in maps])
-    window = np.ones((ny, nx))
-    if not series.isolated:  # what enters and leaves at the border would dominate
-        window = np.hanning(ny + 2)[1:-1, None] * np.hanning(nx + 2)[None, 1:-1]
-    order = np.argsort(series.tilts_deg)
-    cos = np.maximum(np.cos(np.radians(series.tilts_deg)), 0.1)
-    middle = int(np.argmin(np.abs(series.tilts_deg[order])))
-    out = np.zeros((series.n_tilts, 2))
-
-    def match(fixed: int, moving: int) -> None:
-        ratio = cos[moving] / cos[fixed]
-        centre = (nx - 1) / 2
-        about = centre + out[fixed, 1]
-        stretched = ndimage.affine_transform(
-            smooth[fixed], (1.0, 1 / ratio), (0.0, about - about / ratio), order=1, mode="nearest"
+        worst = int(np.nanargmin(agreement))
+        if not _contradicts(agreement, worst):
+            break
+        why = (
+            f"it contradicts the others, whose prediction correlates {agreement[worst]:.2f} with it; "
+            f"{typical:.2f} is typical"
         )
-        total = np.zeros(2)
-        for _ in range(4):  # the window stays on the same part of the object, or it would pull towards zero
-            back = ndimage.shift(smooth[moving], total, order=1, mode="nearest")
-            a, b = (m - m.mean() for m in (stretched, back))
-            step, _, _ = phase_cross_correlation(a * window, b * window, upsample_factor=20, normalization=None)
-            total += step
-            if np.abs(step).max() < 0.06:
-                break
-        out[moving] = out[fixed] - total
+        series = leave_out(series, {worst: why})
+        say(series.history[-1])
+    fit, bins = joint.fit, joint.bins
+    covariance = fit.uncertainty()
+    found = bins.up(fit.found())
+    turn = float(np.degrees(np.sqrt(covariance[-1, -1])))
+    say(
+        f"align: joint fit, axis at {_axis(found, taken):+.2f} pixels, "
+        f"rotated by {found.rotation_deg:+.2f} +- {turn:.2f} degrees"
+    )
+    doubts = list(warnings(series)) + _other_axis(combined, joint, say)
+    if not joint.settled:
+        doubts.append("the joint fit of shifts and rotation did not settle")
+    if OPEN in "".join(series.history):
+        series, more = _exposures(series, joint)
+        doubts += more
+        combined = combine(series, reference)
+    fine, fine_bins = binned_to(combined, FINE)
+    matcher = Matcher(fine, fine_bins.down(found))
+    converged = matcher.converge(8, 40)
+    if not converged:
+        doubts.append("the matching of re-projections did not settle")
+    final = split_offset(fine_bins.up(matcher.alignment), taken)
+    # what it costs that the object is unknown, from the joint fit
+    spread = np.sqrt(np.diag(covariance)[:-1].reshape(-1, 3)[:, :2])
+    final = replace(
+        final,
+        method=f"{joint.how}, joint fit, re-projection matching",
+        residual=residuals(combined, final),
+        errors=np.where(
+            taken[:, None], matcher.errors() * fine_bins.factor * np.maximum(spread / fit.known(), 1), np.nan
+        ),
+        rotation_error=turn,
+        converged=joint.settled and converged,
+    )
+    doubts += _doubts(series, final, taken)
+    final = replace(final, doubts=tuple(dict.fromkeys(doubts)))
+    return series.evolve(_note(final), alignment=final)
 
-    for k in range(middle + 1, len(order)):
-        match(order[k - 1], order[k])
-    for k in range(middle - 1, -1, -1):
-        match(order[k + 1], order[k])
+
+def _joint(combined: TiltSeries, say: Log) -> _Joint:
+    """The joint fit from a coarse start, first with few blobs."""
+    taken = combined.used
+    if combined.isolated:
+        start, how = Alignment(centre_of_mass(combined)), "centre of mass"
+    else:
+        start, how = Alignment(cross_correlation(combined)), "cross-correlation"
+        start = axis_by_artefacts(combined, start, rotate=False)
+    say(f"align: coarse shifts by {how}, axis at {_axis(start, taken):+.2f} pixels")
+    small, bins = binned_to(combined, FINE)
+    counts = float(small.counts[:, taken].sum())
+    most = MOST_BLOBS if small.scaled else int(np.clip(counts / COUNTS_PER_BLOB, FEWEST_BLOBS, MOST_BLOBS))
+    present = bins.down(start)
+    for share in (8, 1):
+        fit = JointFit(small, present, taken, most=max(most // share, FEWEST_BLOBS))
+        settled = fit.solve()
+        if share > 1 and fit.relocate():
+            settled = fit.solve()
+        present = fit.found()
+    fit.correct()
+    return _Joint(fit, bins, how, settled)
+
+
+def _axis(alignment: Alignment, taken: NDArray[np.bool_]) -> float:
+    """Column of the axis: the middle of the displacements along u."""
+    return float(np.median(alignment.displacements[taken, 1]))
+
+
+def _contradicts(agreement: NDArray[np.float64], i: int) -> bool:
+    """Whether a map correlates so much less than the others with what the rest foretell that it can only hurt."""
+    typical = float(np.nanmedian(agreement))
+    scatter = 1.48 * float(np.nanmedian(np.abs(agreement - typical)))
+    return bool(agreement[i] < min(0.6 * typical, typical - 5 * scatter))
+
+
+def _other_axis(combined: TiltSeries, joint: _Joint, say: Log) -> list[str]:
+    """Try the tilt axis along the other side of the frame, coarsely; a doubt if that explains the maps better.
+
+    The sign of the angles needs no trial: the mirrored object explains maps with reversed angles exactly as well.
+    """
+
+    def turn(a: NDArray[np.float32] | None) -> NDArray[np.float32] | None:
+        return None if a is None else np.ascontiguousarray(a.swapaxes(-1, -2))
+
+    across = combined.evolve(
+        counts=turn(combined.counts), weights=turn(combined.weights), background_maps=turn(combined.background_maps)
+    )
+    taken = combined.used
+    scores = []
+    for trial in (combined, across):
+        small, bins = binned_to(trial, COARSE)
+        if trial is combined:
+            start = bins.down(joint.bins.up(joint.fit.found()))
+        elif trial.isolated:
+            start = Alignment(centre_of_mass(small))
+        else:
+            start = Alignment(cross_correlation(small))
+        fit = JointFit(small, start, taken, most=FEWEST_BLOBS * 3)
+        fit.solve()
+        scores.append(float(np.nanmedian(fit.agreement())))
+    say(
+        f"align: maps correlate {scores[0]:.3f} with what the others foretell with the tilt axis along y, "
+        f"{scores[1]:.3f} along x; the sign of the angles, and with it the object's hand, cannot be told from the maps"
+    )
+    if 1 - scores[1] < 0.5 * (1 - scores[0]):
+        return [
+            f"the maps agree better with a tilt axis along x (correlation {scores[1]:.3f}, along y {scores[0]:.3f}); "
+            "check input.tilt_axis"
+        ]
+    return []
+
+
+def _exposures(series: TiltSeries, joint: _Joint) -> tuple[TiltSeries, list[str]]:
+    """Exposures of an object that is not wholly in view, from what re-projections agree on, element by element.
+
+    Where an element is too weak for that, the curve that all of them share serves it; where that is not known either,
+    exposures stay 1.
+    """
+    taken = series.used
+    exposures, errors = series.exposures.copy(), np.full(series.exposures.shape, np.nan)
+    shared, shared_errors = joint.fit.exposures, _exposure_errors(joint.fit)
+    weak, unknown = [], []
+    for e, name in enumerate(series.elements):
+        small, _ = binned_to(combine(series, [name]), FINE)
+        fit = JointFit(small, joint.fit.found(), taken, most=joint.fit.most // 2)
+        fit.solve(hold="geometry")
+        own = _exposure_errors(fit, hold="geometry")
+        if np.median(own[taken]) < WELL_KNOWN and fit.log_exposures.std() < 1:
+            exposures[e], errors[e] = fit.exposures, own
+        elif np.median(shared_errors[taken]) < WELL_KNOWN:
+            exposures[e], errors[e] = shared, shared_errors
+            weak.append(name)
+        else:
+            unknown.append(name)
+    exposures, errors = np.where(taken, exposures, 1.0), np.where(taken, errors, np.nan)
+    doubts = []
+    if unknown:
+        doubts.append(
+            f"exposures of {', '.join(unknown)} cannot be told from the maps and stay 1; give live times or a curve"
+        )
+    note = "exposures from the re-projections' own consistency"
+    if weak:
+        note += f"; {', '.join(weak)} shares the curve of all elements"
+    note += asymmetry(series.tilts_deg[taken], exposures[:, taken])
+    return series.evolve(f"normalise: {note}", exposures=exposures, exposure_errors=errors), doubts
+
+
+def _exposure_errors(fit: JointFit, hold: str = "") -> NDArray[np.float64]:
+    variance = np.diag(fit.uncertainty(hold))[:-1].reshape(-1, 3)[:, 2]
+    return np.asarray(np.sqrt(np.maximum(variance, 0)) * fit.exposures)
+
+
+def _doubts(series: TiltSeries, a: Alignment, taken: NDArray[np.bool_]) -> list[str]:
+    """What would make a person doubt the alignment, one line each."""
+    assert a.residual is not None
+    assert a.errors is not None
+    assert a.rotation_error is not None
+    typical = float(np.median(a.residual[taken]))
+    out = [
+        f"tilt {series.tilts_deg[i]:g} fits {a.residual[i] / typical:.1f} times worse than is typical"
+        for i in np.flatnonzero(taken)
+        if a.residual[i] > max(ODD_RESIDUAL * typical, 2.0)
+    ]
+    if a.rotation_error > UNSURE_TURN:
+        out.append(f"the rotation of the axis is known to {a.rotation_error:.1f} degrees only (standard error)")
+    if abs(a.rotation_deg) > LARGE_TURN:
+        out.append(f"the axis is rotated by {a.rotation_deg:+.1f} degrees, which is a lot; check input.tilt_axis")
+    unsure = float(np.sqrt(np.mean(a.errors[taken] ** 2)))
+    if unsure > UNSURE_SHIFT:
+        out.append(f"shifts are known to {unsure:.1f} pixels only (standard error)")
     return out
 
 
-def axis_by_artefacts(series: TiltSeries, start: Alignment) -> Alignment:
-    """Offset and rotation of the axis that leave the fewest artefacts in a quick reconstruction.
+def split_offset(alignment: Alignment, taken: NDArray[np.bool_] | None = None) -> Alignment:
+    """Displacements as residual shifts plus one axis offset, their median along u; only the sum enters the model.
 
-    Artefacts are what the re-projection of a few SIRT iterations cannot explain of the maps. The offset
-    is sought by steps of 1/16 of the frame and less; the rotation by `rotation_by_profile`, since what
-    SIRT leaves says next to nothing about it.
+    The median is that of the tilts that take part, all by default.
     """
-    small, bins = binned_to(series, COARSE)
-    middle, middle_bins = binned_to(series, MIDDLE)
-
-    def misfit(offset: float, rotation: float) -> float:
-        trial = bins.down(replace(start, axis_offset=offset, rotation_deg=rotation))
-        volume = grid(small.evolve(isolated=True)).shape
-        data = make_data_term(small, COMBINED, "least-squares")
-        operator = make_operator(small.evolve(alignment=trial), volume, data.counts)
-        return sirt(operator, data, iterations=12).objective
-
-    offset, rotation, step = start.axis_offset, start.rotation_deg, series.frame[1] / 16
-    for _ in range(2):
-        for _ in range(3):
-            offsets = offset + step * np.arange(-3.0, 4.0)
-            offset = vertex(offsets, np.array([misfit(o, rotation) for o in offsets]))
-            step /= 2.5
-        step *= 2.5**2
-        trial = middle_bins.down(replace(start, axis_offset=offset, rotation_deg=rotation))
-        rotation = float(np.clip(rotation_by_profile(middle, trial, 2.0), *ROTATIONS))
-    return replace(start, axis_offset=offset, rotation_deg=rotation)
-
-
-def vertex(x: NDArray[np.floating], y: NDArray[np.floating]) -> float:
-    """Minimum of a parabola through the least value and its neighbours; x evenly spaced."""
-    i = int(np.argmin(y))
-    if i in (0, len(x) - 1):
-        return float(x[i])
-    curvature = y[i - 1] - 2 * y[i] + y[i + 1]
-    shift = 0.5 * (y[i - 1] - y[i + 1]) / curvature if curvature > 0 else 0.0
-    return float(x[i] + np.clip(shift, -1, 1) * (x[1] - x[0]))
-
-
-# ---------------------------------------------------------------- fine
-
-
-@dataclass
-class Matcher:
-    """Matches maps with re-projections of a reconstruction that is kept from round to round."""
-
-    series: TiltSeries
-    alignment: Alignment
-    smoothing: float = 0.0
-    softness: float = 1.0
-    image: NDArray[np.float32] | None = None
-    omega: float | None = None
-
-    def __post_init__(self) -> None:
-        # TV needs a third of TGV's memory and time, and alignment no more than edges
-        poisson = not (self.series.scaled or self.smoothing)
-        self.data = make_data_term(self.series, COMBINED, "poisson" if poisson else "least-squares")
-        if self.smoothing:
-            from scipy import ndimage
-
-            smooth = ndimage.gaussian_filter(self.data.counts, (0, self.smoothing, self.smoothing), mode="nearest")
-            self.data = replace(self.data, counts=smooth)
-        self.strength = self.softness * automatic_strength(self.series, COMBINED)
-        self.volume = grid(self.series.evolve(alignment=self.alignment)).shape
-
-    def at(self, rotation_deg: float) -> Matcher:
-        """A matcher that continues from here at another rotation."""
-        other = replace(self, alignment=replace(self.alignment, rotation_deg=rotation_deg))
-        if self.image is not None:
-            nz, ny, nx = other.volume  # wider or narrower where the object leaves the frame
-            other.image = centred(self.image, (nz, nx, ny))
-        return other
-
-    def reconstruct(self, iterations: int) -> float:
-        """Continue the reconstruction at the present alignment; returns the penalised likelihood."""
-        operator = make_operator(self.series.evolve(alignment=self.alignment), self.volume, self.data.counts)
-        start = sirt(operator, self.data, iterations=10).value if self.image is None else self.image
-        solver = PrimalDual(
-            operator, self.data, regulariser="tv", a1=self.strength, start=start, omega=self.omega
-        )  # fmt: skip
-        for _ in range(iterations):
-            solver.step()
-            if solver.iteration % 10 == 0:
-                solver.maybe_restart()
-        self.image, self.omega = solver.u, solver.omega
-        return solver.objective()
-
-    def match(self) -> float:
-        """One weighted Gauss-Newton step of all displacements; returns its largest component, pixels.
-
-        The part of a step that only moves the object (a constant along v, ``a cos t + b sin t`` along
-        u) is left out.
-        """
-        assert self.image is not None
-        prediction = self.predict()
-        slope = np.stack([-np.gradient(prediction, axis=2), -np.gradient(prediction, axis=1)])  # d/dv, d/du
-        mean = prediction + self.data.offset
-        weight = (self.data.scale > 0) / np.maximum(mean, 0.05 * float(mean.max()))
-        misfit = self.data.counts - mean
-        normal = np.einsum("atij,btij,tij->tab", slope, slope, weight)
-        right = np.einsum("atij,tij,tij->ta", slope, misfit, weight)
-        normal += 1e-6 * np.trace(normal, axis1=1, axis2=2)[:, None, None] * np.eye(2) + 1e-9 * np.eye(2)
-        step = np.clip(np.linalg.solve(normal, right[..., None])[..., 0], -2, 2)
-        t = np.radians(self.series.tilts_deg)
-        basis = np.stack([np.cos(t), np.sin(t)], axis=1)
-        step[:, 0] -= step[:, 0].mean()
-        step[:, 1] -= basis @ np.linalg.lstsq(basis, step[:, 1], rcond=None)[0]
-        self.alignment = replace(self.alignment, shifts=self.alignment.shifts + step)
-        return float(np.abs(step).max())
-
-    def predict(self) -> NDArray[np.float32]:
-        """Exposed re-projections in the recorded frames ``(tilt, u, y)``, without background."""
-        operator = make_operator(self.series.evolve(alignment=self.alignment), self.volume, self.data.counts)
-        out = np.empty(operator.range_shape, np.float32)
-        operator(self.image, out)
-        return np.asarray(out * self.data.scale)
-
-    def converge(self, rounds: int, iterations: int, accuracy: float = 0.02) -> None:
-        """Reconstruct and match in turn until no displacement moves by more than `accuracy` pixels."""
-        for _ in range(rounds):
-            self.reconstruct(iterations)
-            moved = self.match()
-            for _ in range(2):
-                moved = max(moved, self.match())
-            if moved < accuracy:
-                break
-
-
-def refine(series: TiltSeries, start: Alignment, say: Log) -> Alignment:
-    """Shifts and rotation from coarse to fine by re-projection matching and a likelihood profile."""
-    for edge, step in ((COARSE, 2.5), (MIDDLE, 2.5), (MIDDLE, 1.2)):
-        small, bins = binned_to(series, edge)
-        rotation = rotation_by_profile(small, bins.down(start), step)
-        start = replace(start, rotation_deg=float(np.clip(rotation, *ROTATIONS)))
-        say(f"align: rotation {rotation:+.2f} degrees")
-    fine, bins = binned_to(series, FINE)
-    matcher = Matcher(fine, bins.down(start))
-    matcher.converge(5, 40)
-    return bins.up(matcher.alignment)
-
-
-def rotation_by_profile(series: TiltSeries, alignment: Alignment, step: float) -> float:
-    """Rotation with the best penalised likelihood, shifts matched anew at each of five.
-
-    The maps are smoothed first: the warp's interpolation blurs by fractions of a pixel, which differs
-    with the rotation and would outweigh what the object says. A weak regulariser keeps the object from
-    taking up the misfit.
-    """
-    base = Matcher(series, alignment, SMOOTHING, 0.3)
-    base.converge(3, 40)
-    rotations = alignment.rotation_deg + step * np.arange(-2, 3)
-    scores = []
-    for rotation in rotations:
-        matcher = base.at(float(rotation))
-        matcher.converge(2, 40, accuracy=0.01)
-        scores.append(matcher.reconstruct(100))
-    fit = np.polyfit(rotations - alignment.rotation_deg, scores, 2)
-    if fit[0] > 0:
-        return float(alignment.rotation_deg + np.clip(-fit[1] / (2 * fit[0]), -2 * step, 2 * step))
-    return float(rotations[int(np.argmin(scores))])
-
-
-def residuals(series: TiltSeries, alignment: Alignment) -> NDArray[np.float64]:
-    """Mean squared misfit of each map over its variance where the object is, near 1 for a good model."""
-    small, bins = binned_to(series, MIDDLE)
-    matcher = Matcher(small, bins.down(alignment))
-    matcher.reconstruct(60)
-    mean = matcher.predict() + matcher.data.offset
-    weight = np.where((matcher.data.scale > 0) & (mean > 0.05 * float(mean.max())), 1 / np.maximum(mean, 1e-12), 0)
-    if small.scaled:
-        weight = np.where(weight > 0, noise_weights(small, COMBINED)[:, None, None], 0)
-    misfit = np.sum(weight * np.square(matcher.data.counts - mean), axis=(1, 2), dtype=np.float64)
-    return np.asarray(misfit / np.maximum((weight > 0).sum(axis=(1, 2)), 1))
-
-
-# ---------------------------------------------------------------- helpers
-
-
-def centred(image: NDArray[np.float32], shape: tuple[int, int, int]) -> NDArray[np.float32]:
-    """A copy about the same centre on a grid with an even number of voxels more or fewer, repeated at the edges."""
-    grow = [(n - m) // 2 for m, n in zip(image.shape, shape, strict=True)]
-    inner = image[tuple(slice(max(-g, 0), m - max(-g, 0)) for g, m in zip(grow, image.shape, strict=True))]
-    return np.pad(inner, [(max(g, 0), max(g, 0)) for g in grow], mode="edge")
-
-
-def split_offset(alignment: Alignment) -> Alignment:
-    """Displacements as residual shifts plus one axis offset, their median along u; only the sum enters the model."""
     moved = alignment.displacements
-    offset = float(np.median(moved[:, 1]))
+    offset = float(np.median(moved[:, 1] if taken is None else moved[taken, 1]))
     return replace(alignment, shifts=moved - [0.0, offset], axis_offset=offset)
 
 
@@ -416,6 +367,3 @@ def resample(series: TiltSeries, frame: tuple[int, int] | None = None) -> TiltSe
         weights=None if weights.all() else weights,
         scaled=True,
     )
-
-
-__all__ = ["align", "centre_of_mass", "combine", "cross_correlation", "refine", "resample"]

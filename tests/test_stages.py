@@ -148,7 +148,7 @@ def test_a_background_that_is_given(small):
     found = normalise(series, background={"Co": 0.3, "Zn": 0.1})
     np.testing.assert_array_equal(found.background, np.broadcast_to([[0.3], [0.1]], (2, 15)))
     np.testing.assert_array_equal(normalise(series, background={"Zn": 0.1}).background[0], 0)
-    lower = normalise(series, background=0.0)
+    lower = normalise(series, "constant-total", background=0.0)
     total = series.counts.sum(axis=(2, 3), dtype=float)
     np.testing.assert_allclose(lower.exposures, total / total.mean(axis=1, keepdims=True))
 
