@@ -7,7 +7,7 @@ branch, so that vector units are busy: rows whose neighbours along y it reads ar
 what is 0 at an end is so by a factor m or l, see `cpu_difference`.
 
 Primal rows write ubar and wbar into "bars" (4, PAD + ny + PAD), dual rows read them there.
-p and q may be int16, see `cpu_short`: `unit` holds what 1 stands for in them, and the inverses, `work` four rows of
+p and q may be int16, see `cpu_short`: `unit` holds what 1 stands for in them, and the inverses, `work` is four rows of
 scratch.
 """
 

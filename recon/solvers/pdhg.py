@@ -63,7 +63,7 @@ class PrimalDual:
         omega: first primal weight, by default from the size of the data.
         half_precision: keep p, q and their anchors in 16 bits, see `recon.kernels`; computed with in float32. It
             saves a quarter of the memory. Rounding slows the last digits down, the more so the more counts there are:
-            for 400 in the brightest pixel a gap of 1e-2 took five times the iterations (benchmarks/half.py).
+            for 400 in the brightest pixel a gap of 1e-2 took 1.7 times the iterations (benchmarks/half.py).
 
     Attributes:
         iteration: done so far.
