@@ -29,7 +29,7 @@ from recon.solvers.pdhg import PrimalDual
 from recon.strength import A0_PER_A1, automatic_strength
 
 ACCURACY, GAP = 1e-3, 1e-2
-EVERY = 20  # iterations between two looks
+EVERY = 10  # iterations between two looks
 CASES: dict[str, dict] = {
     "base": {},
     "0.1 x strength": {"strength": 0.1},

@@ -7,11 +7,11 @@ every tilt. One half is reconstructed at several strengths, the other says which
 against even.
 
 Strengths are multiples of the noise in the gradient of the data term (`automatic_strength`): the best multiple
-depends on the object and hardly on the dose, so that of the halves serves the whole. With many counts this ends:
-what the model itself gets wrong (edges inside voxels, above all) no longer hides in the noise, both halves share it,
-and a search would fit it. Beyond 50 counts in a bright pixel the counts are therefore thinned to 50 for the search, and
-the strength found there is kept: relative to the signal it falls no further. Compared on simulated particles in
-benchmarks/strength.py.
+depends on the object and little on the dose (about its fourth root, on simulated particles), so that of the halves
+serves the whole. With many counts this ends: what the model itself gets wrong (edges inside voxels, above all) no
+longer hides in the noise, both halves share it, and a search would fit it. Beyond 50 counts in a bright pixel the
+counts are therefore thinned to 50 for the search, and the strength found there is kept: relative to the signal it falls
+no further. Compared on simulated particles in benchmarks/strength.py.
 """
 
 from __future__ import annotations
@@ -36,6 +36,8 @@ FACTOR_LIMITS = (1 / 16, 16.0)
 EVERY = 25  # iterations after which the held-out deviance is looked at
 SETTLED = 2e-3  # relative change of it at which the next strength is tried
 MAX_ITERATIONS = 500
+THINNED, BY_TILTS = "thinned counts", "odd and even tilts"
+WITH_DOSE = 2**0.25  # by which the best multiple of the noise grows from half the counts to all
 MOST_COUNTS = 50.0  # a bright pixel's mean, above which the model's own errors count more than noise
 ABSENT = 0.01  # of the mean count: what a pixel is given at least where a reconstruction has nothing
 
@@ -111,7 +113,8 @@ def choose(
     data, kept = _thinned(problem.data, min(1.0, MOST_COUNTS / bright), seed)
     unit = automatic_strength(problem.series, problem.element) / kept**0.5
     halves, split = _split(data, seed)
-    paths = [_Path(problem, half, held, regulariser, unit * kept * 0.5**0.5, stop) for half, held in halves]
+    part = unit * kept * 0.5**0.5 / (WITH_DOSE if split == THINNED else 1.0)
+    paths = [_Path(problem, half, held, regulariser, part, stop) for half, held in halves]
     terms: dict[float, Array] = {}
     ahead = list(FIRST_FACTORS)
     while ahead:
@@ -206,14 +209,14 @@ def _split(data: DataTerm, seed: int) -> tuple[list[tuple[DataTerm, DataTerm]], 
         half = np.float32(0.5)
         a = replace(data, counts=first, scale=data.scale * half, offset=data.offset * half)
         b = replace(a, counts=data.counts - first)
-        return [(a, b), (b, a)], "thinned counts"
+        return [(a, b), (b, a)], THINNED
     xp = namespace(data.counts)
     odd = xp.asarray(np.arange(len(counts)) % 2, dtype=np.float32)[:, None, None]
 
     def of(keep: Array) -> DataTerm:
         return replace(data, counts=data.counts * keep, scale=data.scale * keep, offset=data.offset * keep)
 
-    return [(of(odd), of(1 - odd)), (of(1 - odd), of(odd))], "odd and even tilts"
+    return [(of(odd), of(1 - odd)), (of(1 - odd), of(odd))], BY_TILTS
 
 
 def _least(factors: np.ndarray, terms: np.ndarray) -> tuple[float, tuple[float, float]]:
