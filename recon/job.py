@@ -25,6 +25,7 @@ from pydantic import (
 )
 
 from recon.errors import JobError
+from recon.reading import explain_reading
 
 PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     # Longley et al., Nat. Commun. 9:2135 (2018), Methods
@@ -377,18 +378,8 @@ def load_job(path: str | os.PathLike[str]) -> Job:
 
 
 def _text(shown: str) -> str:
-    try:
+    with explain_reading(shown, "name a job file (TOML)", JobError):
         return Path(shown).expanduser().read_bytes().decode("utf-8-sig").replace("\r\n", "\n")
-    except FileNotFoundError as exc:
-        raise JobError(f"{shown} does not exist; name a job file (TOML)") from exc
-    except IsADirectoryError as exc:
-        raise JobError(f"{shown} is a folder; name a job file (TOML)") from exc
-    except PermissionError as exc:
-        raise JobError(f"{shown} may not be read; ask for permission to read it") from exc
-    except UnicodeDecodeError as exc:
-        raise JobError(f"{shown} is not text in UTF-8; name a job file (TOML)") from exc
-    except (OSError, ValueError) as exc:
-        raise JobError(f"{shown} cannot be opened ({getattr(exc, 'strerror', None) or exc})") from exc
 
 
 def _with_defaults(raw: dict[str, Any]) -> dict[str, Any]:

@@ -34,6 +34,7 @@ from recon.memory import needed
 from recon.normalise import find_outside, normalise
 from recon.overrides import files_of, given_alignment, known_exposures, leave_out
 from recon.problem import grid
+from recon.reading import explain_reading
 from recon.reconstruct import MAX_ITERATIONS, reconstruct
 from recon.solvers import Record, Status
 from recon.tiltseries import TiltSeries, Volume
@@ -543,15 +544,14 @@ def input_hashes(job: Job) -> dict[str, str]:
     out = {}
     for name, path in files.items():
         if isinstance(path, Path):
-            if path.is_dir():  # a .zspy is a folder
-                out[name] = folder_hash(path)
-                continue
-            try:
-                with path.open("rb") as stream:
-                    out[name] = hashlib.file_digest(stream, "sha256").hexdigest()
-            except OSError as exc:
-                raise JobError(f"{path} cannot be read ({exc.strerror})") from exc
+            with explain_reading(path, "name a file", JobError):
+                out[name] = folder_hash(path) if path.is_dir() else file_hash(path)  # a .zspy is a folder
     return out
+
+
+def file_hash(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def folder_hash(path: Path) -> str:
