@@ -20,6 +20,8 @@ import tifffile
 from click.testing import CliRunner
 
 import recon.pipeline
+import recon.resources
+import recon.results
 from recon.cli import cli, forecast
 from recon.io import folder as output
 from recon.io import read_volume
@@ -308,7 +310,7 @@ def test_resume_refuses_the_folder_of_another_job(folder, what, monkeypatch):
     elif what == "input":
         np.save("Co.npy", np.load("Co.npy") + 1)
     elif what == "version":
-        monkeypatch.setattr(recon.pipeline, "__version__", "999")
+        monkeypatch.setattr(recon.results, "__version__", "999")
     else:
         (folder / "job-recon" / "job.json").write_text("{")
     said = fails(folder, "run", "job.toml", "--resume")
@@ -441,7 +443,8 @@ def test_ctrl_c_at_any_stage(folder, monkeypatch, stage):
     def stop(*args, **kwargs):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(recon.pipeline, stage, stop)
+    module = recon.results if stage in ("write_volumes", "job_record") else recon.pipeline
+    monkeypatch.setattr(module, stage, stop)
     before = contents(folder)
     done = invoke("run", "job.toml")
     assert done.exit_code == 130
@@ -592,7 +595,7 @@ def test_a_disk_that_fills_up_while_writing(folder, monkeypatch):
 
 def test_more_memory_than_there_is(folder, monkeypatch):
     job(extra="")
-    monkeypatch.setattr(recon.pipeline, "available_memory", lambda device="cpu": 2**19)
+    monkeypatch.setattr(recon.resources, "available_memory", lambda device="cpu": 2**19)
     monkeypatch.setattr(recon.pipeline, "process", lambda *a, **k: pytest.fail("it started"))
     for command in ("run", "check"):
         said = fails(folder, command, "job.toml")
@@ -636,7 +639,7 @@ def test_a_demo_with_a_negative_seed(tmp_path):
 
 
 def test_a_demo_that_needs_more_memory_than_there_is(tmp_path, monkeypatch):
-    monkeypatch.setattr(recon.pipeline, "available_memory", lambda device="cpu": 2**19)
+    monkeypatch.setattr(recon.resources, "available_memory", lambda device="cpu": 2**19)
     monkeypatch.setattr("recon.demo.process", lambda *a, **k: pytest.fail("it started"))
     assert "memory" in fails(tmp_path, "demo", "--size", N, "--out", tmp_path / "out")
 

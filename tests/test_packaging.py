@@ -200,7 +200,7 @@ LAYERS = (  # lowest first; a module imports from its own layer and those before
         "memory",
         "",
     },  # "": recon itself
-    {"demo", "pipeline", "hpc", "overrides"},
+    {"demo", "hpc", "inputs", "overrides", "pipeline", "resources", "results"},
     {"cli", "__main__"},
 )
 LAYER = {room: number for number, rooms in enumerate(LAYERS) for room in rooms}
