@@ -37,6 +37,11 @@ def explain_reading(path: str | os.PathLike[str], remedy: str, error: type[Recon
         raise error(f"{path} cannot be opened ({getattr(exc, 'strerror', None) or exc})") from exc
 
 
+def reason(error: BaseException) -> str:
+    """What a library said of a bad file, in one line; the error's type if it said nothing."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
 def read_text(path: Path, remedy: str) -> str:
     """The text of a file in UTF-8, with or without a byte order mark; every line ends in ``\\n``.
 

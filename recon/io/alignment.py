@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-EXPORTS = ("xf", "prexg", "shifts")
 _JSON_TYPES = (".json", ".tvsm")
 _OURS = ("shifts_v_pixels", "shifts_u_pixels", "axis_offset_pixels")
 

@@ -20,7 +20,7 @@ import numpy as np
 from recon.backend import to_host
 from recon.errors import InputError, ReconError, ResourceError
 from recon.io.tilts import read_tilts
-from recon.reading import explain_reading
+from recon.reading import explain_reading, reason
 from recon.tiltseries import TiltSeries
 
 if TYPE_CHECKING:
@@ -179,8 +179,7 @@ def parse(path: Path, reader: Callable[[Path], Stack]) -> Stack:
     except MemoryError as exc:
         raise ResourceError(f"{path} does not fit into memory, or is damaged; bin the maps first") from exc
     except Exception as exc:  # a damaged file makes a library raise nearly any type
-        why = " ".join(str(exc).split()) or type(exc).__name__
-        raise InputError(f"{path} cannot be read, it is damaged, cut short or of another type ({why})") from exc
+        raise InputError(f"{path} cannot be read, it is damaged, cut short or of another type ({reason(exc)})") from exc
     if values.ndim != 3 or values.size == 0:
         raise InputError(f"{path} holds an array of shape {values.shape}; a stack of maps is (tilt, y, x)")
     if size is not None and not (np.isfinite(size) and size > 0):

@@ -15,7 +15,7 @@ from pydantic import ValidationInfo
 
 _ELEMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_+-]*")
 _RESERVED = ("mask", "job", "alignment", "report")  # files of a finished run
-_FORMATS = ("tiff", "mrc", "ome-zarr", "hspy", "emd", "vti")
+FORMATS = ("tiff", "mrc", "ome-zarr", "hspy", "emd", "vti")  # those of recon.io, which brings NumPy
 _EXPORTS = ("xf", "prexg", "shifts")
 _RANGE = ("start", "stop", "step")
 
@@ -130,22 +130,24 @@ def replicates(value: Any) -> int:
     return value
 
 
-def formats(names: tuple[str, ...]) -> tuple[str, ...]:
-    """Formats of the results, each once."""
+def _known(names: tuple[str, ...], choices: tuple[str, ...]) -> tuple[str, ...]:
+    """Names out of `choices`, each once."""
     for name in names:
-        if name not in _FORMATS:
-            raise ValueError(f"names {name!r}, which is unknown; {nearest(name, _FORMATS)}")
-    if not names:
-        raise ValueError(f"is empty; use {', '.join(_FORMATS)}")
+        if name not in choices:
+            raise ValueError(f"names {name!r}, which is unknown; {nearest(name, choices)}")
     return tuple(dict.fromkeys(names))
+
+
+def formats(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Formats of the results; at least one."""
+    if not names:
+        raise ValueError(f"is empty; use {', '.join(FORMATS)}")
+    return _known(names, FORMATS)
 
 
 def exports(names: tuple[str, ...]) -> tuple[str, ...]:
-    """Formats of the alignment, each once."""
-    for name in names:
-        if name not in _EXPORTS:
-            raise ValueError(f"names {name!r}, which is unknown; {nearest(name, _EXPORTS)}")
-    return tuple(dict.fromkeys(names))
+    """Formats of the alignment."""
+    return _known(names, _EXPORTS)
 
 
 def leave_out(value: Any) -> tuple[float, ...] | dict[str, tuple[int, ...]]:
