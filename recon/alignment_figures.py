@@ -13,6 +13,7 @@ import numpy as np
 
 from recon.drawing import COLOURS, inline, new_figure
 from recon.errors import InputError
+from recon.reading import reason
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -93,8 +94,7 @@ def load_frames(folder: Path, n_tilts: int) -> dict[str, NDArray[np.uint8]]:
         with np.load(path, allow_pickle=False) as archive:
             frames = {name: archive[name] for name in PANELS}
     except Exception as exc:  # a damaged archive makes NumPy raise nearly any type
-        why = " ".join(str(exc).split()) or type(exc).__name__
-        raise InputError(f"{path} cannot be read ({why}); without it the report has no such pictures") from exc
+        raise InputError(f"{path} cannot be read ({reason(exc)}); without it the report has no such pictures") from exc
     shapes = {f.shape for f in frames.values()}
     if len(shapes) != 1 or len(frames["before"]) != n_tilts or frames["before"].ndim != 3:
         raise InputError(f"{path} does not fit alignment.json; without it the report has no such pictures")

@@ -116,8 +116,9 @@ def check(path: Path, device: str, out: Path | None, picture: Path | None) -> No
     """
 
     def work(watch: Watcher) -> None:
+        from recon.inputs import read_job, read_spectra_job, spectra_series
         from recon.job import load_job
-        from recon.pipeline import check_resources, describe, plan, read_job, read_spectra_job, spectra_series
+        from recon.resources import check_resources, describe, plan
 
         job = load_job(path)
         if job.input.maps is None:
@@ -152,10 +153,10 @@ def maps(path: Path, out: Path | None, overwrite: bool) -> None:
     """Make element maps from spectrum images and write them as files, in the formats of the job."""
 
     def work(watch: Watcher) -> None:
+        from recon.inputs import read_spectra_job
         from recon.io import check_target
         from recon.io.line_maps import write_maps
         from recon.job import load_job
-        from recon.pipeline import read_spectra_job
         from recon.preview import table
 
         job = load_job(path)

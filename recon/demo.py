@@ -12,7 +12,9 @@ from recon.analyse import analyse, figures
 from recon.backend import resolve_device
 from recon.io import check_target
 from recon.job import Job
-from recon.pipeline import Result, Watcher, check_resources, forecast, process, write_result
+from recon.pipeline import Watcher, process
+from recon.resources import check_resources, forecast
+from recon.results import Result, write_result
 from recon.simulate import Truth, simulate
 from recon.tiltseries import Volume
 from recon.uncertainty import uncertainty

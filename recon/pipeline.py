@@ -2,48 +2,33 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import math
-import platform
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, replace
-from importlib.metadata import PackageNotFoundError, version
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from recon import backend
-from recon._version import __version__
-from recon.agreement import Agreement, agreement
+from recon.agreement import agreement
 from recon.align import align, resample
-from recon.alignment_figures import FRAMES, doubts
+from recon.alignment_figures import doubts
 from recon.analyse import analyse, apply_mask, figures, mask
 from recon.checkpoint import Checkpoints, Identity
-from recon.errors import JobError, OutputError, ResourceError, StoppedError
+from recon.errors import OutputError, StoppedError
+from recon.inputs import Log, input_hashes, read_job
 from recon.interrupts import Interrupts
-from recon.io import OutputFolder, check_disk, check_target, read, write_volumes
-from recon.io.alignment import alignment_record, from_record, write_exports
-from recon.io.spectra import find_spectra
-from recon.io.volumes import write_stacks
+from recon.io import check_target
+from recon.io.alignment import alignment_record
 from recon.job import Job
-from recon.maps import LineMaps, Options, line_maps
-from recon.memory import needed
-from recon.normalise import find_outside, normalise
-from recon.overrides import files_of, given_alignment, known_exposures, leave_out
-from recon.problem import grid
-from recon.reconstruct import MAX_ITERATIONS, reconstruct
+from recon.normalise import normalise
+from recon.overrides import given_alignment, known_exposures
+from recon.reconstruct import reconstruct
+from recon.resources import check_resources, plan
+from recon.results import Result, finished, state_of, write_result
 from recon.solvers import Record, Status
-from recon.tiltseries import TiltSeries, Volume
-from recon.uncertainty import Uncertainty, uncertainty
-
-Log = Callable[[str], None]
-
-# Measured: benchmarks/iteration.py. Nanoseconds per voxel and iteration on two cores.
-NANOSECONDS_PER_VOXEL = 18.0
-TYPICAL_ITERATIONS = 800
+from recon.tiltseries import TiltSeries
+from recon.uncertainty import uncertainty
 
 
 @dataclass
@@ -56,209 +41,6 @@ class Watcher:
     log: Log = field(default=lambda line: None)
     step: Callable[[str, Record], None] = field(default=lambda element, record: None)
     tolerance: float = 1e-2
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What a run will need, known before it starts.
-
-    Attributes:
-        volume: ``(nz, ny, nx)`` that is solved for.
-        memory_bytes: peak of a reconstruction on the device that it runs on, see `recon.memory`.
-        available_bytes: memory there is.
-        disk_bytes: results.
-        seconds: forecast for all elements, from the benchmark's rate.
-        device: ``"cpu"`` or ``"cuda"``.
-        host_bytes: peak on the host; on the CPU the same as `memory_bytes`.
-    """
-
-    volume: tuple[int, int, int]
-    memory_bytes: int
-    available_bytes: int
-    disk_bytes: int
-    seconds: float
-    device: str
-    host_bytes: int = 0
-
-
-@dataclass(frozen=True)
-class Result:
-    """Everything a run made; what `write_result` writes."""
-
-    series: TiltSeries
-    volumes: dict[str, Volume]
-    inside: np.ndarray
-    analysis: dict[str, Any]
-    timings: dict[str, float]
-    device: str
-    aligned: dict[str, Any]
-    uncertainties: dict[str, Uncertainty] = field(default_factory=dict)
-    replicates: int = 0  # that were asked for
-    agreement: Agreement | None = None
-
-    @property
-    def missing(self) -> tuple[str, ...]:
-        """Elements that had not begun when the user stopped."""
-        return tuple(e for e in self.series.elements if e not in self.volumes)
-
-    @property
-    def interrupted(self) -> bool:
-        """Whether the user stopped the run before everything had been done."""
-        return (
-            bool(self.missing)
-            or any(v.solution.status is Status.INTERRUPTED for v in self.volumes.values())
-            or not self.sure
-        )
-
-    @property
-    def sure(self) -> bool:
-        """Whether every element has all the replicates that were asked for."""
-        return not self.replicates or all(
-            e in self.uncertainties and self.uncertainties[e].replicates == self.replicates for e in self.volumes
-        )
-
-
-def read_job(job: Job, log: Log | None = None) -> TiltSeries:
-    """The series that a job file names."""
-    if job.input.maps is None:
-        if job.maps.detectors == "each":
-            raise JobError("maps.detectors = 'each' keeps detectors apart for `recon maps`; use 'sum' to reconstruct")
-        maps = read_spectra_job(job, log)
-        if log is not None:
-            for warning in maps.warnings:
-                log(f"warning: {warning}")
-        return spectra_series(job, maps)
-    assert job.input.tilts is not None
-    series = read(
-        {name: str(path) for name, path in job.input.maps.items()},
-        job.input.tilts,
-        job.input.pixel_size_nm,
-        tilt_axis=job.input.tilt_axis,
-        scaled=job.input.scaled,
-        base_dir=job.path.parent,
-    )
-    return leave_out(job, series)
-
-
-def spectra_series(job: Job, maps: LineMaps) -> TiltSeries:
-    """The series of a job's line maps."""
-    return leave_out(job, maps.series(tilt_axis=job.input.tilt_axis, pixel_size_nm=job.input.pixel_size_nm))
-
-
-def read_spectra_job(job: Job, log: Log | None = None) -> LineMaps:
-    """Maps of the lines that a job file names, from its spectrum images."""
-    source, options = job.input.spectra, job.maps
-    assert source is not None
-    return line_maps(
-        list(source) if isinstance(source, tuple) else source,
-        job.input.lines or (),
-        tilts=job.input.tilts,
-        options=Options(**options.model_dump()),
-        base=job.path.parent,
-        log=log,
-    )
-
-
-def plan(job: Job, series: TiltSeries, device: str = "auto") -> Plan:
-    """Memory, disk and time of a run, before it starts."""
-    device = backend.resolve_device(device)
-    # where the object is not isolated, the volume is wider than the frame
-    series = series.evolve(isolated=find_outside(series)[1])
-    shape = grid(series, job.reconstruct.thickness).shape
-    return forecast(shape, series.n_tilts, series.frame, len(series.elements), job, device)
-
-
-def forecast(
-    shape: tuple[int, int, int], n_tilts: int, frame: tuple[int, int], n_elements: int, job: Job, device: str
-) -> Plan:
-    """The plan for a volume of a shape ``(z, y, x)``."""
-    voxels = math.prod(shape)
-    options = job.reconstruct
-    memory = needed(shape, n_tilts, frame, n_elements, options.method, device, options.half_precision)
-    # an uncertainty adds a volume of results, and two sums while it is found
-    sure = bool(job.reconstruct.uncertainty)
-    results = (1 + n_elements * (1 + sure)) * math.prod(frame) * shape[0] * 4
-    more = voxels * 8 * sure + 2 * sure * n_elements * math.prod(frame) * shape[0] * 4
-    iterations = min(job.reconstruct.max_iterations, TYPICAL_ITERATIONS)
-    seconds = voxels * iterations * n_elements * NANOSECONDS_PER_VOXEL * 1e-9
-    seconds *= 1 + job.reconstruct.uncertainty
-    return Plan(
-        shape,
-        memory.device if device == "cuda" else memory.host + more,
-        available_memory(device),
-        results * len(job.output.formats),
-        seconds,
-        device,
-        memory.host + more,
-    )
-
-
-def available_memory(device: str = "cpu") -> int:
-    """Bytes free on the host (a cgroup's limit counts), or on the CUDA device."""
-    if device == "cuda":
-        import cupy
-
-        return int(cupy.cuda.Device().mem_info[0])
-    import psutil
-
-    free = int(psutil.virtual_memory().available)
-    for limit, used in (
-        ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
-        ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
-    ):
-        try:
-            free = min(free, int(Path(limit).read_text()) - int(Path(used).read_text()))
-        except (OSError, ValueError):  # no cgroup, or "max"
-            continue
-    return max(free, 0)
-
-
-def check_resources(needs: Plan, out: Path) -> None:
-    """Raise ResourceError, saying how much is needed, if memory or disk will not do."""
-    if needs.memory_bytes > needs.available_bytes:
-        what = "device memory" if needs.device == "cuda" else "memory"
-        raise ResourceError(
-            f"a volume of {' x '.join(map(str, needs.volume))} voxels needs {gib(needs.memory_bytes)} of {what}, "
-            f"{gib(needs.available_bytes)} are free; bin the maps, set reconstruct.thickness, "
-            "set reconstruct.half_precision, or use a larger machine"
-        )
-    check_disk(out, needs.disk_bytes)
-
-
-def describe(job: Job, series: TiltSeries, needs: Plan, out: Path) -> list[str]:
-    """What `recon check` shows: the series as it was read, the plan, memory, disk and time."""
-    order = np.argsort(series.tilts_deg)
-    lines = [
-        f"{job.path.name}: {', '.join(series.elements)}; {series.n_tilts} tilts of {series.frame[0]} x "
-        f"{series.frame[1]} pixels, {series.pixel_size_nm:g} nm each",
-        "  tilt (deg)  " + "".join(f"{n + ' counts':>16}{'brightest':>11}" for n in series.elements),
-    ]
-    for i in order:
-        cells = "".join(
-            f"{series.counts[e, i].sum():16.0f}{series.counts[e, i].max():11.0f}" for e in range(len(series.elements))
-        )
-        lines.append(f"  {series.tilts_deg[i]:10.2f}  {cells}" + ("" if series.used[i] else "   left out"))
-    options = job.reconstruct
-    how = job.normalise.method if known_exposures(job, series)[0] is None else "by known exposures"
-    alignment = f"{job.align.method} on {' + '.join(job.align.reference)}"
-    if job.align.file is not None:
-        alignment = given_alignment(job, series).alignment.method
-    lines += [
-        f"plan: normalise {how}, align {alignment}, "
-        f"{options.method} with {options.data_term}, strength {options.strength}, tolerance {options.tolerance:g}",
-        f"object: {'isolated' if find_outside(series)[1] else 'not isolated; the volume is wider than the frame'}",
-        f"volume: {' x '.join(map(str, needs.volume))} voxels (z, y, x) on {needs.device}",
-        f"memory: {gib(needs.memory_bytes)} needed, {gib(needs.available_bytes)} free"
-        + (f" on the GPU; {gib(needs.host_bytes)} on the host" if needs.device == "cuda" else ""),
-        f"disk: {gib(needs.disk_bytes)} in {out}",
-        f"time: about {max(needs.seconds / 60, 0.1):.1f} min at {NANOSECONDS_PER_VOXEL:g} ns per voxel and iteration "
-        "(two CPU cores), compilation and alignment aside",
-    ]
-    return lines
-
-
-def gib(n: int) -> str:
-    return f"{n / 2**30:.1f} GiB" if n >= 2**28 else f"{n / 2**20:.0f} MiB"
 
 
 def process(
@@ -434,144 +216,3 @@ def run_job(
             raise checkpoints.stopped(f"{target} holds what there was: {state_of(result)}", kept=True)
         checkpoints.clear()
     return target
-
-
-def state_of(result: Result) -> str:
-    """How far each element came, in words."""
-    said = []
-    for name, volume in result.volumes.items():
-        s = volume.solution
-        stopped = s.status is Status.INTERRUPTED
-        said.append(f"{name} not converged (certified gap {s.gap:.2g})" if stopped else f"{name} finished")
-    said += [f"{name} not begun" for name in result.missing]
-    if not result.sure:
-        done = ", ".join(f"{n} {u.replicates}" for n, u in result.uncertainties.items()) or "none"
-        said.append(f"replicates of the uncertainty done: {done} of {result.replicates}")
-    return ", ".join(said)
-
-
-def write_result(
-    result: Result,
-    target: Path,
-    *,
-    job: Job | None = None,
-    hashes: Mapping[str, str] | None = None,
-    overwrite: bool = False,
-    truth: Mapping[str, Volume] | None = None,
-) -> None:
-    """Volumes, mask, ``alignment.json``, ``job.json`` and ``report.html`` as one folder."""
-    from recon.report import write_report
-
-    formats = job.output.formats if job is not None else ("tiff",)
-    with OutputFolder(target, overwrite=overwrite) as folder:
-        write_volumes(result.volumes, folder, formats=formats, mask=result.inside)
-        if result.uncertainties:
-            write_volumes({u.volume.element: u.volume for u in result.uncertainties.values()}, folder, formats=formats)
-        if job is not None and job.output.aligned:
-            aligned = result.series if result.series.scaled else resample(result.series)
-            write_stacks(aligned, folder, formats)
-        if truth is not None:
-            write_volumes({f"truth-{n}": v for n, v in truth.items()}, folder)
-        dump(folder / "alignment.json", result.aligned)
-        if result.agreement is not None:
-            np.savez_compressed(folder / FRAMES, allow_pickle=False, **result.agreement.frames)
-        if job is not None and job.output.alignment:
-            write_exports(
-                folder,
-                from_record(result.aligned, "this run"),
-                job.output.alignment,
-                tilt_axis=job.input.tilt_axis,
-                upside_down=job.align.upside_down,
-            )
-        dump(folder / "job.json", job_record(result, job, hashes or {}))
-        write_report(folder, name=target.name)
-
-
-def dump(path: Path, value: Any) -> None:
-    path.write_text(json.dumps(value, indent=1, allow_nan=True) + "\n", encoding="utf-8")
-
-
-def job_record(result: Result, job: Job | None, hashes: Mapping[str, str]) -> dict[str, Any]:
-    """What ``job.json`` holds: enough to repeat the run and to judge it."""
-    elements = {}
-    for name, volume in result.volumes.items():
-        s = volume.solution
-        elements[name] = {
-            "status": s.status.name.lower(),
-            "why": s.status.value,
-            "iterations": s.iterations,
-            "parameters": {k: finite(v) for k, v in s.parameters.items()},
-            "history": [{k: finite(v) for k, v in asdict(r).items()} for r in s.history],
-        }
-    return {
-        "program": "recon",
-        "version": __version__,
-        "status": "interrupted" if result.interrupted else "done",
-        "missing": list(result.missing),
-        "job": job.resolved() if job is not None else None,
-        "inputs": dict(hashes),
-        "device": result.device,
-        "machine": {"system": platform.platform(), "processor": platform.processor() or platform.machine()},
-        "versions": {n: installed(n) for n in ("numpy", "numba", "scipy", "scikit-image", "astra-toolbox")},
-        "voxel_size_nm": result.series.pixel_size_nm,
-        "unit": "counts per voxel length per unit exposure",
-        "elements": elements,
-        "analysis": result.analysis,
-        "stages": list(result.series.history),
-        "timings_s": result.timings,
-    }
-
-
-def finite(value: Any) -> Any:
-    """JSON has no NaN and no infinity."""
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def installed(name: str) -> str | None:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return None
-
-
-def input_hashes(job: Job) -> dict[str, str]:
-    """SHA-256 of every file that the job reads."""
-    files: dict[str, Any] = {**(job.input.maps or {}), "tilts": job.input.tilts, **files_of(job)}
-    if job.input.spectra is not None:
-        source = job.input.spectra
-        files |= {p.name: p for p in (source if isinstance(source, tuple) else find_spectra(source))}
-    out = {}
-    for name, path in files.items():
-        if isinstance(path, Path):
-            if path.is_dir():  # a .zspy is a folder
-                out[name] = folder_hash(path)
-                continue
-            try:
-                with path.open("rb") as stream:
-                    out[name] = hashlib.file_digest(stream, "sha256").hexdigest()
-            except OSError as exc:
-                raise JobError(f"{path} cannot be read ({exc.strerror})") from exc
-    return out
-
-
-def folder_hash(path: Path) -> str:
-    """SHA-256 over the names and contents of all files below a folder."""
-    digest = hashlib.sha256()
-    for file in sorted(p for p in path.rglob("*") if p.is_file()):
-        digest.update(file.relative_to(path).as_posix().encode() + b"\0" + file.read_bytes())
-    return digest.hexdigest()
-
-
-def finished(target: Path, job: Job, hashes: Mapping[str, str]) -> str | None:
-    """``"done"`` or ``"interrupted"`` if `target` holds results of this job on these inputs by this version."""
-    try:
-        record = json.loads((target / "job.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    same = json.loads(json.dumps(job.resolved()))
-    if record.get("job") != same or record.get("inputs") != dict(hashes) or record.get("version") != __version__:
-        return None
-    return str(record.get("status", "done"))
-
-
-__all__ = ["MAX_ITERATIONS", "Plan", "Result", "Watcher", "plan", "process", "read_job", "run_job", "write_result"]

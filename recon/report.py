@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,8 +12,9 @@ import numpy as np
 from recon.alignment_figures import STYLE as ALIGNMENT_STYLE
 from recon.alignment_figures import alignment_section, doubts
 from recon.drawing import COLOURS, inline, new_figure
-from recon.errors import InputError, OutputError
+from recon.errors import InputError
 from recon.io import find_volume, whole_file
+from recon.reading import read_json
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -87,11 +87,8 @@ def write_report(folder: Path, name: str) -> Path:
         f"<body>{''.join(parts)}</body></html>\n"
     )
     target = folder / "report.html"
-    try:
-        with whole_file(target) as aside:
-            aside.write_text(page, encoding="utf-8")
-    except OSError as exc:
-        raise OutputError(f"{target} cannot be written ({exc.strerror or exc})") from exc
+    with whole_file(target) as aside:
+        aside.write_text(page, encoding="utf-8")
     return target
 
 
@@ -100,10 +97,7 @@ def write_report(folder: Path, name: str) -> Path:
 
 def _load(path: Path, keys: str) -> Any:
     """A JSON object that holds at least `keys` (separated by blanks)."""
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as exc:
-        raise InputError(f"{path} cannot be read as JSON ({exc})".splitlines()[0]) from exc
+    record = read_json(path, "run the job again")
     lacking = [k for k in keys.split() if not isinstance(record, dict) or k not in record]
     if lacking:
         raise InputError(f"{path} lacks {lacking[0]!r}; the run is not whole, run the job again")

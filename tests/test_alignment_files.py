@@ -244,7 +244,7 @@ def test_files_that_cannot_be(tmp_path, name, text, words):
 
 
 def test_files_that_are_not_there_or_not_text(tmp_path):
-    with pytest.raises(InputError, match=r"a\.xf cannot be read"):
+    with pytest.raises(InputError, match=r"a\.xf does not exist"):
         load_alignment(tmp_path / "a.xf", TILTS)
     (tmp_path / "b.xf").write_bytes(b"\xff\xfe\x00\x81")
     with pytest.raises(InputError, match=r"b\.xf is not text"):

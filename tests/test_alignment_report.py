@@ -11,10 +11,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from commands import fails, invoke, job, strict
+from commands import folder as folder  # a fixture
+from commands import stacks as stacks
 from PIL import Image
-from test_cli import fails, invoke, job, strict
-from test_cli import folder as folder  # a fixture
-from test_cli import stacks as stacks
 
 import recon
 from recon.agreement import agreement

@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import recon
+import recon.io
 from recon.errors import JobError
-from recon.job import PRESETS, Job, load_job
+from recon.job import PRESETS, Job, load_job, values
 
 INPUT = '[input]\nmaps = { Co = "Co.tif", Zn = "maps/Zn.mrc" }\ntilts = "tilts.rawtlt"\n'
 
@@ -425,6 +425,11 @@ def test_it_imports_neither_numpy_nor_anything_heavier():
         "import sys, recon.job\nprint([m for m in ('numpy', 'scipy', 'tifffile', 'cupy', 'numba') if m in sys.modules])"
     )
     assert run(code) == "[]\n"
+
+
+def test_the_formats_are_those_that_can_be_written():
+    """Named twice, since a job file is read without NumPy."""
+    assert set(values.FORMATS) == set(recon.io.FORMATS)
 
 
 def run(code: str, *args: str) -> str:

@@ -7,9 +7,9 @@ import json
 import numpy as np
 import pytest
 import tifffile
-from test_cli import fails, invoke, job, strict
-from test_cli import folder as folder  # a fixture
-from test_cli import stacks as stacks
+from commands import fails, invoke, job, strict
+from commands import folder as folder  # a fixture
+from commands import stacks as stacks
 
 import recon
 from recon.errors import InputError

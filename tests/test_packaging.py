@@ -169,7 +169,7 @@ def test_the_device_code_is_installed_as_recon_kernels_only(tmp_path: Path) -> N
 # ---------------------------------------------------------------- which way imports point
 
 LAYERS = (  # lowest first; a module imports from its own layer and those before it
-    {"_version", "errors", "geometry", "interrupts", "tiltseries"},
+    {"_version", "errors", "geometry", "interrupts", "reading", "tiltseries"},
     {"kernels", "backend"},
     {"operators", "prox"},
     {"solvers"},
@@ -200,7 +200,7 @@ LAYERS = (  # lowest first; a module imports from its own layer and those before
         "memory",
         "",
     },  # "": recon itself
-    {"demo", "pipeline", "hpc", "overrides"},
+    {"demo", "hpc", "inputs", "overrides", "pipeline", "resources", "results"},
     {"cli", "__main__"},
 )
 LAYER = {room: number for number, rooms in enumerate(LAYERS) for room in rooms}

@@ -20,7 +20,8 @@ from recon.errors import InputError, JobError, SuspendedError
 from recon.geometry import TiltGeometry
 from recon.interrupts import Interrupts
 from recon.io import read_volume
-from recon.job import Job, Reconstruct
+from recon.job import Job
+from recon.job.sections import Reconstruct
 from recon.operators import make_projector
 from recon.prox import LeastSquares, Poisson
 from recon.reconstruct import reconstruct

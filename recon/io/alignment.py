@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +10,7 @@ import numpy as np
 from recon.errors import InputError
 from recon.io.folder import whole_file
 from recon.io.transforms import XF_TYPES, check_number, from_shifts, from_xf, shift_rows, xf_rows, xf_text
+from recon.reading import read_json
 from recon.tiltseries import Alignment, TiltSeries
 
 if TYPE_CHECKING:
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-EXPORTS = ("xf", "prexg", "shifts")
 _JSON_TYPES = (".json", ".tvsm")
 _OURS = ("shifts_v_pixels", "shifts_u_pixels", "axis_offset_pixels")
 
@@ -176,12 +175,7 @@ def load_left_out(path: str | Path) -> list[float]:
 
 
 def _load(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except OSError as exc:
-        raise InputError(f"{path} cannot be read ({exc.strerror})") from exc
-    except (ValueError, RecursionError) as exc:
-        raise InputError(f"{path} is not JSON ({exc})".splitlines()[0]) from exc
+    return read_json(path, "name the alignment.json of a finished run, or a file with shifts")
 
 
 def from_record(raw: dict[str, Any], method: str) -> Alignment:

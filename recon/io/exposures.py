@@ -11,6 +11,7 @@ import numpy as np
 
 from recon.errors import InputError
 from recon.io.alignment import load_exposures
+from recon.reading import read_text
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -63,12 +64,7 @@ def read_exposures(path: str | Path, tilts_deg: NDArray[np.float64]) -> Exposure
 
 
 def _table(path: Path) -> tuple[list[str] | None, NDArray[np.float64]]:
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except OSError as exc:
-        raise InputError(f"{path} cannot be read ({exc.strerror})") from exc
-    except ValueError as exc:
-        raise InputError(f"{path} is not text; give one line of numbers for each tilt") from exc
+    text = read_text(path, "name a file with one line of numbers for each tilt")
     separator = next((s for s in (";", "\t", ",") if s in text), None)
     names: list[str] | None = None
     rows: list[list[float]] = []

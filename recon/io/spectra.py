@@ -15,6 +15,7 @@ import numpy as np
 from recon.errors import InputError, ReconError, ResourceError
 from recon.io.metadata import Recording, recording_of
 from recon.io.stacks import check_file, quiet
+from recon.reading import reason
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -217,9 +218,8 @@ def _signals(path: Path, options: dict[str, Any]) -> list[dict[str, Any]]:
         raise ResourceError(f"{path} does not fit into memory, or is damaged; bin it in the microscope's program, "
                             "or use a larger machine") from exc  # fmt: skip
     except Exception as exc:  # a damaged file makes a library raise nearly any type
-        why = " ".join(str(exc).split())[:160] or type(exc).__name__
         raise InputError(
-            f"{path} cannot be read, it is damaged, cut short or not what its name says ({why}); "
+            f"{path} cannot be read, it is damaged, cut short or not what its name says ({reason(exc)[:160]}); "
             "copy or export it again"
         ) from exc
 

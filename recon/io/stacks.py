@@ -20,6 +20,7 @@ import numpy as np
 from recon.backend import to_host
 from recon.errors import InputError, ReconError, ResourceError
 from recon.io.tilts import read_tilts
+from recon.reading import explain_reading, reason
 from recon.tiltseries import TiltSeries
 
 if TYPE_CHECKING:
@@ -178,8 +179,7 @@ def parse(path: Path, reader: Callable[[Path], Stack]) -> Stack:
     except MemoryError as exc:
         raise ResourceError(f"{path} does not fit into memory, or is damaged; bin the maps first") from exc
     except Exception as exc:  # a damaged file makes a library raise nearly any type
-        why = " ".join(str(exc).split()) or type(exc).__name__
-        raise InputError(f"{path} cannot be read, it is damaged, cut short or of another type ({why})") from exc
+        raise InputError(f"{path} cannot be read, it is damaged, cut short or of another type ({reason(exc)})") from exc
     if values.ndim != 3 or values.size == 0:
         raise InputError(f"{path} holds an array of shape {values.shape}; a stack of maps is (tilt, y, x)")
     if size is not None and not (np.isfinite(size) and size > 0):
@@ -189,20 +189,15 @@ def parse(path: Path, reader: Callable[[Path], Stack]) -> Stack:
 
 def check_file(path: Path, holds: str = "a stack of maps") -> None:
     """Raise InputError unless `path` is a regular file that is not empty and may be read."""
-    try:
+    remedy = f"name a file that holds {holds}"
+    with explain_reading(path, remedy):
         info = path.stat()
         if stat.S_ISREG(info.st_mode):
             with path.open("rb"):
                 pass
-    except FileNotFoundError as exc:
-        raise InputError(f"{path} does not exist; check the name and the folder") from exc
-    except PermissionError as exc:
-        raise InputError(f"{path} may not be read; ask for permission to read it") from exc
-    except (OSError, ValueError) as exc:
-        raise InputError(f"{path} cannot be opened ({getattr(exc, 'strerror', None) or exc})") from exc
     if not stat.S_ISREG(info.st_mode):
         what = "a folder" if stat.S_ISDIR(info.st_mode) else "not a regular file"
-        raise InputError(f"{path} is {what}; name a file that holds {holds}")
+        raise InputError(f"{path} is {what}; {remedy}")
     if info.st_size == 0:
         raise InputError(f"{path} is empty; copy or export it again")
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from recon.errors import InputError
+from recon.reading import read_text
 from recon.tiltseries import check_tilts
 
 if TYPE_CHECKING:
@@ -100,18 +101,7 @@ def _from_range(spec: Mapping[str, float]) -> NDArray[np.float64]:
 
 
 def _lines(path: Path) -> list[str]:
-    try:
-        return path.read_text(encoding="utf-8-sig").split("\n")
-    except FileNotFoundError as exc:
-        raise InputError(f"{path} does not exist; check the name and the folder") from exc
-    except IsADirectoryError as exc:
-        raise InputError(f"{path} is a folder; name a file with one tilt angle a line") from exc
-    except PermissionError as exc:
-        raise InputError(f"{path} may not be read; ask for permission to read it") from exc
-    except UnicodeDecodeError as exc:
-        raise InputError(f"{path} is not text; tilts are one number a line, in degrees") from exc
-    except (OSError, ValueError) as exc:
-        raise InputError(f"{path} cannot be opened ({getattr(exc, 'strerror', None) or exc})") from exc
+    return read_text(path, "name a file with one tilt a line, in degrees").split("\n")
 
 
 def read_mdoc(path: Path) -> list[tuple[float, str]]:

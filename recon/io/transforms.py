@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from recon.errors import InputError
+from recon.reading import read_text
 from recon.tiltseries import Alignment
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ def read_xf(path: Path) -> NDArray[np.float64]:
         InputError: a line is not six numbers, or turns the map over or squeezes it flat.
     """
     rows = []
-    for number, line in enumerate(_text(path).splitlines(), start=1):
+    for number, line in enumerate(read_text(path, "give the file that the other program wrote").splitlines(), start=1):
         if not line.strip():
             continue
         try:
@@ -227,12 +228,3 @@ def check_number(path: Path, given: int, wanted: int) -> None:
 def _alignment(path: Path, centre: NDArray[np.float64], rotation: float, doubts: list[str]) -> Alignment:
     offset = float(np.median(centre[:, 1]))
     return Alignment(centre - [0.0, offset], rotation, offset, f"from {path.name}", doubts=tuple(doubts))
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except OSError as exc:
-        raise InputError(f"{path} cannot be read ({exc.strerror})") from exc
-    except ValueError as exc:
-        raise InputError(f"{path} is not text; give the file that the other program wrote") from exc
