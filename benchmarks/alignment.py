@@ -3,12 +3,13 @@
     python benchmarks/alignment.py [--seeds 10] [--doses 40 5] [--quick] [--volumes] [--large] [--real] [--output FILE]
 
 Simulated: 64 x 64 pixels, 15 tilts, drift of +-3 pixels, the axis rotated by up to 5 degrees and off by up to 5
-pixels, 45 % shadowing. Printed for each seed, then median and worst: rms error of shifts (offset included, after the
-one translation that no data can fix), error of the rotation, rms error of exposures (each element's). Beside each stand two
-limits: "stated", the standard error that the run gives itself, the object being unknown; "known", the Cramer-Rao bound
-were the object known (for exposures: to the sum of the elements). ``--volumes`` adds the error of the blind volumes
-over that with the true alignment and exposures (a minute a seed), ``--large`` 15 tilts of 256 x 256, ``--real`` the real
-series in shared/data (beside the checkout): random shifts of +-10 pixels added to each tilt. ``--quick`` is two seeds.
+pixels, 45 % shadowing. Printed for each seed, then median and worst: rms error of shifts (offset included,
+after the one translation that no data can fix), error of the rotation, rms error of exposures (each element's).
+Beside each stand two limits: "stated", the standard error that the run gives itself, the object being unknown;
+"known", the Cramer-Rao bound were the object known (for exposures: to the sum of the elements). ``--volumes``
+adds the error of the blind volumes over that with the true alignment and exposures (a minute a seed),
+``--large`` 15 tilts of 256 x 256, ``--real`` the real series in shared/data (beside the checkout): random
+shifts of +-10 pixels added to each tilt. ``--quick`` is two seeds.
 """
 
 from __future__ import annotations

@@ -34,6 +34,7 @@ SMOOTHING = 0.6  # of the maps, likewise
 PITCH = 1.5  # of the samples of a smoothed map, in standard deviations of its kernel
 LOOSE = 10.0  # prior standard deviation of a blob's density, in mean densities
 FLOOR = 0.05  # of the brightest pixel: least variance that a dark one is given, since no model is exact
+SECTION = 1 / 8  # thickness of what leaves the frame, in widths of the frame: of more, the maps say too little
 EXPOSURE_PRIOR = 0.5  # of log exposures; decides only where the maps do not
 
 
@@ -80,6 +81,8 @@ class JointFit:
         present = replace(present, rotation_deg=float(np.degrees(self.rotation)))
         size = np.array(grid(s.evolve(alignment=present)).shape, float)
         ny, nx = s.frame
+        if not s.isolated:
+            size[0] = max(SECTION * nx, 2 * self.finest)
 
         def lattice(h: float) -> Array:
             axes = [(np.arange(n) - (n - 1) / 2) * h for n in np.ceil(size / h).astype(int)]
@@ -297,7 +300,8 @@ class JointFit:
             pull = pull.reshape(-1, count) * np.sqrt(self._pixel_variance(i)).reshape(-1, 1)
             spread += pull.T @ pull
         covariance: Array = inverse @ spread @ inverse
-        return covariance
+        # where the model leaves more than noise, that much the less is known
+        return np.asarray(covariance * max(1.0, float(np.nanmedian(self.misfit()))))
 
     def _pixel_variance(self, i: int) -> Array:
         """Of the recorded counts, from the prediction at tilt i, ``(y, x)``."""
