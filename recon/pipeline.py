@@ -280,7 +280,8 @@ def process(
     else:
         background = job.input.background if getattr(job, "input", None) is not None else "auto"
         series = normalise(series, job.normalise.method, background)
-        watch.log(series.history[-1])
+        for line in series.history[len(read_series.history) :]:
+            watch.log(line)
         timed("normalise", clock)
 
         clock = time.perf_counter()
