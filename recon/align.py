@@ -33,8 +33,9 @@ COMBINED = "reference"
 FINE = 96  # pixels along a frame's edge for the last matching
 COUNTS_PER_BLOB = 10.0  # the joint fit's object gets as many blobs as the counts can tell
 FEWEST_BLOBS = 100
-COMMON = 0.2  # correlation with what the other tilts foretell, below which maps have nothing in common
+COMMON = 0.5  # correlation with what the other tilts foretell, below which maps have nothing in common
 WELL_KNOWN = 0.1  # relative error up to which an exposure found from re-projections is used
+MOST_ODD = 0.7  # of the tilts must agree
 ODD_RESIDUAL = 2.5  # times the typical one
 UNSURE_TURN, LARGE_TURN = 1.5, 10.0  # degrees
 UNSURE_SHIFT = 1.0  # pixels
@@ -131,12 +132,13 @@ class _Joint:
 
 def _automatic(series: TiltSeries, reference: Sequence[str] | None, say: Log) -> TiltSeries:
     series = screen(series)
+    first = int(series.used.sum())
     while True:
         combined, taken = combine(series, reference), series.used
         joint = _joint(combined, say)
         agreement = joint.fit.agreement()
         typical = float(np.median(agreement[taken]))
-        if typical < COMMON:
+        if typical < COMMON or taken.sum() < MOST_ODD * first:
             raise InputError(
                 f"the maps have nothing in common: what the other tilts foretell of one correlates {typical:.2f} with "
                 "it; check the tilts, their order and the reference elements"

@@ -27,13 +27,14 @@ if TYPE_CHECKING:
 
     Array = NDArray[np.float64]
 
-MOST_BLOBS = 1500
-FINEST = 3.0  # pixels between blobs at least
+MOST_BLOBS = 2000
+FINEST = 2.0  # pixels between blobs at least
 WIDTH = 0.75  # standard deviation of a blob, in distances between blobs: their sum is smooth to 0.3 %
 SMOOTHING = 0.6  # of the maps, likewise
 PITCH = 1.5  # of the samples of a smoothed map, in standard deviations of its kernel
 LOOSE = 10.0  # prior standard deviation of a blob's density, in mean densities
-FLOOR = 0.05  # of the brightest pixel: least variance that a dark one is given, since no model is exact
+FLOOR = 0.03  # of the brightest pixel: least variance that a dark one is given, since no model is exact
+SECTION = 1 / 8  # thickness of what leaves the frame, in widths of the frame: of more, the maps say too little
 EXPOSURE_PRIOR = 0.5  # of log exposures; decides only where the maps do not
 
 
@@ -80,6 +81,8 @@ class JointFit:
         present = replace(present, rotation_deg=float(np.degrees(self.rotation)))
         size = np.array(grid(s.evolve(alignment=present)).shape, float)
         ny, nx = s.frame
+        if not s.isolated:
+            size[0] = max(SECTION * nx, 2 * self.finest)
 
         def lattice(h: float) -> Array:
             axes = [(np.arange(n) - (n - 1) / 2) * h for n in np.ceil(size / h).astype(int)]
@@ -174,7 +177,8 @@ class JointFit:
             float(sum(b.sum(dtype=np.float64) for b, u in zip(self._basis, self.used, strict=True) if u)), 1e-12
         )
         full = normal.astype(np.float64)
-        full[np.diag_indices(blobs)] += 1 / (self.loose * mean) ** 2
+        self.prior = 1 / (self.loose * mean) ** 2  # inverse variance of a blob's density about 0
+        full[np.diag_indices(blobs)] += self.prior
         self._factor = linalg.cho_factor(full, lower=True, overwrite_a=True, check_finite=False)
         self.density = linalg.cho_solve(self._factor, right)
         count = 3 * n + 1
@@ -249,11 +253,11 @@ class JointFit:
         edge = max(self.series.frame) / 2
         return float(max(np.abs(each[:, :2]).max(), abs(turn) * edge))
 
-    def solve(self, accuracy: float = 0.01, most: int = 12, hold: str = "") -> bool:
+    def solve(self, accuracy: float = 0.01, most: int = 20, hold: str = "") -> bool:
         """Steps until nothing moves by more than `accuracy` pixels; whether it came to that."""
         for k in range(most):
             moved = self.step(hold)
-            if k == 1:
+            if k in (1, 4):  # the first guess of where the object can be was made with the first displacements
                 self._place()
                 self._sample()
             elif moved < accuracy and k:
@@ -297,7 +301,8 @@ class JointFit:
             pull = pull.reshape(-1, count) * np.sqrt(self._pixel_variance(i)).reshape(-1, 1)
             spread += pull.T @ pull
         covariance: Array = inverse @ spread @ inverse
-        return covariance
+        # where the model leaves more than noise, that much the less is known
+        return np.asarray(covariance * max(1.0, float(np.nanmedian(self.misfit()))))
 
     def _pixel_variance(self, i: int) -> Array:
         """Of the recorded counts, from the prediction at tilt i, ``(y, x)``."""

@@ -19,6 +19,7 @@ Background = str | float | dict[str, float]
 Exposures = Sequence[float] | Mapping[str, Sequence[float]]
 OPEN = "exposures are left to the alignment"  # in the history, where totals do not tell them
 CLEAR = 0.75  # share of the tilts at which an isolated object must be clear of the border
+FEW = 500  # counts of a map, below which it does not show by itself where the object is
 SHADOWED = 0.25  # relative error of an exposure beyond which a tilt may be left out
 ASYMMETRY = 0.2  # difference of the logarithms at +t and -t that is worth a word
 
@@ -234,11 +235,14 @@ def objects(series: TiltSeries) -> tuple[NDArray[np.bool_], NDArray[np.intp]]:
     That is 0 where it is clear of the frame's border, 1 where it touches it, 2 where it spans the frame.
 
     All elements are added and smoothed until a bright pixel holds a few hundred counts; the object is
-    what exceeds a tenth of the way from the darkest parts to the bright ones.
+    what exceeds a tenth of the way from the darkest parts to the bright ones. Maps of too few counts for that are
+    added up, and what is away from the object in all of them is told.
     """
     from scipy import ndimage
 
     total = series.counts.sum(axis=0)
+    if not series.scaled and np.median(total.sum(axis=(1, 2))) < FEW:
+        total = np.broadcast_to(total.sum(axis=0), total.shape)
     ny, nx = series.frame
     outside = np.zeros(total.shape, bool)
     reach = np.zeros(len(total), np.intp)

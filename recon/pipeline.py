@@ -78,10 +78,12 @@ def process(
     else:
         background = job.input.background if getattr(job, "input", None) is not None else "auto"
         exposures, errors = known_exposures(job, series)
+        before = len(series.history)
         series = normalise(series, job.normalise.method, background, exposures)
         if errors is not None:
             series = series.evolve(exposure_errors=errors)
-        watch.log(series.history[-1])
+        for line in series.history[before:]:
+            watch.log(line)
         timed("normalise", clock)
 
         clock = time.perf_counter()

@@ -13,10 +13,10 @@ longer hides in the noise, both halves share it, and a search would fit it. Beyo
 counts are therefore thinned to 50 for the search, and the strength found there is kept: relative to the signal it falls
 no further.
 
-Held-out data see the object through its projections, in which much of what a weak strength lets in averages out; so where
-the search and the rule (multiple 1) disagree, the search errs more often, and mostly to the weak side. Of its multiple the
-power 0.6 is taken. These constants were set on the simulated particles of benchmarks/strength.py, which says how far each
-is right.
+Held-out data see the object through its projections, in which much of what a weak strength lets in averages out; so
+where the search and the rule (multiple 1) disagree, the search errs more often, and mostly to the weak side. Of its
+multiple the power 0.6 is taken. These constants were set on the simulated particles of benchmarks/strength.py, which
+says how far each is right.
 """
 
 from __future__ import annotations
