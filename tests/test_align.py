@@ -15,7 +15,7 @@ from recon.geometry import TiltGeometry
 from recon.joint import JointFit, translation
 from recon.normalise import asymmetry, find_outside, normalise
 from recon.operators import project
-from recon.screening import leave_out, screen, unusable, used, warnings
+from recon.screening import leave_out, screen, unusable, warnings
 from recon.simulate import simulate
 from recon.tiltseries import Alignment, TiltSeries
 
@@ -156,7 +156,7 @@ def test_bad_tilts_are_left_out_and_named(particle):
     counts[:, 12] = rng.poisson(counts[:, 12, :, :].mean(axis=(1, 2), keepdims=True) * np.ones((32, 32)))
     lines = []
     out = align(normalise(series.evolve(counts=counts)), log=lines.append)
-    gone = ~used(out)
+    gone = ~out.used
     assert set(np.flatnonzero(gone)) >= {2, 5, 12}
     assert gone.sum() <= 4
     told = " ".join(out.alignment.doubts)
@@ -200,8 +200,8 @@ def test_good_maps_pass_the_screen(particle):
 def test_a_tilt_left_out_by_hand_is_named(particle):
     out = leave_out(particle[0], {3: "the holder was in the way"})
     assert warnings(out) == ("tilt -40 left out: the holder was in the way",)
-    assert not used(out)[3]
-    assert used(out).sum() == 14
+    assert not out.used[3]
+    assert out.used.sum() == 14
 
 
 def test_exposures_that_elements_share_are_better_than_each_alone():
