@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 METHODS = ("auto", "cross-correlation", "none")
 COMBINED = "reference"
 FINE = 96  # pixels along a frame's edge for the last matching
-COUNTS_PER_BLOB = 10.0  # the joint fit's object gets as many blobs as the counts can tell
+COUNTS_PER_BLOB = 33.0  # at least, of the joint fit's object: with fewer it fits noise, and errors come out too small
 FEWEST_BLOBS = 100
 COMMON = 0.5  # correlation with what the other tilts foretell, below which maps have nothing in common
 WELL_KNOWN = 0.1  # relative error up to which an exposure found from re-projections is used

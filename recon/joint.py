@@ -33,7 +33,7 @@ WIDTH = 0.75  # standard deviation of a blob, in distances between blobs: their 
 SMOOTHING = 0.6  # of the maps, likewise
 PITCH = 1.5  # of the samples of a smoothed map, in standard deviations of its kernel
 LOOSE = 10.0  # prior standard deviation of a blob's density, in mean densities
-FLOOR = 0.03  # of the brightest pixel: least variance that a dark one is given, since no model is exact
+FLOOR = 0.05  # of the brightest pixel: least variance that a dark one is given, since no model is exact
 SECTION = 1 / 8  # thickness of what leaves the frame, in widths of the frame: of more, the maps say too little
 EXPOSURE_PRIOR = 0.5  # of log exposures; decides only where the maps do not
 
