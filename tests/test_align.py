@@ -236,6 +236,8 @@ def test_a_curve_that_is_given_wins(particle):
     np.testing.assert_allclose(found.exposures, np.broadcast_to(np.linspace(0.5, 1.5, 15), (2, 15)))
     assert "exposures given" in found.history[-1]
     assert (found.exposure_errors == 0).all()
+    even = normalise(series, exposures={"Co": np.full(15, 3.0), "Zn": np.full(15, 7.0)})
+    assert (even.exposures == 1).all()
     for wrong, word in ((np.ones(3), "15"), (np.zeros(15), "positive"), ({"Zn": np.ones(15)}, "Co")):
         with pytest.raises(InputError, match=word):
             normalise(series, exposures=wrong)
