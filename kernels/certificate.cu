@@ -33,7 +33,7 @@ __global__ void tgv_divergence(const Dual* q, float* out, double* largest, int n
         for (int k = 0; k < 3; ++k) out[k * v.n + i] = divergence[k];
         length = norm(divergence);
     }
-    raise_to_block_maximum(length, largest + blockIdx.z);
+    raise_to_block_maximum(length, largest + here.plane);
 }
 
 // out += factor grad* p
@@ -61,6 +61,6 @@ __global__ void tgv_value(const float* u, const float* w, double* values, int nz
         }
         first = norm(a);
     }
-    add_block_sum(first, values + 2 * blockIdx.z);
-    if constexpr (order == 2) add_block_sum(second, values + 2 * blockIdx.z + 1);
+    add_block_sum(first, values + 2 * here.plane);
+    if constexpr (order == 2) add_block_sum(second, values + 2 * here.plane + 1);
 }

@@ -18,8 +18,10 @@ from recon.errors import BackendError
 from recon.kernels import STEPS
 
 _FOLDER = Path(__file__).parent
-# 64 elements along y, 4 rows; reduce.cuh needs a multiple of 32 threads, joseph.cu at most 4 rows
+# elements along y, rows; reduce.cuh needs a multiple of 32 threads, joseph.cu at most 16 rows
 _BLOCK = (64, 4, 1)
+_PACKED = (16, 16, 1)  # the same part of an array, where a thread takes `_WIDTH` elements along y
+_WIDTH = 4
 _FLAGS = ("false", "true")  # is there an anchor?
 
 _DUALS = ("float", "short")  # how p and q are stored
@@ -27,7 +29,7 @@ _DUALS = ("float", "short")  # how p and q are stored
 STEP_NEEDS_W_BAR = True  # between the kernels of its two steps; why there are two is said in tgv.cu
 OPTIONS = ("--std=c++17",)
 KERNELS = {
-    "joseph.cu": ("project", "backproject"),
+    "joseph.cu": tuple(f"{name}<{width}>" for name in ("project", "backproject") for width in (1, _WIDTH)),
     "warp.cu": ("warp", "warp_adjoint"),
     "tgv.cu": tuple(
         f"{name}<{order}, {flag}, {dual}>"
@@ -78,7 +80,7 @@ def _kernel(file, name):  # type: ignore[no-untyped-def]
     return _module(file).get_function(name)
 
 
-def _launch(file, name, over, floats, doubles, sizes, scalars=(), duals=()):  # type: ignore[no-untyped-def]
+def _launch(file, name, over, floats, doubles, sizes, scalars=(), duals=(), block=_BLOCK):  # type: ignore[no-untyped-def]
     """One thread per element of the shape `over`; a kernel takes its arguments in the order given here.
 
     `duals` are those of `floats` that may be int16, all of them or none.
@@ -93,9 +95,9 @@ def _launch(file, name, over, floats, doubles, sizes, scalars=(), duals=()):  # 
                     f"with strides {a.strides}"
                 )
     planes, rows, ny = over
-    grid = (-(-ny // _BLOCK[0]), -(-rows // _BLOCK[1]), planes)
+    grid = (-(-rows // block[1]), planes, -(-ny // block[0]))
     arguments = (*floats, *doubles, *map(np.int32, sizes), *map(np.float32, scalars))
-    _kernel(file, name)(grid, _BLOCK, arguments)
+    _kernel(file, name)(grid, block, arguments)
 
 
 def _on_device(*arrays):  # type: ignore[no-untyped-def]
@@ -117,16 +119,32 @@ def _units(p, a1, a0):  # type: ignore[no-untyped-def]
     return (a1 / STEPS, a0 / STEPS) if p.dtype == np.int16 else (1, 1)
 
 
+def _along_rays(name, source, out, rays, volume, stack, fineness):  # type: ignore[no-untyped-def]
+    """Launch a projection; `volume` and `stack` are those of `source` and `out` that are one."""
+    width = _width(source, out)
+    (nz, nx, ny), (n_tilts, nu, _) = volume.shape, stack.shape
+    over, sizes = (*out.shape[:2], ny // width), (nz, nx, ny // width, n_tilts, nu, fineness)
+    block = _PACKED if width > 1 else _BLOCK
+    _launch("joseph.cu", f"{name}<{width}>", over, (source, out), _on_device(rays), sizes, block=block)
+
+
+def _width(*arrays):  # type: ignore[no-untyped-def]
+    """Elements along y that a thread can load at once."""
+    return _WIDTH if all(a.shape[-1] % _WIDTH == 0 and _address(a) % (4 * _WIDTH) == 0 for a in arrays) else 1
+
+
+def _address(a):  # type: ignore[no-untyped-def]
+    return a.data.ptr if hasattr(a.data, "ptr") else a.ctypes.data  # of NumPy's in tests without a GPU
+
+
 def project(volume, out, rays, fineness):  # type: ignore[no-untyped-def]
     """Line integrals of `volume` (z, x, y) into `out` (tilt, u, y), in units of a voxel's edge."""
-    sizes = (*volume.shape, *out.shape[:2], fineness)
-    _launch("joseph.cu", "project", out.shape, (volume, out), _on_device(rays), sizes)
+    _along_rays("project", volume, out, rays, volume, out, fineness)
 
 
 def backproject(stack, out, rays, fineness):  # type: ignore[no-untyped-def]
     """The exact adjoint of `project`: `stack` (tilt, u, y) into `out` (z, x, y)."""
-    sizes = (*out.shape, *stack.shape[:2], fineness)
-    _launch("joseph.cu", "backproject", out.shape, (stack, out), _on_device(rays), sizes)
+    _along_rays("backproject", stack, out, rays, out, stack, fineness)
 
 
 def warp(stack, out, affine):  # type: ignore[no-untyped-def]

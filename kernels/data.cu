@@ -21,7 +21,7 @@ __global__ void poisson_dual(float* y, const float* projection, const float* cou
         const float bar = (scale[i] > 0 ? 2 * next : 0.0f) - y[i];
         moved_y = relax<anchored>(y[i], bar, y0 + i, Relax{keep, move, anchor});
     }
-    add_block_sum(moved_y, moved + 2 * blockIdx.z);
+    add_block_sum(moved_y, moved + 2 * pixel.plane);
 }
 
 // D = weight/2 |s A u + b - counts|^2. With the residual r at u_bar: y' = (y + sigma r) / (1 + sigma / weight).
@@ -38,5 +38,5 @@ __global__ void least_squares_dual(float* y, const float* projection, const floa
         const float bar = (scale[i] > 0 ? 2 * next : 0.0f) - y[i];
         moved_y = relax<anchored>(y[i], bar, y0 + i, Relax{keep, move, anchor});
     }
-    add_block_sum(moved_y, moved + 2 * blockIdx.z);
+    add_block_sum(moved_y, moved + 2 * pixel.plane);
 }

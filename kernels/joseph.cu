@@ -2,34 +2,40 @@
 // tent(|u - u_d| / m) / m, m = max(|cos|, |sin|); `rays` (tilt, 3) holds cos t, sin t and u of pixel 0; there are
 // `fineness` pixels on a voxel's edge. Coordinates are float64, so that both directions see the same weights; where
 // float64 is slow they would cost more than the sums, so the threads of a row share them.
+//
+// A thread sums `width` neighbouring slices; ny counts packs of that many.
 #include "index.cuh"
 
-constexpr int chunk = 64, rows = 4;  // of taps that a block prepares at a time; at most `rows` rows in a block
+constexpr int chunk = 64, rows = 16;  // of taps that a block prepares at a time; at most `rows` rows in a block
 
-struct Taps {  // two neighbours and their weights, for each row of the block and each k of a chunk
-    int before[rows][chunk], after[rows][chunk];
-    float near[rows][chunk], far[rows][chunk];
+template <int width>
+struct alignas(4 * width) Pack {  // neighbours along y, loaded at once
+    float at[width];
+};
+
+struct alignas(16) Tap {  // two neighbours and their weights
+    int before, after;
+    float near, far;
 
     // The neighbours of `position` among n, with weights near and far; one that does not exist weighs nothing.
-    __device__ void set(int k, int j, int n, double near, double far) {
-        const int row = threadIdx.y;
-        before[row][k] = j < 0 ? 0 : j < n ? j : n - 1;
-        after[row][k] = j + 1 < 0 ? 0 : j + 1 < n ? j + 1 : n - 1;
-        this->near[row][k] = 0 <= j && j < n && near > 0 ? near : 0;
-        this->far[row][k] = 0 <= j + 1 && j + 1 < n && far > 0 ? far : 0;
+    __device__ void set(int j, int n, double near, double far) {
+        before = j < 0 ? 0 : j < n ? j : n - 1;
+        after = j + 1 < 0 ? 0 : j + 1 < n ? j + 1 : n - 1;
+        this->near = 0 <= j && j < n && near > 0 ? near : 0;
+        this->far = 0 <= j + 1 && j + 1 < n && far > 0 ? far : 0;
     }
 };
 
-// Sum over the taps of one chunk; tap k reads line k of `a`, lines and neighbours being strides apart.
-__device__ inline float gather(const Taps& taps, int count, const float* a, Index line, Index neighbour) {
-    const int row = threadIdx.y;
-    float sum = 0;
+// Adds the taps of one chunk; tap k reads line k of `a`, lines and neighbours being strides apart.
+template <int width>
+__device__ inline void gather(Pack<width>& sum, const Tap* taps, int count, const Pack<width>* a, Index line,
+                              Index neighbour) {
     for (int k = 0; k < count; ++k, a += line) {
-        const float near = taps.near[row][k], far = taps.far[row][k];
-        if (near == 0 && far == 0) continue;  // the same for all threads of a row
-        sum += near * a[taps.before[row][k] * neighbour] + far * a[taps.after[row][k] * neighbour];
+        const Tap tap = taps[k];
+        if (tap.near == 0 && tap.far == 0) continue;  // the same for all threads of a row
+        const Pack<width> before = a[tap.before * neighbour], after = a[tap.after * neighbour];
+        for (int i = 0; i < width; ++i) sum.at[i] += tap.near * before.at[i] + tap.far * after.at[i];
     }
-    return sum;
 }
 
 struct Axis {  // one axis of the volume
@@ -40,10 +46,11 @@ struct Axis {  // one axis of the volume
     __device__ double u(int i) const { return (i - 0.5 * (n - 1)) * slope; }
 };
 
-// volume (nz, nx, ny), out (n_tilts, nu, ny), cosine and sine (n_tilts)
-__global__ void project(const float* volume, float* out, const double* rays, int nz, int nx, int ny,
+// volume (nz, nx, ny), out (n_tilts, nu, ny)
+template <int width>
+__global__ void project(const Pack<width>* volume, Pack<width>* out, const double* rays, int nz, int nx, int ny,
                         int n_tilts, int nu, int fineness) {
-    __shared__ Taps taps;
+    __shared__ Tap taps[rows][chunk];
     const Element ray(n_tilts, nu, ny);
     const double *of_tilt = rays + 3 * ray.plane, c = of_tilt[0], s = of_tilt[1];
     const double u = of_tilt[2] + double(ray.row) / fineness;
@@ -51,16 +58,17 @@ __global__ void project(const float* volume, float* out, const double* rays, int
     const bool steep = fabs(c) >= fabs(s);  // the ray steps along z and meets two neighbours across, in x
     const Axis along = steep ? z : x, across = steep ? x : z;
     const double m = fabs(across.slope);
-    float sum = 0;
+    Pack<width> sum{};
     for (int first = 0; first < along.n; first += chunk) {
         const int count = min(chunk, along.n - first);
         for (int k = threadIdx.x; k < count; k += blockDim.x) {
             const double position = (u - along.u(first + k)) / across.slope + 0.5 * (across.n - 1);
             const double j = floor(position);
-            taps.set(k, int(j), across.n, (1 - (position - j)) / m, (position - j) / m);
+            taps[threadIdx.y][k].set(int(j), across.n, (1 - (position - j)) / m, (position - j) / m);
         }
         __syncthreads();
-        if (ray.inside) sum += gather(taps, count, volume + ray.y + first * along.stride, along.stride, across.stride);
+        if (ray.inside)
+            gather(sum, taps[threadIdx.y], count, volume + ray.y + first * along.stride, along.stride, across.stride);
         __syncthreads();
     }
     if (ray.inside) out[ray.at] = sum;
@@ -68,12 +76,13 @@ __global__ void project(const float* volume, float* out, const double* rays, int
 
 // The exact adjoint: stack (n_tilts, nu, ny), out (nz, nx, ny). A voxel meets at most 2 / step detector pixels, which
 // are gathered in pairs of neighbours.
-__global__ void backproject(const float* stack, float* out, const double* rays, int nz, int nx, int ny,
+template <int width>
+__global__ void backproject(const Pack<width>* stack, Pack<width>* out, const double* rays, int nz, int nx, int ny,
                             int n_tilts, int nu, int fineness) {
-    __shared__ Taps taps;
+    __shared__ Tap taps[rows][chunk];
     const Element voxel(nz, nx, ny);
     const Index tilt = Index(nu) * ny;
-    float sum = 0;
+    Pack<width> sum{};
     for (int pair = 0; pair < fineness; ++pair) {
         const int before = fineness - 1 - 2 * pair;
         for (int first = 0; first < n_tilts; first += chunk) {
@@ -84,10 +93,10 @@ __global__ void backproject(const float* stack, float* out, const double* rays, 
                 const Axis z{nz, s, Index(nx) * ny}, x{nx, c, ny};
                 const double u = (x.u(voxel.row) + z.u(voxel.plane) - of_tilt[2]) * fineness;
                 const double d = floor(u) - before, scale = 1 / (m * fineness);
-                taps.set(k, int(d), nu, (1 - fabs(u - d) * scale) / m, (1 - fabs(u - d - 1) * scale) / m);
+                taps[threadIdx.y][k].set(int(d), nu, (1 - fabs(u - d) * scale) / m, (1 - fabs(u - d - 1) * scale) / m);
             }
             __syncthreads();
-            if (voxel.inside) sum += gather(taps, count, stack + voxel.y + first * tilt, tilt, ny);
+            if (voxel.inside) gather(sum, taps[threadIdx.y], count, stack + voxel.y + first * tilt, tilt, Index(ny));
             __syncthreads();
         }
     }

@@ -40,8 +40,8 @@ __global__ void tgv_primal(float* u, float* w, float* u_bar, float* w_bar, const
             }
         }
     }
-    add_block_sum(moved_u, moved + columns * blockIdx.z);
-    if constexpr (order == 2) add_block_sum(moved_w, moved + columns * blockIdx.z + 1);
+    add_block_sum(moved_u, moved + columns * here.plane);
+    if constexpr (order == 2) add_block_sum(moved_w, moved + columns * here.plane + 1);
 }
 
 // a' = P_radius(a + sigma grad) for the vector a of one voxel, whose components lie n apart, reflected and relaxed.
@@ -84,6 +84,6 @@ __global__ void tgv_dual(Dual* p, Dual* q, const float* u_bar, const float* w_ba
             moved_q = ascend<anchored>(q + i, q0 + i, second, sigma_q, a0, v.n, unit_q, r);
         }
     }
-    add_block_sum(moved_p, moved + columns * blockIdx.z);
-    if constexpr (order == 2) add_block_sum(moved_q, moved + columns * blockIdx.z + 1);
+    add_block_sum(moved_p, moved + columns * here.plane);
+    if constexpr (order == 2) add_block_sum(moved_q, moved + columns * here.plane + 1);
 }
