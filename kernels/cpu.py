@@ -12,7 +12,7 @@ from math import sqrt
 from numba import prange
 
 from recon.kernels.compiling import FOUR, HALF, ONE, TINY, TWO, ZERO, jit
-from recon.kernels.cpu_certificate import gradient_adjoint, tgv_divergence, tgv_value
+from recon.kernels.cpu_certificate import excess_sums, gradient_adjoint, tgv_divergence, tgv_value
 from recon.kernels.cpu_joseph import backproject, project
 from recon.kernels.cpu_tgv import STEP_NEEDS_W_BAR, tgv_dual, tgv_primal, tgv_step
 from recon.kernels.cpu_warp import warp, warp_adjoint
@@ -20,6 +20,7 @@ from recon.kernels.cpu_warp import warp, warp_adjoint
 __all__ = [
     "STEP_NEEDS_W_BAR",
     "backproject",
+    "excess_sums",
     "gradient_adjoint",
     "least_squares_dual",
     "poisson_dual",

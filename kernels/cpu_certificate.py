@@ -165,3 +165,25 @@ def tgv_value(u, w, values):  # type: ignore[no-untyped-def]
     """``values[z] = (sum |grad u - w|, sum |E w|)`` of each plane."""
     for z in prange(u.shape[0]):
         _tgv_value_plane(np.intp(z), u, w, values)
+
+
+@jit
+def excess_sums(g, sensitivity, theta, price, least, sums):  # type: ignore[no-untyped-def]
+    """``sums[z] = (sum max(d - price a, 0), sum a where d > price a, max d / a)`` of a plane, ``d = -theta g``.
+
+    `sensitivity` is a; where it is at most `least`, a is 0 and takes no part in the maximum.
+    """
+    nz, nx, ny = g.shape
+    for z in prange(nz):
+        excess, total, highest = 0.0, 0.0, 0.0
+        for x in range(nx):
+            for y in range(ny):
+                d, s = -theta * np.float64(g[z, x, y]), np.float64(sensitivity[z, x, y])
+                a = s if s > least else 0.0
+                over = d - price * a
+                excess += over if over > 0 else 0.0
+                total += a if over > 0 else 0.0
+                highest = max(highest, d / a if a > 0 else 0.0)
+        sums[z, 0] = excess
+        sums[z, 1] = total
+        sums[z, 2] = highest

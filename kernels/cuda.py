@@ -18,9 +18,9 @@ from recon.errors import BackendError
 from recon.kernels import STEPS
 
 _FOLDER = Path(__file__).parent
-# elements along y, rows; reduce.cuh needs a multiple of 32 threads, joseph.cu at most 16 rows
+# threads along y, rows: the fastest tried on an H100; reduce.cuh needs a multiple of 32, joseph.cu at most 16 rows
 _BLOCK = (64, 4, 1)
-_PACKED = (16, 16, 1)  # the same part of an array, where a thread takes `_WIDTH` elements along y
+_BLOCKS = {"joseph.cu": (16, 8, 1), "tgv.cu": (32, 4, 1)}  # where a thread takes `_WIDTH` elements along y
 _WIDTH = 4
 _FLAGS = ("false", "true")  # is there an anchor?
 
@@ -32,16 +32,18 @@ KERNELS = {
     "joseph.cu": tuple(f"{name}<{width}>" for name in ("project", "backproject") for width in (1, _WIDTH)),
     "warp.cu": ("warp", "warp_adjoint"),
     "tgv.cu": tuple(
-        f"{name}<{order}, {flag}, {dual}>"
+        f"{name}<{order}, {flag}, {dual}, {width}>"
         for name, orders in (("tgv_primal", (0, 1, 2)), ("tgv_dual", (1, 2)))
         for order in orders
         for flag in _FLAGS
         for dual in _DUALS
+        for width in (1, _WIDTH)
     ),
     "certificate.cu": (
         *(f"{name}<{dual}>" for name in ("tgv_divergence", "gradient_adjoint") for dual in _DUALS),
         "tgv_value<1>",
         "tgv_value<2>",
+        "excess_sums",
     ),
     "data.cu": tuple(f"{name}<{flag}>" for name in ("poisson_dual", "least_squares_dual") for flag in _FLAGS),
 }
@@ -80,8 +82,8 @@ def _kernel(file, name):  # type: ignore[no-untyped-def]
     return _module(file).get_function(name)
 
 
-def _launch(file, name, over, floats, doubles, sizes, scalars=(), duals=(), block=_BLOCK):  # type: ignore[no-untyped-def]
-    """One thread per element of the shape `over`; a kernel takes its arguments in the order given here.
+def _launch(file, name, over, floats, doubles, sizes, scalars=(), duals=(), width=1):  # type: ignore[no-untyped-def]
+    """One thread per `width` elements of the shape `over`; a kernel takes its arguments in the order given here.
 
     `duals` are those of `floats` that may be int16, all of them or none.
     """
@@ -91,12 +93,14 @@ def _launch(file, name, over, floats, doubles, sizes, scalars=(), duals=(), bloc
             dtype = np.int16 if short and any(a is d for d in duals) else kind
             if a.dtype != dtype or not a.flags.c_contiguous:
                 raise BackendError(
-                    f"{name} takes C-contiguous {np.dtype(dtype)} arrays, not {a.dtype} of shape {a.shape} "
-                    f"with strides {a.strides}"
+                    f"{name.partition('<')[0]} takes C-contiguous {np.dtype(dtype)} arrays, not {a.dtype} of shape "
+                    f"{a.shape} with strides {a.strides}"
                 )
     planes, rows, ny = over
-    grid = (-(-rows // block[1]), planes, -(-ny // block[0]))
-    arguments = (*floats, *doubles, *map(np.int32, sizes), *map(np.float32, scalars))
+    block = _BLOCKS[file] if width > 1 else _BLOCK
+    grid = (-(-rows // block[1]), planes, -(-ny // (block[0] * width)))
+    scalars = (s if isinstance(s, np.float64) else np.float32(s) for s in scalars)
+    arguments = (*floats, *doubles, *map(np.int32, sizes), *scalars)
     _kernel(file, name)(grid, block, arguments)
 
 
@@ -119,18 +123,10 @@ def _units(p, a1, a0):  # type: ignore[no-untyped-def]
     return (a1 / STEPS, a0 / STEPS) if p.dtype == np.int16 else (1, 1)
 
 
-def _along_rays(name, source, out, rays, volume, stack, fineness):  # type: ignore[no-untyped-def]
-    """Launch a projection; `volume` and `stack` are those of `source` and `out` that are one."""
-    width = _width(source, out)
-    (nz, nx, ny), (n_tilts, nu, _) = volume.shape, stack.shape
-    over, sizes = (*out.shape[:2], ny // width), (nz, nx, ny // width, n_tilts, nu, fineness)
-    block = _PACKED if width > 1 else _BLOCK
-    _launch("joseph.cu", f"{name}<{width}>", over, (source, out), _on_device(rays), sizes, block=block)
-
-
 def _width(*arrays):  # type: ignore[no-untyped-def]
-    """Elements along y that a thread can load at once."""
-    return _WIDTH if all(a.shape[-1] % _WIDTH == 0 and _address(a) % (4 * _WIDTH) == 0 for a in arrays) else 1
+    """Elements along y that a thread can load at once: as rows and addresses allow."""
+    whole = all(a.shape[-1] % _WIDTH == 0 and _address(a) % (a.itemsize * _WIDTH) == 0 for a in arrays)
+    return _WIDTH if whole else 1
 
 
 def _address(a):  # type: ignore[no-untyped-def]
@@ -139,12 +135,19 @@ def _address(a):  # type: ignore[no-untyped-def]
 
 def project(volume, out, rays, fineness):  # type: ignore[no-untyped-def]
     """Line integrals of `volume` (z, x, y) into `out` (tilt, u, y), in units of a voxel's edge."""
-    _along_rays("project", volume, out, rays, volume, out, fineness)
+    sizes = (*volume.shape, *out.shape[:2], fineness)
+    _joseph("project", volume, out, rays, sizes)
 
 
 def backproject(stack, out, rays, fineness):  # type: ignore[no-untyped-def]
     """The exact adjoint of `project`: `stack` (tilt, u, y) into `out` (z, x, y)."""
-    _along_rays("backproject", stack, out, rays, out, stack, fineness)
+    sizes = (*out.shape, *stack.shape[:2], fineness)
+    _joseph("backproject", stack, out, rays, sizes)
+
+
+def _joseph(name, source, out, rays, sizes):  # type: ignore[no-untyped-def]
+    width = _width(source, out)
+    _launch("joseph.cu", f"{name}<{width}>", out.shape, (source, out), _on_device(rays), sizes, width=width)
 
 
 def warp(stack, out, affine):  # type: ignore[no-untyped-def]
@@ -172,9 +175,10 @@ def tgv_primal(u, w, u_bar, w_bar, p, q, g, u0, w0, tau_u, tau_w, a1, a0, relax,
 def _primal(u, w, u_bar, w_bar, p, q, g, u0, w0, tau_u, tau_w, a1, a0, relax, moved, columns):  # type: ignore[no-untyped-def]
     order = 2 if w.shape[0] else 1 if p.shape[0] else 0
     floats = (u, w, u_bar, w_bar, p, q, g, u0, w0)
-    name = f"tgv_primal<{order}, {_flag(relax)}, {_dual_type(p)}>"
+    width = _width(*floats)
+    name = f"tgv_primal<{order}, {_flag(relax)}, {_dual_type(p)}, {width}>"
     scalars = (tau_u, tau_w, *_units(p, a1, a0), *relax)
-    _launch("tgv.cu", name, u.shape, floats, (moved,), (*u.shape, columns), scalars, duals=(p, q))
+    _launch("tgv.cu", name, u.shape, floats, (moved,), (*u.shape, columns), scalars, duals=(p, q), width=width)
 
 
 def tgv_dual(p, q, u_bar, w_bar, p0, q0, sigma_p, sigma_q, a1, a0, relax, moved):  # type: ignore[no-untyped-def]
@@ -191,9 +195,11 @@ def _dual(p, q, u_bar, w_bar, p0, q0, sigma_p, sigma_q, a1, a0, relax, moved, co
     if order == 0:
         return
     floats = (p, q, u_bar, w_bar, p0, q0)
-    name = f"tgv_dual<{order}, {_flag(relax)}, {_dual_type(p)}>"
+    width, duals = _width(*floats), (p, q, p0, q0)
+    name = f"tgv_dual<{order}, {_flag(relax)}, {_dual_type(p)}, {width}>"
     scalars = (sigma_p, sigma_q, a1, a0, *_units(p, a1, a0), *relax)
-    _launch("tgv.cu", name, u_bar.shape, floats, (moved,), (*u_bar.shape, columns), scalars, duals=(p, q, p0, q0))
+    shape = u_bar.shape
+    _launch("tgv.cu", name, shape, floats, (moved,), (*shape, columns), scalars, duals=duals, width=width)
 
 
 def tgv_step(u, w, u_bar, w_bar, p, q, g, u0, w0, p0, q0, tau_u, tau_w, sigma_p, sigma_q, a1, a0, relax, moved):  # type: ignore[no-untyped-def]
@@ -245,3 +251,13 @@ def tgv_value(u, w, values):  # type: ignore[no-untyped-def]
     values.fill(0)
     order = 2 if w.shape[0] else 1
     _launch("certificate.cu", f"tgv_value<{order}>", u.shape, (u, w), (values,), u.shape)
+
+
+def excess_sums(g, sensitivity, theta, price, least, sums):  # type: ignore[no-untyped-def]
+    """``sums[z] = (sum max(d - price a, 0), sum a where d > price a, max d / a)`` of a plane, ``d = -theta g``.
+
+    `sensitivity` is a; where it is at most `least`, a is 0 and takes no part in the maximum.
+    """
+    sums.fill(0)
+    doubles = map(np.float64, (theta, price, least))
+    _launch("certificate.cu", "excess_sums", g.shape, (g, sensitivity), (sums,), g.shape, doubles)

@@ -19,7 +19,7 @@ __global__ void poisson_dual(float* y, const float* projection, const float* cou
         const float r = fmaxf(fabsf(d) + sqrtf(d * d + 4 * sigma * counts[i]), 1e-30f);
         const float next = 1 - (d > 0 ? 0.5f * r : 2 * sigma * counts[i] / r);
         const float bar = (scale[i] > 0 ? 2 * next : 0.0f) - y[i];
-        moved_y = relax<anchored>(y[i], bar, y0 + i, Relax{keep, move, anchor});
+        moved_y = relax<anchored>(y + i, Lanes<1>{y[i]}, Lanes<1>{bar}, y0 + i, Relax{keep, move, anchor});
     }
     add_block_sum(moved_y, moved + 2 * pixel.plane);
 }
@@ -36,7 +36,7 @@ __global__ void least_squares_dual(float* y, const float* projection, const floa
         const float residual = scale[i] * projection[i] + offset[i] - counts[i];
         const float next = weight[i] * (y[i] + sigma * residual) / (weight[i] + sigma);
         const float bar = (scale[i] > 0 ? 2 * next : 0.0f) - y[i];
-        moved_y = relax<anchored>(y[i], bar, y0 + i, Relax{keep, move, anchor});
+        moved_y = relax<anchored>(y + i, Lanes<1>{y[i]}, Lanes<1>{bar}, y0 + i, Relax{keep, move, anchor});
     }
     add_block_sum(moved_y, moved + 2 * pixel.plane);
 }

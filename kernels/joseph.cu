@@ -3,15 +3,10 @@
 // `fineness` pixels on a voxel's edge. Coordinates are float64, so that both directions see the same weights; where
 // float64 is slow they would cost more than the sums, so the threads of a row share them.
 //
-// A thread sums `width` neighbouring slices; ny counts packs of that many.
-#include "index.cuh"
+// A thread sums `width` neighbouring slices.
+#include "lanes.cuh"
 
 constexpr int chunk = 64, rows = 16;  // of taps that a block prepares at a time; at most `rows` rows in a block
-
-template <int width>
-struct alignas(4 * width) Pack {  // neighbours along y, loaded at once
-    float at[width];
-};
 
 struct alignas(16) Tap {  // two neighbours and their weights
     int before, after;
@@ -28,13 +23,13 @@ struct alignas(16) Tap {  // two neighbours and their weights
 
 // Adds the taps of one chunk; tap k reads line k of `a`, lines and neighbours being strides apart.
 template <int width>
-__device__ inline void gather(Pack<width>& sum, const Tap* taps, int count, const Pack<width>* a, Index line,
+__device__ inline void gather(Lanes<width>& sum, const Tap* taps, int count, const float* a, Index line,
                               Index neighbour) {
     for (int k = 0; k < count; ++k, a += line) {
         const Tap tap = taps[k];
         if (tap.near == 0 && tap.far == 0) continue;  // the same for all threads of a row
-        const Pack<width> before = a[tap.before * neighbour], after = a[tap.after * neighbour];
-        for (int i = 0; i < width; ++i) sum.at[i] += tap.near * before.at[i] + tap.far * after.at[i];
+        sum = sum + tap.near * load_lanes<width>(a + tap.before * neighbour);
+        sum = sum + tap.far * load_lanes<width>(a + tap.after * neighbour);
     }
 }
 
@@ -48,17 +43,17 @@ struct Axis {  // one axis of the volume
 
 // volume (nz, nx, ny), out (n_tilts, nu, ny)
 template <int width>
-__global__ void project(const Pack<width>* volume, Pack<width>* out, const double* rays, int nz, int nx, int ny,
+__global__ void project(const float* volume, float* out, const double* rays, int nz, int nx, int ny,
                         int n_tilts, int nu, int fineness) {
     __shared__ Tap taps[rows][chunk];
-    const Element ray(n_tilts, nu, ny);
+    const Group<width> ray(n_tilts, nu, ny);
     const double *of_tilt = rays + 3 * ray.plane, c = of_tilt[0], s = of_tilt[1];
     const double u = of_tilt[2] + double(ray.row) / fineness;
     const Axis z{nz, s, Index(nx) * ny}, x{nx, c, ny};
     const bool steep = fabs(c) >= fabs(s);  // the ray steps along z and meets two neighbours across, in x
     const Axis along = steep ? z : x, across = steep ? x : z;
     const double m = fabs(across.slope);
-    Pack<width> sum{};
+    Lanes<width> sum = Lanes<width>::all(0);
     for (int first = 0; first < along.n; first += chunk) {
         const int count = min(chunk, along.n - first);
         for (int k = threadIdx.x; k < count; k += blockDim.x) {
@@ -71,18 +66,18 @@ __global__ void project(const Pack<width>* volume, Pack<width>* out, const doubl
             gather(sum, taps[threadIdx.y], count, volume + ray.y + first * along.stride, along.stride, across.stride);
         __syncthreads();
     }
-    if (ray.inside) out[ray.at] = sum;
+    if (ray.inside) store_lanes(out + ray.at, sum);
 }
 
 // The exact adjoint: stack (n_tilts, nu, ny), out (nz, nx, ny). A voxel meets at most 2 / step detector pixels, which
 // are gathered in pairs of neighbours.
 template <int width>
-__global__ void backproject(const Pack<width>* stack, Pack<width>* out, const double* rays, int nz, int nx, int ny,
+__global__ void backproject(const float* stack, float* out, const double* rays, int nz, int nx, int ny,
                             int n_tilts, int nu, int fineness) {
     __shared__ Tap taps[rows][chunk];
-    const Element voxel(nz, nx, ny);
+    const Group<width> voxel(nz, nx, ny);
     const Index tilt = Index(nu) * ny;
-    Pack<width> sum{};
+    Lanes<width> sum = Lanes<width>::all(0);
     for (int pair = 0; pair < fineness; ++pair) {
         const int before = fineness - 1 - 2 * pair;
         for (int first = 0; first < n_tilts; first += chunk) {
@@ -100,5 +95,5 @@ __global__ void backproject(const Pack<width>* stack, Pack<width>* out, const do
             __syncthreads();
         }
     }
-    if (voxel.inside) out[voxel.at] = sum;
+    if (voxel.inside) store_lanes(out + voxel.at, sum);
 }

@@ -7,20 +7,26 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from pathlib import Path
 
 from recon.geometry import Shape2, Shape3
 from recon.operators.warp import ROTATED
+from recon.solvers.pdhg import SAMPLED
 
 WORD = 4  # bytes of a float32
 
-# Arrays of the volume's size, in words a voxel. State: u; w 3; p 3; q 6. Halpern's method keeps the state's
-# anchor beside it. p and q may have 16 bits. Scratch: u_bar, g and the sensitivity A^T s; on a GPU w_bar 3.
+# Arrays of the volume's size, in words a voxel. State: u; w 3; p 3; q 6. p and q may have 16 bits. Halpern's method
+# keeps the state's anchor beside it, the relaxed one a sample of planes. Scratch: u_bar, g and the sensitivity A^T s;
+# on a GPU w_bar 3.
 _STATE = {"tgv": 13, "tv": 4, "none": 1}
 _DUALS = {"tgv": 9, "tv": 3, "none": 0}
 _SCRATCH = {"tgv": 3, "tv": 3, "none": 3}
 _W_BAR = {"tgv": 3, "tv": 0, "none": 0}
-# What a check of the certificate holds on top while it sorts out where a bound on u decides; measured.
-_CHECK = {"tgv": 4, "tv": 3, "none": 2}
+# What comes and goes on top: E* q of a check of the certificate where no w_bar takes it in, squares of a way at a
+# restart; one component on its way from the coarser grid, beside what is left of the solver there.
+_CHECK = {"tgv": 3, "tv": 2, "none": 1}
+_MOVING = {"tgv": 2, "tv": 2, "none": 1}
+_COMING = 1.2
 # The coarser grid that a run starts from leaves holes between arrays that glibc does not map one by one.
 _MAPPED = 1 << 25  # bytes, the largest that its threshold becomes
 _COARSER = 1 / 8
@@ -52,6 +58,7 @@ def needed(
     method: str = "tgv",
     device: str = "cpu",
     half_precision: bool = False,
+    solver: str = "halpern",
 ) -> Memory:
     """Memory of reconstructing `n_elements`, one after the other, on a volume ``(z, y, x)`` from frames ``(y, x)``."""
     voxels, pixels = math.prod(volume), n_tilts * math.prod(frame)
@@ -59,16 +66,55 @@ def needed(
     if method in _BASELINE:
         words = _BASELINE[method] * voxels
     else:
-        per_voxel: float = 2 * _STATE[method] + _SCRATCH[method] + _CHECK[method]
-        if half_precision:
-            per_voxel -= _DUALS[method]
+        state = _STATE[method] - (_DUALS[method] / 2 if half_precision else 0)
+        anchors = 1.0 if solver == "halpern" else 1 / SAMPLED
+        check = _CHECK[method] if device == "cpu" else _MOVING[method] * anchors
+        per_voxel = (1 + anchors) * state + _SCRATCH[method] + max(check, _COARSER * state + _COMING)
         if device == "cuda":
             per_voxel += _W_BAR[method]
         elif WORD * voxels < _MAPPED:
             per_voxel *= 1 + _COARSER
         words = math.ceil(per_voxel * voxels)
-    solver = WORD * (words + _STACKS[method] * pixels + ideal)
+    solved = WORD * (words + _STACKS[method] * pixels + ideal)
     results = WORD * math.prod(volume) * n_elements
     if device == "cuda":
-        return Memory(host=results + WORD * (voxels + 4 * pixels), device=solver)
-    return Memory(host=solver + results - WORD * voxels, device=0)
+        return Memory(host=results + WORD * (voxels + 4 * pixels), device=solved)
+    return Memory(host=solved + results - WORD * voxels, device=0)
+
+
+def available(device: str = "cpu") -> int:
+    """Bytes free on the host (a cgroup's limit counts), or on the CUDA device."""
+    if device == "cuda":
+        import cupy
+
+        pool = cupy.get_default_memory_pool()
+        return int(cupy.cuda.Device().mem_info[0]) + int(pool.free_bytes())
+    import psutil
+
+    free = int(psutil.virtual_memory().available)
+    for limit, used in (
+        ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
+        ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
+    ):
+        try:
+            free = min(free, int(Path(limit).read_text()) - int(Path(used).read_text()))
+        except (OSError, ValueError):  # no cgroup, or "max"
+            continue
+    return max(free, 0)
+
+
+def which_solver(
+    solver: str,
+    volume: Shape3,
+    n_tilts: int,
+    frame: Shape2,
+    n_elements: int,
+    method: str = "tgv",
+    device: str = "cpu",
+    half_precision: bool = False,
+) -> str:
+    """``"halpern"`` or ``"relaxed"`` for ``"auto"``: the second only where memory does not hold the first."""
+    if solver != "auto":
+        return solver
+    most = needed(volume, n_tilts, frame, n_elements, method, device, half_precision)
+    return "halpern" if (most.device or most.host) <= available(device) else "relaxed"

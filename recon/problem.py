@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -113,6 +113,18 @@ def reachable(data: DataTerm, operator: Operator) -> DataTerm:
 
 
 @dataclass(frozen=True)
+class Options:
+    """How a problem is to be solved; the names are those of `recon.reconstruct`'s arguments."""
+
+    data_term: str = "poisson"
+    thickness: int | str = "auto"
+    projector: str = "auto"
+    device: str = "cpu"
+    half_precision: bool = False
+    solver: str = "halpern"
+
+
+@dataclass(frozen=True)
 class Problem:
     """One element of a series on its grid: what a solver gets, and how to make it coarser.
 
@@ -128,43 +140,25 @@ class Problem:
     where: Grid
     operator: Operator
     data: DataTerm
-    _options: tuple[str, int | str, str, str, bool]
+    options: Options
 
     @classmethod
-    def of(
-        cls,
-        series: TiltSeries,
-        element: str,
-        *,
-        data_term: str = "poisson",
-        thickness: int | str = "auto",
-        projector: str = "auto",
-        device: str = "cpu",
-        half_precision: bool = False,
-    ) -> Problem:
-        """The problem of one element; the options are those of `reconstruct`."""
-        where = grid(series, thickness)
-        data = make_data_term(series, element, data_term, device)
-        operator = make_operator(series, where.shape, data.counts, projector)
-        options = (data_term, thickness, projector, device, half_precision)
+    def of(cls, series: TiltSeries, element: str, **how: Any) -> Problem:
+        """The problem of one element; `how` holds fields of `Options`."""
+        options = Options(**how)
+        where = grid(series, options.thickness)
+        data = make_data_term(series, element, options.data_term, options.device)
+        operator = make_operator(series, where.shape, data.counts, options.projector)
         return cls(series, element, where, operator, reachable(data, operator), options)
 
     def coarser(self, factor: int) -> Problem:
         """The same problem with maps and volume binned by `factor`."""
-        data_term, thickness, projector, device, half_precision = self._options
         small, bins = binned(self.series, factor)
         small = small.evolve(alignment=bins.down(self.series.alignment))
-        if thickness != "auto":
-            thickness = max(1, round(int(thickness) / factor))
-        return Problem.of(
-            small,
-            self.element,
-            data_term=data_term,
-            thickness=thickness,
-            projector=projector,
-            device=device,
-            half_precision=half_precision,
-        )
+        options = self.options
+        if options.thickness != "auto":
+            options = replace(options, thickness=max(1, round(int(options.thickness) / factor)))
+        return Problem.of(small, self.element, **asdict(options))
 
     def solver_from(self, start: Array | None, regulariser: str, a1: float, a0: float) -> PrimalDual:
         """A solver that starts from a volume ``(z, x, y)``, or from nothing."""
@@ -174,8 +168,9 @@ class Problem:
             regulariser=regulariser,
             a1=a1,
             a0=a0,
+            method=self.options.solver,
             start=start,
-            half_precision=self._options[4],
+            half_precision=self.options.half_precision,
         )
 
     def solver(self, regulariser: str, a1: float, a0: float) -> PrimalDual:
@@ -193,6 +188,7 @@ class Problem:
             return self.solver(regulariser, a1, a0)
         coarse = self.coarser(2).coarse_to_fine(regulariser, a1 / 2, a0 / 4, tolerance)
         coarse.run(tolerance, COARSE_ITERATIONS)
+        coarse.release()
         solver = self.solver_from(None, regulariser, a1, a0)
         solver.continue_from(coarse, 2)
         return solver

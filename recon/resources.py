@@ -12,7 +12,7 @@ from recon import backend
 from recon.errors import ResourceError
 from recon.io import check_disk
 from recon.job import Job
-from recon.memory import needed
+from recon.memory import available, needed, which_solver
 from recon.normalise import find_outside
 from recon.overrides import given_alignment, known_exposures
 from recon.problem import grid
@@ -35,6 +35,7 @@ class Plan:
         seconds: forecast for all elements, from the benchmark's rate.
         device: ``"cpu"`` or ``"cuda"``.
         host_bytes: peak on the host; on the CPU the same as `memory_bytes`.
+        solver: ``"halpern"`` or ``"relaxed"``.
     """
 
     volume: tuple[int, int, int]
@@ -44,6 +45,7 @@ class Plan:
     seconds: float
     device: str
     host_bytes: int = 0
+    solver: str = "halpern"
 
 
 def plan(job: Job, series: TiltSeries, device: str = "auto") -> Plan:
@@ -61,7 +63,9 @@ def forecast(
     """The plan for a volume of a shape ``(z, y, x)``."""
     voxels = math.prod(shape)
     options = job.reconstruct
-    memory = needed(shape, n_tilts, frame, n_elements, options.method, device, options.half_precision)
+    sizes = (shape, n_tilts, frame, n_elements, options.method, device, options.half_precision)
+    solver = which_solver(options.solver, *sizes)
+    memory = needed(*sizes, solver)
     # an uncertainty adds a volume of results, and two sums while it is found
     sure = bool(job.reconstruct.uncertainty)
     results = (1 + n_elements * (1 + sure)) * math.prod(frame) * shape[0] * 4
@@ -72,32 +76,13 @@ def forecast(
     return Plan(
         shape,
         memory.device if device == "cuda" else memory.host + more,
-        available_memory(device),
+        available(device),
         results * len(job.output.formats),
         seconds,
         device,
         memory.host + more,
+        solver,
     )
-
-
-def available_memory(device: str = "cpu") -> int:
-    """Bytes free on the host (a cgroup's limit counts), or on the CUDA device."""
-    if device == "cuda":
-        import cupy
-
-        return int(cupy.cuda.Device().mem_info[0])
-    import psutil
-
-    free = int(psutil.virtual_memory().available)
-    for limit, used in (
-        ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
-        ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
-    ):
-        try:
-            free = min(free, int(Path(limit).read_text()) - int(Path(used).read_text()))
-        except (OSError, ValueError):  # no cgroup, or "max"
-            continue
-    return max(free, 0)
 
 
 def check_resources(needs: Plan, out: Path) -> None:
@@ -135,6 +120,11 @@ def describe(job: Job, series: TiltSeries, needs: Plan, out: Path) -> list[str]:
         f"{options.method} with {options.data_term}, strength {options.strength}, tolerance {options.tolerance:g}",
         f"object: {'isolated' if find_outside(series)[1] else 'not isolated; the volume is wider than the frame'}",
         f"volume: {' x '.join(map(str, needs.volume))} voxels (z, y, x) on {needs.device}",
+        *(
+            ["solver: relaxed, since memory does not hold the anchors of the other"]
+            if needs.solver == "relaxed"
+            else []
+        ),
         f"memory: {gib(needs.memory_bytes)} needed, {gib(needs.available_bytes)} free"
         + (f" on the GPU; {gib(needs.host_bytes)} on the host" if needs.device == "cuda" else ""),
         f"disk: {gib(needs.disk_bytes)} in {out}",

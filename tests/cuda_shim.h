@@ -13,6 +13,7 @@
 #define __device__
 #define __shared__ static
 #define __launch_bounds__(...)
+#define __restrict__
 
 struct Dim3 {
     unsigned x, y, z;

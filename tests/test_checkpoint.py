@@ -129,7 +129,7 @@ def same(first, second):
 # ---------------------------------------------------------------- the solver's state
 
 
-@pytest.mark.parametrize("method", ["halpern", "plain"])
+@pytest.mark.parametrize("method", ["halpern", "relaxed", "plain"])
 @pytest.mark.parametrize("term", [Poisson, LeastSquares])
 @pytest.mark.parametrize("regulariser", ["tgv", "tv", "none"])
 def test_a_run_of_two_hundred_is_two_of_one_hundred(tmp_path, one_thread, regulariser, term, method):
@@ -177,6 +177,17 @@ def test_the_bound_found_before_counts_after(tmp_path, one_thread):
     solver.run(1e-12, 110, check_every=25)
     again = solver.run(1e-12, 135, check_every=25)  # a second run of the same solver begins a history of its own
     assert [r.iteration for r in again.history] == [125, 135]
+
+
+@pytest.mark.parametrize(("begun", "other"), [("halpern", "relaxed"), ("relaxed", "halpern")])
+def test_the_state_says_which_method_goes_on(tmp_path, one_thread, begun, other):
+    """`solver = "auto"` may choose otherwise where a run is resumed: that machine's memory is another."""
+    data = problem()
+    expected = fresh(data, method=begun).run(1e-12, 200, check_every=25)
+    saved(fresh(data, method=begun), tmp_path / "a.npz", 100)
+    solver = loaded(fresh(data, method=other), tmp_path / "a.npz")
+    assert solver.method == begun
+    same(solver.run(1e-12, 200, check_every=25), expected)
 
 
 def test_a_state_of_another_problem(tmp_path, one_thread):
@@ -471,8 +482,8 @@ max_iterations = ITERATIONS
 """
 # a checkpoint before every iteration, so that a random moment often lies within a write
 EAGER = (
-    "import sys; from recon import checkpoint; checkpoint.Schedule.__init__.__defaults__ = (1e9, 0.0); "
-    "from recon.cli import main; main()"
+    "from recon import checkpoint, cli; checkpoint.Schedule.__init__.__defaults__ = (1e9, 0.0); "
+    "cli.Lines.__init__.__defaults__ = (0.0,); cli.main()"
 )
 
 
@@ -494,13 +505,15 @@ def start(folder, *args):
     )  # fmt: skip
 
 
-def until(process, wanted):
+def until(process, wanted, or_end=False):
+    """Lines up to the one that is wanted; each check of a solver writes one."""
     lines = []
     for line in process.stderr:
         lines.append(line.rstrip("\n"))
         if re.search(wanted, line):
             return lines
-    raise AssertionError(lines)
+    assert or_end, lines
+    return lines
 
 
 def compare(first, second):
@@ -542,7 +555,7 @@ def test_killed_at_random_moments(folder, uninterrupted):
         process = start(folder, "--resume")
         # first anywhere, then in the first element and in the second, however long it takes here to get there
         begun = ["s  ", "s  ", "Co: iteration", "Zn: iteration", "s  "][killed]
-        lines = until(process, begun)
+        lines = until(process, begun, or_end=True)
         timer = time.monotonic() + rng.uniform(0.0, 2.0 if killed < 2 else 0.5)
         while time.monotonic() < timer and process.poll() is None:
             time.sleep(0.01)

@@ -9,17 +9,28 @@ from pathlib import Path
 
 import pytest
 
-from recon.memory import needed
+import recon.memory
+from recon.memory import needed, which_solver
 
 ROOT = Path(__file__).parent.parent
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
-@pytest.mark.parametrize(("method", "half"), [("tgv", False), ("tgv", True), ("tv", False), ("tv", True)])
-def test_stated_memory_is_the_measured_peak_within_a_tenth(method, half):
-    # measured over stated at 112^3, tgv and tv: 0.94, 0.95; halves 1.04; the interpreter's own memory moves by some MB
+@pytest.mark.parametrize(
+    ("method", "half", "solver"),
+    [
+        ("tgv", False, "halpern"),
+        ("tgv", True, "halpern"),
+        ("tv", False, "halpern"),
+        ("tv", True, "halpern"),
+        ("tgv", False, "relaxed"),
+        ("tgv", True, "relaxed"),
+    ],
+)
+def test_stated_memory_is_the_measured_peak_within_a_tenth(method, half, solver):
+    # measured over stated at 112^3: 0.96 to 1.01; the interpreter's own memory moves by some MB
     for n in (16, 112):  # the first fills the cache of compiled kernels
-        how = json.dumps([n, 15, method, "cpu", half])
+        how = json.dumps([n, 15, method, "cpu", half, solver])
         command = [sys.executable, str(ROOT / "benchmarks" / "memory.py"), "--here", how]
         done = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
     found = json.loads(done.stdout.splitlines()[-1])
@@ -39,8 +50,22 @@ def test_half_precision_halves_the_duals_and_their_anchors():
     assert full - half == 2 * (3 + 6) * 2 * 256**3
 
 
+def test_relaxed_keeps_a_sample_of_the_anchors():
+    most, least = (needed((256, 256, 256), 15, (256, 256), 1, solver=s).host for s in ("halpern", "relaxed"))
+    assert most - least == 13 * 4 * 256**3 * 7 // 8
+
+
+def test_the_relaxed_solver_is_for_memory_that_does_not_hold_the_other(monkeypatch):
+    sizes = ((64, 64, 64), 15, (64, 64), 1)
+    most, least = (needed(*sizes, solver=s).host for s in ("halpern", "relaxed"))
+    for free, expected in ((most, "halpern"), (most - 1, "relaxed"), (least - 1, "relaxed")):
+        monkeypatch.setattr(recon.memory, "available", lambda device, free=free: free)
+        assert which_solver("auto", *sizes) == expected
+    assert which_solver("halpern", *sizes) == "halpern"
+
+
 def test_on_a_gpu_the_solver_is_on_the_device_and_the_results_are_on_the_host():
     on_cpu, on_gpu = (needed((256, 256, 256), 15, (256, 256), 4, "tgv", device) for device in ("cpu", "cuda"))
     assert on_cpu.device == 0
-    assert on_gpu.device == on_cpu.host - (3 - 3) * 4 * 256**3  # no results, but w_bar
+    assert 0 < on_gpu.device - on_cpu.host <= 3 * 4 * 256**3  # no results, but w_bar, which a check makes use of
     assert on_gpu.host < on_gpu.device

@@ -161,7 +161,7 @@ def test_a_disk_that_fills_up_while_writing(folder, monkeypatch):
 
 def test_more_memory_than_there_is(folder, monkeypatch):
     job(extra="")
-    monkeypatch.setattr(recon.resources, "available_memory", lambda device="cpu": 2**19)
+    monkeypatch.setattr(recon.resources, "available", lambda device="cpu": 2**19)
     monkeypatch.setattr(recon.pipeline, "process", lambda *a, **k: pytest.fail("it started"))
     for command in ("run", "check"):
         said = fails(folder, command, "job.toml")
@@ -205,7 +205,7 @@ def test_a_demo_with_a_negative_seed(tmp_path):
 
 
 def test_a_demo_that_needs_more_memory_than_there_is(tmp_path, monkeypatch):
-    monkeypatch.setattr(recon.resources, "available_memory", lambda device="cpu": 2**19)
+    monkeypatch.setattr(recon.resources, "available", lambda device="cpu": 2**19)
     monkeypatch.setattr("recon.demo.process", lambda *a, **k: pytest.fail("it started"))
     assert "memory" in fails(tmp_path, "demo", "--size", N, "--out", tmp_path / "out")
 

@@ -11,15 +11,19 @@ from recon.backend import Array, kernels, namespace
 from recon.kernels import STEPS
 from recon.operators import Operator, norm_estimate
 from recon.prox import DataTerm, Relax
+from recon.solvers.bounds import largest_gain
+from recon.solvers.grids import enlarged
 from recon.solvers.solution import Callback, Control, Record, Solution, State, Status
 
 _ORDER = {"none": 0, "tv": 1, "tgv": 2}
-_CHUNK = 1 << 22
+RELAXATION = 1.9  # of "relaxed": z <- z + 1.9 (T(z) - z); below 2
+BALANCED_EVERY = 0.2  # of the iterations done so far, between two balances of "relaxed", and 10 at least
+SAMPLED = 8  # "relaxed" measures ways on one plane of so many
 SHARE = 4.0  # dual travel of data over regulariser at which both get the same step: best of 1, 4 tried
 NOTICED = 1e-3  # of |u|, travelled between restarts, below which rounding would decide the primal weight
 # numbers that change while it runs, or that a restored solver must have exactly
 _NUMBERS = (
-    "a1", "a0", "norm_a", "norm_d", "eta", "_norms", "upper", "_follow", "omega", "share", "iteration",
+    "method", "a1", "a0", "norm_a", "norm_d", "eta", "_norms", "upper", "_follow", "omega", "share", "iteration",
     "coarse_iterations", "_since", "_first_residual", "_last_residual", "_objective", "_bound", "_seconds",
 )  # fmt: skip
 
@@ -43,7 +47,9 @@ class PrimalDual:
     z_{k+1} = (k+1)/(k+2) (2 T(z_k) - z_k) + z_0 / (k+2), restarted from the present z when the fixed-point
     residual |z - T(z)| has dropped, with omega and share balanced at each restart by the ways that u and w, y, and
     p and q have gone since the last (Lu, Yang, arXiv:2407.16144; Applegate et al., NeurIPS 2021; the share is
-    ours, see benchmarks/convergence.py). ``method="plain"`` is the textbook's: z <- T(z) from zero with
+    ours, see benchmarks/convergence.py). ``method="relaxed"`` is z <- z + 1.9 (T(z) - z), with omega and share
+    balanced likewise on a sample of planes, at growing intervals: mostly somewhat more iterations, each cheaper, and
+    two thirds of the memory, since there is no z_0. ``method="plain"`` is the textbook's: z <- T(z) from zero with
     ``tau = sigma = 0.99 / |K|``, K the whole operator (s A, grad, E), for reference.
 
     TV leaves w and q out; no regulariser leaves p out as well.
@@ -57,7 +63,7 @@ class PrimalDual:
         data: D, with s, b and the counts.
         regulariser: ``"tgv"``, ``"tv"`` or ``"none"``.
         a1, a0: strengths, counts^-1 voxel; a0 serves TGV only.
-        method: ``"halpern"`` or ``"plain"``.
+        method: ``"halpern"``, ``"relaxed"`` or ``"plain"``.
         upper: a bound on u that is known, to use instead.
         start: ``(z, x, y)``, first u; zero by default.
         omega: first primal weight, by default from the size of the data.
@@ -118,17 +124,16 @@ class PrimalDual:
             self.eta = 0.99 / self._block_norm(*self._norms, self._norms[1])
         else:
             self._weigh(1.0)
-        self.omega = 1.0 if method == "plain" else self._first_weight()
+        self._unit_weight = self._first_weight()
+        self.omega = 1.0 if method == "plain" else self._unit_weight
         if omega is not None:
             self.omega = omega
         if start is not None:
             self.y[...] = data.derivative(operator(self.u, self._stack))
         self.iteration, self.coarse_iterations = 0, 0.0
         self._objective, self._bound = np.nan, -np.inf
-        self._anchor: list[Array] | None = None
-        if method == "halpern":
-            self._anchor = [xp.empty_like(a) for a in self._state()]
         self._begin()
+        self._remember()
         self._restart()
 
     # ------------------------------------------------------------------ one iteration
@@ -171,11 +176,20 @@ class PrimalDual:
     def _state(self) -> list[Array]:
         return [self.u, self.w, self.p, self.q, self.y]
 
+    def _watched(self) -> list[Array]:
+        """The part of the state on which ways are measured: all of it, or planes that stand for their neighbours."""
+        if self.method == "halpern":
+            return self._state()
+        planes = slice(min(SAMPLED // 2, len(self.u) - 1), None, SAMPLED)
+        return [self.u[planes], self.w[:, planes], self.p[:, planes], self.q[:, planes], self.y]
+
     def _relaxation(self) -> Relax:
         """(keep, move, anchor) of z <- keep z + move (2 T(z) - z) + anchor z_0."""
         f = np.float32
-        if self._anchor is None or self._plain:
+        if self.method == "plain" or self._plain:
             return f(0.5), f(0.5), f(0)
+        if self.method == "relaxed":
+            return f(1 - RELAXATION / 2), f(RELAXATION / 2), f(0)
         k = self._since
         return f(0), f((k + 1) / (k + 2)), f(1 / (k + 2))
 
@@ -216,19 +230,28 @@ class PrimalDual:
         dual = y * self.norm_a**2 + (p + q) * self.norm_d**2
         return 0.5 * (u + w) ** 0.5, 0.5 * dual**0.5
 
+    def _remember(self) -> None:
+        """Room for z_0, and for what ways are measured from: z_0, or some of it."""
+        self._anchor: list[Array] | None = None
+        self._before: list[Array] | None = None
+        if self.method != "plain":
+            self._before = [a.copy() for a in self._watched()]
+        if self.method == "halpern":
+            self._anchor = self._before
+
     def _restart(self) -> None:
-        # numbers near the smallest float32 make every later product slow
-        self.u[self._xp.abs(self.u) < 1e-30] = 0
+        for plane in self.u:  # numbers near the smallest float32 make every later product slow
+            plane[self._xp.abs(plane) < 1e-30] = 0
         self._since, self._plain = 0, False
         self._first_residual: float | None = None
         self._last_residual = np.inf
-        if self._anchor is not None:
-            for a, b in zip(self._anchor, self._state(), strict=True):
+        if self._before is not None:
+            for a, b in zip(self._before, self._watched(), strict=True):
                 a[...] = b
 
     def _travelled(self) -> tuple[float, float, float]:
         """|x - x_0|, |y - y_0| and |(p, q) - (p_0, q_0)| since the last restart, blocks of norm 1."""
-        assert self._anchor is not None
+        assert self._before is not None
         xp = self._xp
 
         def square(row: Array, row0: Array) -> Array:
@@ -237,15 +260,25 @@ class PrimalDual:
         units = (1.0, 1.0, *self._units(), 1.0)
         d = [
             unit**2 * float(sum(square(row, row0) for row, row0 in zip(a, b, strict=True)))
-            for unit, a, b in zip(units, self._state(), self._anchor, strict=True)
+            for unit, a, b in zip(units, self._watched(), self._before, strict=True)
         ]
         norm_a, norm_d = self._norms
-        return (d[0] + d[1]) ** 0.5, d[4] ** 0.5 * norm_a, (d[2] + d[3]) ** 0.5 * norm_d
+        part = len(self._before[0]) / len(self.u)  # of the planes
+        return ((d[0] + d[1]) / part) ** 0.5, d[4] ** 0.5 * norm_a, ((d[2] + d[3]) / part) ** 0.5 * norm_d
 
     def maybe_restart(self) -> bool:
-        """Restart if the fixed-point residual dropped enough; balance the primal weight then."""
-        if self._anchor is None or self._since < 2:
+        """Restart if it is time for it; balance the primal weight then."""
+        if self.method == "plain" or self._since < 2:
             return False
+        due = self._since >= max(10, BALANCED_EVERY * self.iteration) if self._anchor is None else self._dropped()
+        if not due:
+            return False
+        self._balance()
+        self._restart()
+        return True
+
+    def _dropped(self) -> bool:
+        """Whether the fixed-point residual dropped enough since the last restart."""
         x, y = self._residual()
         residual = float(np.hypot(x * self.omega**0.5, y / self.omega**0.5))
         if self._first_residual is None:
@@ -255,8 +288,10 @@ class PrimalDual:
         stuck = drop <= 0.8 and residual > self._last_residual
         long = self._since >= 0.36 * self.iteration and self._since > 40
         self._last_residual = residual
-        if not (drop <= 0.2 or stuck or long):
-            return False
+        return drop <= 0.2 or stuck or long
+
+    def _balance(self) -> None:
+        """Primal weight and share from the ways since the last restart."""
         dx, dy, dp = self._travelled()
         if dy > 0 and dp > 0:
             self._weigh((self.share * dy / dp / SHARE) ** 0.5)
@@ -264,8 +299,6 @@ class PrimalDual:
         if dx > NOTICED * float(self._xp.linalg.norm(self.u.ravel())) and dy > 0:
             ratio = float(np.clip(dy / dx / self.omega, 1 / 4, 4))
             self.omega *= ratio**0.5
-        self._restart()
-        return True
 
     def continue_from(self, other: PrimalDual, factor: int = 1) -> None:
         """Start where another solver stands: of the same data, or of its maps binned by `factor`.
@@ -285,8 +318,8 @@ class PrimalDual:
         for name, scale in scales.items():
             mine, theirs = getattr(self, name), getattr(other, name)
             for part, source in zip(mine, theirs, strict=True) if name != "u" else [(mine, theirs)]:
-                new = np.float32(scale) * enlarged(source.astype(np.float32, copy=False), part.shape, factor)
-                part[...] = new if part.dtype == new.dtype else self._xp.rint(new)
+                new = enlarged(np.float32(scale) * source, part.shape, factor)
+                part[...] = new if part.dtype == new.dtype else self._xp.rint(new, out=new)
             if name in "wpq" and len(mine):  # what does not exist, see kernels, must stay 0
                 mine[0, -1], mine[1, :, -1], mine[2, :, :, -1] = 0, 0, 0
         if factor > 1:
@@ -294,9 +327,14 @@ class PrimalDual:
         else:
             self.y[...] = self.data.feasible(other.y) * (self.data.scale > 0)
         self._weigh(other.share)
-        self.omega = other.omega * self._first_weight() / other._first_weight()
+        self.omega = other.omega * self._unit_weight / other._unit_weight
         self.coarse_iterations = (other.iteration + other.coarse_iterations) * other.u.size / self.u.size
         self._restart()
+
+    def release(self) -> None:
+        """Give back the memory of what only further iterations would need; `continue_from` takes what is left."""
+        self._anchor = self._before = None
+        self.u_bar = self.g = self.w_bar = self._sensitivity = None
 
     def change_strength(self, a1: float, a0: float) -> None:
         """Go on with other strengths from where it stands; earlier bounds no longer hold."""
@@ -337,10 +375,10 @@ class PrimalDual:
 
         ``p = E* q`` makes the point feasible in w; scaling (y, p, q) by theta keeps |p| <= a1. With
         ``g = s A^T y + grad* p``, the rest is the least ``<g, u>`` over ``0 <= u <= upper`` and
-        ``<A^T s, u> <= C``, which holds for a minimiser (`DataTerm.total_bound`); its own dual is a
-        one-dimensional concave problem. Values and sums are float64; g and p are float32 fields, whose rounding
-        moves the bound by some 1e-7 of the objective (measured: up to 1.4e-7, by the test that does it all in
-        float64), far below any gap that is asked for. Uses `u_bar`, `w_bar` and `g` as scratch.
+        ``<A^T s, u> <= C``, which holds for a minimiser (`DataTerm.total_bound`), see `largest_gain`. Values and
+        sums are float64; g and p are float32 fields, whose rounding moves the bound by some 1e-7 of the objective
+        (measured: up to 1.4e-7, by the test that does it all in float64), far below any gap that is asked for. Uses
+        `u_bar`, `w_bar` and `g` as scratch.
         """
         xp, g = self._xp, self.u_bar
         y = self.data.feasible(self.y)
@@ -362,44 +400,8 @@ class PrimalDual:
             theta = min(1.0, float(self.a1) / max(unit * float(xp.max(square)) ** 0.5, 1e-30))
             self._k.gradient_adjoint(self.p, np.float32(unit), g)
             del square
-        bad = g < 0
-        return -self.data.conjugate(theta * y) - self._linear_bound(-np.float32(theta) * g[bad], self._sensitivity[bad])
-
-    def _linear_bound(self, descent: Array, sensitivity: Array) -> float:
-        """Upper bound on max <descent, u> over 0 <= u <= upper, <sensitivity, u> <= C."""
-        xp = self._xp
-        if descent.size == 0:
-            return 0.0
-        total = self.data.total_bound()
-        blind = sensitivity <= 1e-6 * float(xp.max(self._sensitivity))
-        outside = float(xp.sum(descent[blind], dtype=np.float64))
-        outside = outside * self.upper if outside > 0 else 0.0
-        d, a = descent[~blind], sensitivity[~blind]
-        if d.size == 0:
-            return outside
-
-        def bound(price: float) -> tuple[float, float]:
-            """Value of the one-dimensional dual at a price of ``<A^T s, u>``, and its slope."""
-            rest = reached = 0.0
-            for k in range(0, d.size, _CHUNK):  # float64, but not of everything at once
-                over = d[k : k + _CHUNK] - price * a[k : k + _CHUNK].astype(np.float64)
-                rest += float(xp.sum(xp.maximum(over, 0)))
-                reached += float(xp.sum(a[k : k + _CHUNK][over > 0], dtype=np.float64))
-            if rest == 0:
-                return price * total, total
-            return price * total + self.upper * rest, total - self.upper * reached
-
-        high = float(xp.max(d / a)) * (1 + 1e-6)
-        best = bound(high)[0]
-        if np.isfinite(self.upper):
-            value, slope = bound(0.0)
-            best, low = min(best, value), high * 1e-9
-            for _ in range(30 if slope < 0 else 0):  # the slope changes sign at the least value
-                middle = (low * high) ** 0.5
-                value, slope = bound(middle)
-                best = min(best, value)
-                low, high = (middle, high) if slope < 0 else (low, middle)
-        return best + outside
+        gain = largest_gain(g, self._sensitivity, theta, self.upper, self.data.total_bound())
+        return -self.data.conjugate(theta * y) - gain
 
     # ------------------------------------------------------------------ stop and go on
 
@@ -413,16 +415,22 @@ class PrimalDual:
         To be taken between two iterations.
         """
         arrays = dict(zip("uwpqy", self._state(), strict=True))
-        if self._anchor is not None:
-            arrays |= dict(zip(("u0", "w0", "p0", "q0", "y0"), self._anchor, strict=True))
+        if self._before is not None:
+            arrays |= dict(zip(("u0", "w0", "p0", "q0", "y0"), self._before, strict=True))
         return State(arrays, {name: getattr(self, name) for name in _NUMBERS}, list(self.history))
 
     def restore(self, state: State) -> None:
         """Go on from a state of a solver of the same problem: `run` continues its history and its bound.
 
+        The state says which method goes on, of "halpern" and "relaxed".
+
         Raises:
             ValueError: the state is that of another problem or method.
         """
+        method = str(state.numbers.get("method"))
+        if {method, self.method} == {"halpern", "relaxed"}:
+            self.method = method
+            self._remember()
         own = self.state()
         if own.arrays.keys() != state.arrays.keys() or own.numbers.keys() != state.numbers.keys():
             raise ValueError(f"the state holds {', '.join(state.arrays)}, the solver {', '.join(own.arrays)}")
@@ -504,19 +512,6 @@ class PrimalDual:
             "share": self.share,
             "coarse_iterations": float(self.coarse_iterations),
         }
-
-
-def enlarged(a: Array, shape: tuple[int, ...], factor: int) -> Array:
-    """An array about the same centre on pixels `factor` times smaller, linear; beyond its edge, the edge."""
-    if factor == 1 and a.shape == shape:
-        return a
-    if namespace(a) is np:
-        from scipy import ndimage
-    else:
-        from cupyx.scipy import ndimage
-    offset = [(m - 1) / 2 - (n - 1) / 2 / factor for m, n in zip(a.shape, shape, strict=True)]
-    matrix = namespace(a).asarray([1 / factor] * a.ndim)
-    return ndimage.affine_transform(a, matrix, offset, output_shape=shape, order=1, mode="nearest")
 
 
 class _Scaled:
