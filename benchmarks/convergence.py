@@ -144,7 +144,10 @@ def main() -> None:
         f"{'case':>28} {'default':>8} {'plain':>7} {'ratio':>6} {'relaxed':>8}   seconds: {'':>9} {'ratio':>6} "
         f"{'relaxed':>8} {'to gap 1e-2':>12}"
     )
-    rows = []
+    rows: list[dict] = []
+    name = f"convergence-{'gpu-' * (args.device == 'cuda')}{args.size}.json"
+    output = args.output or Path(__file__).parent / "results" / name
+    output.parent.mkdir(parents=True, exist_ok=True)
     for name in args.cases:
         row = measure(name, args.size, args.device)
         rows.append(row)
@@ -157,18 +160,13 @@ def main() -> None:
             f"{row['iterations_to_certified_gap']:12.0f}",
             flush=True,
         )
-    least = {k: min(row["ratio"][k] for row in rows) for k in ("iterations", "seconds")}
+        least = {k: min(row["ratio"][k] for row in rows) for k in ("iterations", "seconds")}
+        result = {
+            "size": args.size, "accuracy": ACCURACY, "machine": device_name(args.device), "cores": os.cpu_count(),
+            "least_ratio": least, "rows": rows,
+        }  # fmt: skip
+        output.write_text(json.dumps(result, indent=1) + "\n")
     print(f"least ratio: {least['iterations']:.1f} in iterations, {least['seconds']:.1f} in time")
-    result = {
-        "size": args.size, "accuracy": ACCURACY, "machine": device_name(args.device), "cores": os.cpu_count(),
-        "least_ratio": least, "rows": rows,
-    }  # fmt: skip
-    output = (
-        args.output
-        or Path(__file__).parent / "results" / f"convergence-{'gpu-' * (args.device == 'cuda')}{args.size}.json"
-    )
-    output.parent.mkdir(parents=True, exist_ok=True)
-    output.write_text(json.dumps(result, indent=1) + "\n")
 
 
 if __name__ == "__main__":

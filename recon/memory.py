@@ -23,10 +23,9 @@ _DUALS = {"tgv": 9, "tv": 3, "none": 0}
 _SCRATCH = {"tgv": 3, "tv": 3, "none": 3}
 _W_BAR = {"tgv": 3, "tv": 0, "none": 0}
 # What comes and goes on top: E* q of a check of the certificate where no w_bar takes it in, squares of a way at a
-# restart; one component on its way from the coarser grid, beside what is left of the solver there.
+# restart; what is left of the solver on the coarser grid, and a component of it.
 _CHECK = {"tgv": 3, "tv": 2, "none": 1}
 _MOVING = {"tgv": 2, "tv": 2, "none": 1}
-_COMING = 1.2
 # The coarser grid that a run starts from leaves holes between arrays that glibc does not map one by one.
 _MAPPED = 1 << 25  # bytes, the largest that its threshold becomes
 _COARSER = 1 / 8
@@ -69,7 +68,7 @@ def needed(
         state = _STATE[method] - (_DUALS[method] / 2 if half_precision else 0)
         anchors = 1.0 if solver == "halpern" else 1 / SAMPLED
         check = _CHECK[method] if device == "cpu" else _MOVING[method] * anchors
-        per_voxel = (1 + anchors) * state + _SCRATCH[method] + max(check, _COARSER * state + _COMING)
+        per_voxel = (1 + anchors) * state + _SCRATCH[method] + max(check, _COARSER * (state + 1))
         if device == "cuda":
             per_voxel += _W_BAR[method]
         elif WORD * voxels < _MAPPED:

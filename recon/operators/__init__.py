@@ -9,7 +9,7 @@ import numpy as np
 from recon.backend import Array, is_device_array, namespace
 from recon.errors import BackendError, GeometryError
 from recon.geometry import Shape2, Shape3, TiltGeometry
-from recon.operators.base import Operator, norm_estimate
+from recon.operators.base import Operator, norm2, norm_estimate
 from recon.operators.warp import AlignedProjector, DetectorWarp, affine, ideal_geometry
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ __all__ = [
     "backproject",
     "ideal_geometry",
     "make_projector",
+    "norm2",
     "norm_estimate",
     "project",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Protocol
 
 import numpy as np
@@ -50,21 +51,28 @@ def check_array(name: str, a: Array, shape: Shape, *, on_device: bool) -> None:
         raise GeometryError(f"{name} has shape {tuple(a.shape)}; the geometry asks for {tuple(shape)}")
 
 
-def norm_estimate(operator: Operator, like: Array, iterations: int = 20) -> float:
+def norm_estimate(operator: Operator, like: Array, iterations: int = 20, work: tuple[Array, ...] = ()) -> float:
     """Largest singular value of an operator with non-negative entries, by power iteration.
 
     The start, all ones, has a component along the (non-negative) leading singular vector, so the
-    estimate climbs to it; it is returned with 1 % on top, since it climbs from below.
+    estimate climbs to it; it is returned with 1 % on top, since it climbs from below. `work` are two arrays of the
+    domain's shape that it may overwrite.
     """
     xp = namespace(like)
-    x = xp.ones(operator.domain_shape, dtype=np.float32)
+    x, squares = work or (xp.empty(operator.domain_shape, dtype=np.float32) for _ in range(2))
     y = xp.empty(operator.range_shape, dtype=np.float32)
-    norm = 0.0
+    x[...] = 1
     for _ in range(iterations):
-        norm = float(xp.sqrt(xp.sum(xp.square(x), dtype=np.float64)))
+        norm = norm2(x, squares)
         if norm == 0:
             return 0.0
         x /= np.float32(norm)
         operator.adjoint(operator(x, y), x)
-    norm = float(xp.sqrt(xp.sum(xp.square(x), dtype=np.float64)))
-    return float(1.01 * norm**0.5)
+    return float(1.01 * norm2(x, squares) ** 0.5)
+
+
+def norm2(x: Array, squares: Array) -> float:
+    """Euclidean norm, summed in float64; `squares` is overwritten, since another array may not fit into memory."""
+    xp = namespace(x)
+    xp.square(x, out=squares)
+    return math.sqrt(float(xp.sum(squares, dtype=np.float64)))

@@ -9,10 +9,10 @@ import numpy as np
 
 from recon.backend import Array, kernels, namespace
 from recon.kernels import STEPS
-from recon.operators import Operator, norm_estimate
+from recon.operators import Operator, norm2, norm_estimate
 from recon.prox import DataTerm, Relax
 from recon.solvers.bounds import largest_gain
-from recon.solvers.grids import enlarged
+from recon.solvers.grids import enlarge
 from recon.solvers.solution import Callback, Control, Record, Solution, State, Status
 
 _ORDER = {"none": 0, "tv": 1, "tgv": 2}
@@ -115,7 +115,7 @@ class PrimalDual:
         self._moved_y = xp.zeros((operator.range_shape[0], 2), dtype=np.float64)
         # A^T s, and the norms of the blocks
         self._sensitivity = operator.adjoint(data.scale, xp.empty(shape, dtype=np.float32))
-        self.norm_a = norm_estimate(_Scaled(operator, data.scale), self.u)
+        self.norm_a = norm_estimate(_Scaled(operator, data.scale), self.u, work=(self.u_bar, self.g))
         self.norm_d = float(np.sqrt(4 * sum(n > 1 for n in shape))) or 1.0
         self._norms, self._order = (self.norm_a, self.norm_d), order
         self.share = 1.0
@@ -296,7 +296,7 @@ class PrimalDual:
         if dy > 0 and dp > 0:
             self._weigh((self.share * dy / dp / SHARE) ** 0.5)
         dy = float(np.hypot(dy * self.norm_a / self._norms[0], dp * self.norm_d / self._norms[1]))
-        if dx > NOTICED * float(self._xp.linalg.norm(self.u.ravel())) and dy > 0:
+        if dx > NOTICED * norm2(self.u, self.g) and dy > 0:
             ratio = float(np.clip(dy / dx / self.omega, 1 / 4, 4))
             self.omega *= ratio**0.5
 
@@ -318,7 +318,7 @@ class PrimalDual:
         for name, scale in scales.items():
             mine, theirs = getattr(self, name), getattr(other, name)
             for part, source in zip(mine, theirs, strict=True) if name != "u" else [(mine, theirs)]:
-                new = enlarged(np.float32(scale) * source, part.shape, factor)
+                new = enlarge(np.float32(scale) * source, self.g, factor)
                 part[...] = new if part.dtype == new.dtype else self._xp.rint(new, out=new)
             if name in "wpq" and len(mine):  # what does not exist, see kernels, must stay 0
                 mine[0, -1], mine[1, :, -1], mine[2, :, :, -1] = 0, 0, 0
