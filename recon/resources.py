@@ -115,16 +115,14 @@ def describe(job: Job, series: TiltSeries, needs: Plan, out: Path) -> list[str]:
     alignment = f"{job.align.method} on {' + '.join(job.align.reference)}"
     if job.align.file is not None:
         alignment = given_alignment(job, series).alignment.method
+    solver = ""
+    if needs.solver == "relaxed":
+        solver = ", relaxed solver" + ", since memory does not hold the other" * (options.solver == "auto")
     lines += [
         f"plan: normalise {how}, align {alignment}, "
         f"{options.method} with {options.data_term}, strength {options.strength}, tolerance {options.tolerance:g}",
         f"object: {'isolated' if find_outside(series)[1] else 'not isolated; the volume is wider than the frame'}",
-        f"volume: {' x '.join(map(str, needs.volume))} voxels (z, y, x) on {needs.device}",
-        *(
-            ["solver: relaxed, since memory does not hold the anchors of the other"]
-            if needs.solver == "relaxed"
-            else []
-        ),
+        f"volume: {' x '.join(map(str, needs.volume))} voxels (z, y, x) on {needs.device}{solver}",
         f"memory: {gib(needs.memory_bytes)} needed, {gib(needs.available_bytes)} free"
         + (f" on the GPU; {gib(needs.host_bytes)} on the host" if needs.device == "cuda" else ""),
         f"disk: {gib(needs.disk_bytes)} in {out}",
