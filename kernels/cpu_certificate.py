@@ -9,6 +9,7 @@ from numba import prange
 
 from recon.kernels.compiling import ONE, ROOT_HALF, ZERO, jit, leaf, row
 from recon.kernels.cpu_difference import (
+    PAD,
     _add_difference,
     _edge_forward_adjoint,
     _fill,
@@ -130,7 +131,7 @@ def _add_gradient_adjoint(out, factor, p_z_before, mz, p_z, p_x_left, mx, p_x, e
 @row
 def _tgv_value_plane(z, u, w, values):  # type: ignore[no-untyped-def]
     nz, nx, ny = u.shape
-    work = np.empty((8, ny), np.float32)
+    work, bar = np.empty((8, ny), np.float32), np.empty(ny + 2 * PAD, np.float32)
     size, d = work[6], work[7]
     mz, lz = np.float32(z > 0), np.float32(z + 1 < nz)
     zl, zm = min(z + 1, nz - 1), max(z - 1, 0)
@@ -138,10 +139,10 @@ def _tgv_value_plane(z, u, w, values):  # type: ignore[no-untyped-def]
     for x in range(nx):
         mx, lx = np.float32(x > 0), np.float32(x + 1 < nx)
         xl, xm = min(x + 1, nx - 1), max(x - 1, 0)
-        _gradient_row(u, w, z, x, zl, xl, lz, lx, work)
+        _gradient_row(u, w, z, x, zl, xl, lz, lx, work, bar)
         first += _norm_sum(work, 3, size)
         if w.shape[0] > 0:
-            _symmetrised_gradient_row(w, z, x, zm, xm, mz * lz, mx * lx, mz, mx, work, d)
+            _symmetrised_gradient_row(w, z, x, zm, xm, mz * lz, mx * lx, mz, mx, work, d, bar)
             second += _norm_sum(work, 6, size)
     values[z, 0] = first
     values[z, 1] = second

@@ -23,21 +23,6 @@ def _ends(i, n):  # type: ignore[no-untyped-def]
     return np.float32(i > 0), np.float32(i + 1 < n), max(i - 1, 0), min(i + 1, n - 1)
 
 
-@leaf
-def _forward(a, out):  # type: ignore[no-untyped-def]
-    n = a.size
-    for i in range(n - 1):
-        out[i] = a[i + 1] - a[i]
-    out[n - 1] = ZERO
-
-
-@leaf
-def _backward(a, out):  # type: ignore[no-untyped-def]
-    out[0] = ZERO
-    for i in range(1, a.size):
-        out[i] = a[i] - a[i - 1]
-
-
 # ---------------------------------------------------------------- rows with edges
 # In a copy with an edge, one expression is the rule at every index. "Bars" have room for PAD elements before and after.
 
@@ -54,6 +39,30 @@ def _edge_forward(bar):  # type: ignore[no-untyped-def]
 def _edge_backward(bar):  # type: ignore[no-untyped-def]
     """Then the backward difference of `bar` is bar[i] - bar[i - 1]."""
     bar[PAD - 1] = bar[PAD]
+
+
+@leaf
+def _forward(a, bar, out):  # type: ignore[no-untyped-def]
+    """The forward difference of a row; `bar` is scratch."""
+    _into_bar(a, bar)
+    _edge_forward(bar)
+    for i in range(a.size):
+        out[i] = bar[PAD + i + 1] - bar[PAD + i]
+
+
+@leaf
+def _backward(a, bar, out):  # type: ignore[no-untyped-def]
+    """The backward difference of a row; `bar` is scratch."""
+    _into_bar(a, bar)
+    _edge_backward(bar)
+    for i in range(a.size):
+        out[i] = bar[PAD + i] - bar[PAD + i - 1]
+
+
+@leaf
+def _into_bar(a, bar):  # type: ignore[no-untyped-def]
+    for i in range(a.size):
+        bar[PAD + i] = a[i]
 
 
 @leaf
@@ -120,29 +129,29 @@ def _shrink(square, radius):  # type: ignore[no-untyped-def]
 
 
 @leaf
-def _gradient_row(u, w, z, x, zl, xl, lz, lx, work):  # type: ignore[no-untyped-def]
-    """grad u - w of one row into work[0:3]."""
+def _gradient_row(u, w, z, x, zl, xl, lz, lx, work, bar):  # type: ignore[no-untyped-def]
+    """grad u - w of one row into work[0:3]; `bar` is scratch."""
     _difference(work[0], lz, u[zl, x], u[z, x])
     _difference(work[1], lx, u[z, xl], u[z, x])
-    _forward(u[z, x], work[2])
+    _forward(u[z, x], bar, work[2])
     if w.shape[0] > 0:
         for k in range(3):
             _add(work[k], -ONE, w[k, z, x])
 
 
 @leaf
-def _symmetrised_gradient_row(w, z, x, zm, xm, mlz, mlx, mz, mx, work, d):  # type: ignore[no-untyped-def]
-    """E w of one row into work[0:6]; `d` is scratch."""
+def _symmetrised_gradient_row(w, z, x, zm, xm, mlz, mlx, mz, mx, work, d, bar):  # type: ignore[no-untyped-def]
+    """E w of one row into work[0:6]; `d` and `bar` are scratch."""
     _difference(work[0], mlz, w[0, z, x], w[0, zm, x])
     _difference(work[1], mlx, w[1, z, x], w[1, z, xm])
-    _backward(w[2, z, x], work[2])
+    _backward(w[2, z, x], bar, work[2])
     work[2, d.size - 1] = ZERO
     _difference(work[3], ROOT_HALF * mz, w[1, z, x], w[1, zm, x])
     _difference(d, ROOT_HALF * mx, w[0, z, x], w[0, z, xm])
     _add(work[3], ONE, d)
     _difference(work[4], ROOT_HALF * mz, w[2, z, x], w[2, zm, x])
-    _backward(w[0, z, x], d)
+    _backward(w[0, z, x], bar, d)
     _add(work[4], ROOT_HALF, d)
     _difference(work[5], ROOT_HALF * mx, w[2, z, x], w[2, z, xm])
-    _backward(w[1, z, x], d)
+    _backward(w[1, z, x], bar, d)
     _add(work[5], ROOT_HALF, d)
