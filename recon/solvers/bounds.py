@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from recon.backend import Array, kernels, namespace
+from recon.backend import Array, kernels, namespace, to_host
 
 BLIND = 1e-6  # of the largest sensitivity, below which the total of the data says nothing of a voxel
 HALVINGS = 30  # of the interval in which the best price lies, in its logarithm
@@ -26,8 +26,9 @@ def largest_gain(g: Array, sensitivity: Array, theta: float, upper: float, total
 
     def at(price: float) -> tuple[float, float, float]:
         k.excess_sums(g, sensitivity, float(theta), price, least, sums)
-        excess, reached = (float(v) for v in xp.sum(sums[:, :2], axis=0))
-        return excess, reached, float(xp.max(sums[:, 2]))
+        of_plane = to_host(sums)  # one transfer, where each number would be one
+        excess, reached = (float(v) for v in of_plane[:, :2].sum(axis=0))
+        return excess, reached, float(of_plane[:, 2].max())
 
     def bound(price: float) -> tuple[float, float]:
         """Its value at a price, and its slope."""

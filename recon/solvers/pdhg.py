@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from recon.backend import Array, kernels, namespace
+from recon.backend import Array, kernels, namespace, to_host
 from recon.kernels import STEPS
 from recon.operators import Operator, norm2, norm_estimate
 from recon.prox import DataTerm, Relax
@@ -16,6 +16,7 @@ from recon.solvers.grids import enlarge
 from recon.solvers.solution import Callback, Control, Record, Solution, State, Status
 
 _ORDER = {"none": 0, "tv": 1, "tgv": 2}
+_AT_ONCE = 1 << 24  # elements, of a whole volume's
 RELAXATION = 1.9  # of "relaxed": z <- z + 1.9 (T(z) - z); below 2
 BALANCED_EVERY = 0.2  # of the iterations done so far, between two balances of "relaxed", and 10 at least
 SAMPLED = 8  # "relaxed" measures ways on one plane of so many
@@ -225,8 +226,8 @@ class PrimalDual:
 
     def _residual(self) -> tuple[float, float]:
         """|x - T(x)| and |y - T(y)| of the last step, in units in which every block has norm 1."""
-        u, w, p, q = (float(v) for v in self._xp.sum(self._moved, axis=0))
-        y = float(self._xp.sum(self._moved_y[:, 0]))
+        u, w, p, q = (float(v) for v in to_host(self._moved).sum(axis=0))
+        y = float(to_host(self._moved_y)[:, 0].sum())
         dual = y * self.norm_a**2 + (p + q) * self.norm_d**2
         return 0.5 * (u + w) ** 0.5, 0.5 * dual**0.5
 
@@ -240,8 +241,10 @@ class PrimalDual:
             self._anchor = self._before
 
     def _restart(self) -> None:
-        for plane in self.u:  # numbers near the smallest float32 make every later product slow
-            plane[self._xp.abs(plane) < 1e-30] = 0
+        planes = max(1, _AT_ONCE // self.u[0].size)
+        for k in range(0, len(self.u), planes):  # numbers near the smallest float32 make every later product slow
+            part = self.u[k : k + planes]
+            part[self._xp.abs(part) < 1e-30] = 0
         self._since, self._plain = 0, False
         self._first_residual: float | None = None
         self._last_residual = np.inf
@@ -354,7 +357,7 @@ class PrimalDual:
         if len(self.p):
             sums = self._xp.empty((self.u.shape[0], 2))
             self._k.tgv_value(self.u, self.w, sums)
-            first, second = (float(v) for v in self._xp.sum(sums, axis=0))
+            first, second = (float(v) for v in to_host(sums).sum(axis=0))
             value += float(self.a1) * first + float(self.a0) * second
         return value
 
