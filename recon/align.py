@@ -244,6 +244,7 @@ def _other_axis(combined: TiltSeries, joint: _Joint, say: Log) -> list[str]:
         small, bins = binned_to(trial, COARSE)
         if trial is combined:
             start = bins.down(joint.bins.up(joint.fit.found()))
+            start = replace(start, rotation_deg=float(np.clip(start.rotation_deg, -LARGE_TURN, LARGE_TURN)))
         elif trial.isolated:
             start = Alignment(centre_of_mass(small))
         else:

@@ -262,6 +262,16 @@ def test_bad_tilts_are_left_out_and_named(particle):
     assert not out.weights[2].any()
 
 
+def test_a_tilt_axis_along_the_other_side_is_told(particle, found):
+    """The same maps on their side; as they are, nothing is told."""
+    series, _ = particle
+    lying = series.evolve(counts=np.ascontiguousarray(series.counts.swapaxes(-1, -2)))
+    told = " ".join(align(normalise(lying)).alignment.doubts)
+    assert "the maps agree better with a tilt axis along x" in told
+    assert "check input.tilt_axis" in told
+    assert "tilt axis" not in " ".join(found.alignment.doubts)
+
+
 def test_maps_with_nothing_in_common():
     rng = np.random.default_rng(0)
     texture = np.stack([gaussian_filter(image, 2, mode="wrap") for image in rng.normal(size=(5, 24, 24))])
