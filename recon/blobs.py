@@ -76,7 +76,7 @@ def normal_matrix(views: Sequence[View], weights: Array) -> NDArray[np.float32]:
 
     A blob reaches few rows of a map, and the axis lies along v, so that it reaches about the same rows at every tilt.
     Where blobs are in the order of their y, a row meets one run of them, and rows that meet about the same run are
-    multiplied together: a fifth of the work of whole matrices.
+    multiplied together: a third of the time that whole matrices take.
     """
     blobs = views[0].v.shape[1]
     normal = np.zeros((blobs, blobs), np.float32)

@@ -36,10 +36,9 @@ PITCH = 1.5  # of the samples of a smoothed map, in standard deviations of its k
 LOOSE = 10.0  # prior standard deviation of a blob's density, in mean densities
 FLOOR = 0.05  # of the brightest pixel: least variance that a dark one is given, since no model is exact
 SECTION = 1 / 8  # thickness of what leaves the frame, in widths of the frame: of more, the maps say too little
+ROUNDING = 1e-6  # of the normal matrix, which is float32: least prior that leaves it positive definite
 EXPOSURE_PRIOR = 0.5  # of log exposures; decides only where the maps do not
-ROTATION_PRIOR = (
-    0.052  # radians, 3 degrees, of the axis about the side of the frame that the user named, standard deviation
-)
+ROTATION_PRIOR = 0.17  # radians, 10 degrees, about the side of the frame that the user named; decides likewise
 
 
 @dataclass
@@ -166,7 +165,8 @@ class JointFit:
         weight = self._weight
         self.views = self._views()
         normal = normal_matrix(self.views, weight)
-        self.prior = 1 / (self.loose * self._mean_density()) ** 2  # inverse variance of a blob's density about 0
+        # inverse variance of a blob's density about 0
+        self.prior = max(1 / (self.loose * self._mean_density()) ** 2, ROUNDING * float(normal.max()))
         normal[np.diag_indices(len(normal))] += np.float32(self.prior)
         self._factor = linalg.cho_factor(normal, lower=True, overwrite_a=True, check_finite=False)
         right = [view.adjoint(m) for view, m in zip(self.views, weight * self.maps, strict=True)]
@@ -384,6 +384,7 @@ class JointFit:
             if at.any() and float(match.max()) > 1.1 * float((a * b).sum()):
                 pitch = [float(x[1] - x[0]) for x in self.samples]
                 self.displacements[i] += at * pitch
+                self._present = False
                 moved += 1
         return moved
 

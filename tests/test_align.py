@@ -123,7 +123,7 @@ def test_a_translation_of_the_object_moves_maps_as_it_says():
 def test_derivatives_of_the_joint_fit_are_those_of_its_misfit(fit):
     """The gradient (Poisson weights held) against differences of the penalised misfit, the object solved for anew.
 
-    The axis's rotation is expected to be 0 within 3 degrees, exposures 1.
+    The axis's rotation is expected to be 0 within 10 degrees, exposures 1.
     """
     place = fit.displacements.copy(), fit.log_exposures.copy(), fit.rotation, fit._weight.copy()
 
@@ -139,7 +139,7 @@ def test_derivatives_of_the_joint_fit_are_those_of_its_misfit(fit):
         fit._weight = place[3].copy()
         fit._linearise()
         data = 0.5 * float((fit._weight * np.square(fit.maps - fit.prediction)).sum())
-        expected = 0.5 * fit._excess * (fit.rotation / np.radians(3)) ** 2
+        expected = 0.5 * fit._excess * (fit.rotation / 0.17) ** 2
         return data + expected + 0.5 * fit.prior * float(fit.density @ fit.density), fit._gradient[parameter]
 
     for parameter, step in ((0, 0.1), (16, 0.1), (45, 0.01)):
