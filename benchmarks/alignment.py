@@ -1,6 +1,6 @@
 """Alignment and exposures found blind, against the truth and the limits of what the counts can tell.
 
-    python benchmarks/alignment.py [--seeds 10] [--doses 40 5] [--quick] [--volumes] [--large] [--real] [--output FILE]
+    python benchmarks/alignment.py [--seeds 10] [--doses 40 5] [--volumes] [--large] [--real 64] [--output FILE]
 
 Simulated: 64 x 64 pixels, 15 tilts, drift of +-3 pixels, the axis rotated by up to 5 degrees and off by up to 5
 pixels, 45 % shadowing. Printed for each seed, then median and worst: rms error of shifts (offset included,
@@ -9,7 +9,9 @@ Beside each stand two limits: "stated", the standard error that the run gives it
 "known", the Cramer-Rao bound were the object known (for exposures: to the sum of the elements). ``--volumes``
 adds the error of the blind volumes over that with the true alignment and exposures (a minute a seed),
 ``--large`` 15 tilts of 256 x 256, ``--real`` the real series in shared/data (beside the checkout): random
-shifts of +-10 pixels added to each tilt. ``--quick`` is two seeds.
+shifts of +-10 pixels added to each tilt. ``--doses`` with nothing behind it leaves the simulated ones out, ``--quick``
+is two seeds. A run takes the place of what it measured in FILE, and the rest of FILE stays: delete it after a change of
+the alignment.
 """
 
 from __future__ import annotations
@@ -93,11 +95,17 @@ def limits(seed: int, dose: float, size: int = 64) -> dict[str, float]:
     return {"shift": rms(shifts), "rotation": float(np.degrees(sd[-1])), "exposure": rms(sd[2:-1:3])}
 
 
+def timed(series: TiltSeries) -> tuple[TiltSeries, dict[str, float]]:
+    """Normalised and aligned; seconds by the wall's clock and of all cores."""
+    clock, cpu = time.perf_counter(), time.process_time()
+    found = align(normalise(series))
+    clocks = {"seconds": time.perf_counter() - clock, "cpu_seconds": time.process_time() - cpu}
+    return found, {k: round(v, 1) for k, v in clocks.items()}
+
+
 def measure(seed: int, dose: float, size: int, volumes: bool) -> dict:
     series, truth = particle(seed, dose, size)
-    clock = time.perf_counter()
-    found = align(normalise(series))
-    seconds = time.perf_counter() - clock
+    found, clocks = timed(series)
     a = found.alignment
     wrong = displacement_errors(a, truth.alignment, series.tilts_deg)
     curve = truth.exposures / truth.exposures.mean()
@@ -112,7 +120,7 @@ def measure(seed: int, dose: float, size: int, volumes: bool) -> dict:
         "z": {"shift": rms(wrong / a.errors), "exposure": rms((found.exposures - curve) / found.exposure_errors)},
         "converged": a.converged,
         "doubts": list(a.doubts),
-        "seconds": round(seconds, 1),
+        **clocks,
     }
     if volumes:
         unit = float(truth.exposures.mean())
@@ -175,23 +183,21 @@ def shifted(series: TiltSeries, steps: np.ndarray) -> TiltSeries:
     return series.evolve(counts=counts, weights=weights, background_maps=maps)
 
 
-def table(rows: list[dict], dose: float) -> dict:
-    summary: dict = {}
-    for key, unit in (("shift", "pixel rms"), ("rotation", "degrees"), ("exposure", "relative rms")):
+def summary(rows: list[dict]) -> dict[str, dict[str, float]]:
+    """Median and worst of all seeds: shifts in pixels rms, rotation in degrees, exposures relative rms."""
+    out = {}
+    for key in ("shift", "rotation", "exposure"):
         values = np.abs([r[key] for r in rows])
-        summary[key] = {
-            "median": float(np.median(values)), "worst": float(values.max()),
+        out[key] = {
+            "median": float(np.median(values)),
+            "worst": float(values.max()),
             "known": float(np.median([r["known"][key] for r in rows])),
             "stated": float(np.median([r["stated"][key] for r in rows])),
-        }  # fmt: skip
-        cells = ", ".join(f"{k} {v:.4f}" for k, v in summary[key].items())
-        print(f"{dose:g} counts: {key:9s} ({unit}): {cells}")
+        }
     if "excess" in rows[0]:
         excess = np.array([list(r["excess"].values()) for r in rows])
-        summary["excess"] = {"median": float(np.median(excess)), "worst": float(excess.max())}
-        median, worst = np.median(excess), excess.max()
-        print(f"{dose:g} counts: error of volumes over that with the truth: median {median:+.3f}, worst {worst:+.3f}")
-    return summary
+        out["excess"] = {"median": float(np.median(excess)), "worst": float(excess.max())}
+    return out
 
 
 def main() -> None:
@@ -207,12 +213,22 @@ def main() -> None:
     parser.add_argument("--output", type=Path)
     args = parser.parse_args()
     seeds = 2 if args.quick else args.seeds
-    result: dict = {"size": args.size, "doses": {}}
+    output = args.output or Path(__file__).parent / "results" / "alignment.json"
+    result: dict = json.loads(output.read_text()) if output.exists() else {}
+
+    def keep(room: str, key: str, value: dict | list) -> None:
+        """Into the file at once, so that a long run that is stopped has not run in vain."""
+        result.setdefault(room, {})[key] = value
+        output.parent.mkdir(parents=True, exist_ok=True)
+        output.write_text(json.dumps(result, indent=1) + "\n")
+
     for dose in args.doses:
-        rows = []
+        room, key = "volumes" if args.volumes else "doses", f"{dose:g}"
         for seed in range(args.first, args.first + seeds):
-            rows.append(measure(seed, dose, args.size, args.volumes))
-            r = rows[-1]
+            r = measure(seed, dose, args.size, args.volumes)
+            before = result.get(room, {}).get(key, {"rows": []})["rows"]
+            rows = sorted([x for x in before if x["seed"] != seed] + [r], key=lambda x: x["seed"])
+            keep(room, key, {"size": args.size, "summary": summary(rows), "rows": rows})
             excess = "" if "excess" not in r else ", excess " + " ".join(f"{v:+.3f}" for v in r["excess"].values())
             print(
                 f"{dose:g} counts, seed {seed}: shifts {r['shift']:.3f} (stated {r['stated']['shift']:.3f}, known "
@@ -221,19 +237,15 @@ def main() -> None:
                 f"{r['known']['exposure']:.4f}){excess}; {r['seconds']:.0f} s {r['converged']} {r['doubts']}",
                 flush=True,
             )
-        result["doses"][f"{dose:g}"] = {"summary": table(rows, dose), "rows": rows}
+        for what, cells in result[room][key]["summary"].items():
+            print(f"{dose:g} counts: {what:9s}: {', '.join(f'{k} {v:.4f}' for k, v in cells.items())}", flush=True)
     if args.large:
-        series, _ = particle(0, 5, 256, samples=1)
         align(normalise(particle(1, 40)[0]))  # compiles
-        clock = time.perf_counter()
-        align(normalise(series))
-        result["large_seconds"] = round(time.perf_counter() - clock, 1)
-        print(f"15 tilts of 256 x 256: {result['large_seconds']:.1f} s")
+        _, clocks = timed(particle(0, 5, 256, samples=1)[0])
+        keep("large", "256", clocks)
+        print(f"15 tilts of 256 x 256: {clocks['seconds']:.1f} s, {clocks['cpu_seconds']:.1f} s of all cores")
     if args.real:
-        result["real"] = real(args.real, min(seeds, 3))
-    output = args.output or Path(__file__).parent / "results" / "alignment.json"
-    output.parent.mkdir(parents=True, exist_ok=True)
-    output.write_text(json.dumps(result, indent=1) + "\n")
+        keep("real", str(args.real), real(args.real, min(seeds, 3)))
 
 
 if __name__ == "__main__":

@@ -205,9 +205,10 @@ def _joint(combined: TiltSeries, say: Log) -> _Joint:
     present = bins.down(start)
     for share in (8, 1):
         fit = JointFit(small, present, taken, most=max(most // share, FEWEST_BLOBS))
-        settled = fit.solve()
+        hold = "rotation" if share > 1 else ""  # what few blobs cannot draw would turn the axis
+        settled = fit.solve(hold=hold)
         if share > 1 and fit.relocate():
-            settled = fit.solve()
+            settled = fit.solve(hold=hold)
         present = fit.found()
     fit.correct()
     return _Joint(fit, bins, how, settled)
@@ -243,12 +244,13 @@ def _other_axis(combined: TiltSeries, joint: _Joint, say: Log) -> list[str]:
         small, bins = binned_to(trial, COARSE)
         if trial is combined:
             start = bins.down(joint.bins.up(joint.fit.found()))
+            start = replace(start, rotation_deg=float(np.clip(start.rotation_deg, -LARGE_TURN, LARGE_TURN)))
         elif trial.isolated:
             start = Alignment(centre_of_mass(small))
         else:
             start = Alignment(cross_correlation(small))
         fit = JointFit(small, start, taken, most=FEWEST_BLOBS * 3)
-        fit.solve()
+        fit.solve(hold="rotation")  # or it would turn to the other axis
         scores.append(float(np.nanmedian(fit.agreement())))
     say(
         f"align: maps correlate {scores[0]:.3f} with what the others foretell with the tilt axis along y, "

@@ -2,8 +2,8 @@
 
 The rotation of the tilt axis is the hard one: a reconstruction on voxels takes it up, and interpolation blurs
 differently at each angle, which outweighs what the maps say. So here the object is a sum of round Gaussian
-blobs. A blob's projection is a Gaussian wherever it lands and however the axis lies: nothing is interpolated,
-and every derivative is exact. The maps are smoothed first, so that what the blobs cannot draw does not count.
+blobs (`recon.blobs`), whose projections and derivatives are exact. The maps are smoothed first, so that what the blobs
+cannot draw does not count.
 
 The object enters linearly. In each Gauss-Newton step it is solved for exactly, and the parameters move by what
 is left of their derivatives once the object has taken up all it can (variable projection: Golub, Pereyra, SIAM J.
@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from recon.blobs import View, normal_matrix
 from recon.normalise import find_outside
 from recon.problem import grid, noise_weights
 from recon.tiltseries import Alignment, TiltSeries
@@ -35,7 +36,9 @@ PITCH = 1.5  # of the samples of a smoothed map, in standard deviations of its k
 LOOSE = 10.0  # prior standard deviation of a blob's density, in mean densities
 FLOOR = 0.05  # of the brightest pixel: least variance that a dark one is given, since no model is exact
 SECTION = 1 / 8  # thickness of what leaves the frame, in widths of the frame: of more, the maps say too little
+ROUNDING = 1e-6  # of the normal matrix, which is float32: least prior that leaves it positive definite
 EXPOSURE_PRIOR = 0.5  # of log exposures; decides only where the maps do not
+ROTATION_PRIOR = 0.17  # radians, 10 degrees, about the side of the frame that the user named; decides likewise
 
 
 @dataclass
@@ -65,6 +68,7 @@ class JointFit:
         self.displacements = self.alignment.displacements.copy()
         self.rotation = float(np.radians(self.alignment.rotation_deg))
         self.log_exposures = np.log(np.maximum(s.exposures[0], 1e-3))
+        self.expected_rotation = 0.0
         self.tilts = np.radians(s.tilts_deg)
         self.outside, _ = find_outside(s)
         self._place()
@@ -73,7 +77,7 @@ class JointFit:
     # ------------------------------------------------------------------ what is fitted
 
     def _place(self) -> None:
-        """Blobs on a cubic lattice where every map leaves room for the object."""
+        """Blobs on a cubic lattice where some map shows them, and every map that does leaves room for the object."""
         from scipy import ndimage
 
         s = self.series
@@ -83,16 +87,19 @@ class JointFit:
         ny, nx = s.frame
         if not s.isolated:
             size[0] = max(SECTION * nx, 2 * self.finest)
+        room = np.where(self.outside, 0.0, 1.0)
 
         def lattice(h: float) -> Array:
             axes = [(np.arange(n) - (n - 1) / 2) * h for n in np.ceil(size / h).astype(int)]
-            points = np.stack([a.ravel() for a in np.meshgrid(*axes, indexing="ij")], axis=1)
-            keep = np.ones(len(points), bool)
+            y, z, x = (a.ravel() for a in np.meshgrid(axes[1], axes[0], axes[2], indexing="ij"))
+            points = np.stack([z, y, x], axis=1)  # in the order of y, see `normal_matrix`
+            keep, shown = np.ones(len(points), bool), np.zeros(len(points), bool)
             for i in np.flatnonzero(self.used):
                 v, u = self._land(points, i)
+                shown |= (np.abs(v) < ny / 2 + h) & (np.abs(u) < nx / 2 + h)
                 at = [v + (ny - 1) / 2, u + (nx - 1) / 2]
-                keep &= ndimage.map_coordinates(np.where(self.outside[i], 0.0, 1.0), at, order=1, mode="nearest") > 0.5
-            return points[keep]
+                keep &= ndimage.map_coordinates(room[i], at, order=1, cval=1.0) > 0.5  # beyond the frame is room
+            return points[keep & shown]
 
         coarse = lattice(float(np.cbrt(size.prod() / 8000)))
         volume = len(coarse) * size.prod() / 8000
@@ -103,23 +110,24 @@ class JointFit:
         """Smooth the maps and sample them: ``y = K_v image K_u^T``."""
         s = self.series
         self._weight: Array | None = None
+        self._present, self._excess = False, 1.0  # whether the linearisation is that of the present parameters
         sigma = self.smoothing * self.spacing
         self.sigma = float(np.hypot(self.width * self.spacing, sigma))
         kernels = []
-        self.samples = []
+        self.samples: list[Array] = []
         for n in s.frame:
             count = max(4, int((n - 1) / (PITCH * sigma)) + 1)
             at = (np.arange(count) - (count - 1) / 2) * PITCH * sigma
             pixel = np.arange(n) - (n - 1) / 2
             kernel = np.exp(-((at[:, None] - pixel) ** 2) / (2 * sigma**2)) / (np.sqrt(2 * np.pi) * sigma)
             kernels.append(kernel)
-            self.samples.append(at)
+            self.samples.append(at.astype(np.float64))
         self.kernels = kernels
         self.area = (PITCH * sigma) ** 2  # pixels that a sample stands for
         counts, offset = s.counts[0].astype(np.float64), np.broadcast_to(s.offset(0), s.counts[0].shape)
         seen = np.ones(counts.shape) if s.weights is None else s.weights.astype(np.float64)
         cover = np.stack([self._smooth(m) for m in seen])
-        self.cover = np.where(cover > 0.85, 1 / np.maximum(cover, 1e-9), 0.0)  # samples near a border are left out
+        self.cover = np.where(cover > 0.98, 1 / np.maximum(cover, 1e-9), 0.0)  # samples near a border are left out
         self.cover[~self.used] = 0
         self.seen = seen
         self.maps = np.stack([self._smooth(m) for m in (counts - offset) * seen]) * self.cover
@@ -136,16 +144,13 @@ class JointFit:
         c, s = np.cos(self.rotation), np.sin(self.rotation)
         return y * c + u * s + self.displacements[i, 0], u * c - y * s + self.displacements[i, 1]
 
-    def _profiles(self, i: int) -> tuple[Array, Array, Array, Array, Array, Array]:
-        """Blobs along v and u, ``(sample, blob)``, their derivatives by position, and places turned by 90 degrees."""
-        v, u = self._land(self.points, i)
-        a, b = self.samples[0][:, None] - v, self.samples[1][:, None] - u
-        reach = 4.5 * self.sigma
-        gv = np.where(np.abs(a) < reach, np.exp(-a * a / (2 * self.sigma**2)), 0)
-        gu = np.where(np.abs(b) < reach, np.exp(-b * b / (2 * self.sigma**2)), 0)
-        gu *= self.spacing**3 / (2 * np.pi * self.sigma**2)
-        back = self.displacements[i]
-        return gv, gu, gv * a / self.sigma**2, gu * b / self.sigma**2, u - back[1], -(v - back[0])
+    def _views(self) -> list[View]:
+        """The blobs at every tilt, exposed."""
+        mass = self.spacing**3 * np.exp(self.log_exposures)
+        return [
+            View.of(self._land(self.points, i), self.displacements[i], self.samples, self.sigma, mass[i])
+            for i in range(len(self.tilts))
+        ]
 
     # ------------------------------------------------------------------ one step
 
@@ -153,60 +158,63 @@ class JointFit:
         """Solve for the object and take the derivatives of the misfit at it."""
         from scipy import linalg
 
-        n, blobs = len(self.tilts), len(self.points)
-        scale = np.exp(self.log_exposures)
+        n, count = len(self.tilts), 3 * len(self.tilts) + 1
         if self._weight is None:
             self._reweigh(self.maps + self.offset)
         assert self._weight is not None
-        normal, right = np.zeros((blobs, blobs), np.float32), np.zeros(blobs)
-        self._basis: list[NDArray[np.float32]] = []
-        profiles = []
-        for i in range(n):
-            parts = self._profiles(i)
-            profiles.append(parts)
-            basis = (parts[0][:, None] * (parts[1] * scale[i])[None]).reshape(-1, blobs).astype(np.float32)
-            basis[np.abs(basis) < 1e-9] = 0  # numbers near the smallest make products slow
-            self._basis.append(basis)
-            if not self.used[i]:
-                continue
-            weighted = basis * np.sqrt(self._weight[i]).astype(np.float32).reshape(-1, 1)
-            normal += weighted.T @ weighted
-            right += basis.T @ (self._weight[i] * self.maps[i]).astype(np.float32).ravel()
-        signal = max(float((self.maps * (self.cover > 0)).sum()), 1e-12)
-        mean = signal / max(
-            float(sum(b.sum(dtype=np.float64) for b, u in zip(self._basis, self.used, strict=True) if u)), 1e-12
-        )
-        full = normal.astype(np.float64)
-        self.prior = 1 / (self.loose * mean) ** 2  # inverse variance of a blob's density about 0
-        full[np.diag_indices(blobs)] += self.prior
-        self._factor = linalg.cho_factor(full, lower=True, overwrite_a=True, check_finite=False)
-        self.density = linalg.cho_solve(self._factor, right)
-        count = 3 * n + 1
+        weight = self._weight
+        self.views = self._views()
+        normal = normal_matrix(self.views, weight)
+        # inverse variance of a blob's density about 0
+        self.prior = max(1 / (self.loose * self._mean_density()) ** 2, ROUNDING * float(normal.max()))
+        normal[np.diag_indices(len(normal))] += np.float32(self.prior)
+        self._factor = linalg.cho_factor(normal, lower=True, overwrite_a=True, check_finite=False)
+        right = [view.adjoint(m) for view, m in zip(self.views, weight * self.maps, strict=True)]
+        self.density = self._solve(np.sum(right, axis=0))
         self.prediction = np.empty_like(self.maps)
         gradient, information = np.zeros(count), np.zeros((count, count))
-        absorbed = np.zeros((blobs, count))
+        absorbed = np.zeros((len(normal), count))
         self._slopes = []
-        for i in range(n):
-            gv, gu, dv, du, right_u, right_v = profiles[i]
-            x = self.density * scale[i]
-            seen = self.cover[i] > 0
-            value = np.where(seen, (gv * x) @ gu.T, 0)
-            slope_v, slope_u = (dv * x) @ gu.T, (gv * x) @ du.T
-            turned = (dv * x * right_u) @ gu.T + (gv * x * right_v) @ du.T
-            self.prediction[i] = value
-            slopes = np.stack([s.ravel() for s in (slope_v, slope_u, value, turned)], axis=1)
-            weighted = slopes * self._weight[i].reshape(-1, 1)
-            self._slopes.append(weighted)
+        for i, view in enumerate(self.views):
+            value = self.prediction[i] = np.where(self.cover[i] > 0, view.project(self.density), 0)
+            slope_v, slope_u, turned = view.slopes(self.density)
+            slopes = np.stack([slope_v, slope_u, value, turned])
+            weighted = slopes * weight[i]
+            self._slopes.append(weighted.reshape(4, -1).T)
             at = [3 * i, 3 * i + 1, 3 * i + 2, count - 1]
-            gradient[at] += weighted.T @ (self.maps[i] - value).ravel()
-            information[np.ix_(at, at)] += slopes.T @ weighted
-            absorbed[:, at] += self._basis[i].T @ weighted.astype(np.float32)
-        self._absorbed = linalg.cho_solve(self._factor, absorbed)
+            gradient[at] += np.tensordot(weighted, self.maps[i] - value, 2)
+            information[np.ix_(at, at)] += np.tensordot(slopes, weighted, ([1, 2], [1, 2]))
+            absorbed[:, at] += np.stack([view.adjoint(w) for w in weighted], axis=1)
+        self._absorbed = self._solve(absorbed)
         information -= absorbed.T @ self._absorbed
         exposures = np.arange(n) * 3 + 2
         gradient[exposures] -= (self.log_exposures - self.log_exposures.mean()) / EXPOSURE_PRIOR**2
         information[exposures, exposures] += 1 / EXPOSURE_PRIOR**2
-        self._gradient, self._information = gradient, information
+        gradient[-1] -= self._rotation_precision() * (self.rotation - self.expected_rotation)
+        information[-1, -1] += self._rotation_precision()
+        self._gradient, self._information, self._present = gradient, information, True
+
+    def _look(self) -> None:
+        """Linearise, unless it was done with the present parameters."""
+        if not self._present:
+            self._linearise()
+
+    def _rotation_precision(self) -> float:
+        """Of the prior, in units of the misfit: where the model leaves more than noise, the maps say less."""
+        return self._excess / ROTATION_PRIOR**2
+
+    def _solve(self, right: Array) -> Array:
+        """The normal equations of the object, ``(blob, ...)``."""
+        from scipy import linalg
+
+        return np.asarray(linalg.cho_solve(self._factor, right.astype(np.float32), check_finite=False), np.float64)
+
+    def _mean_density(self) -> float:
+        """The uniform density that gives the total of the maps."""
+        one = np.ones(len(self.points))
+        each = [float(v.project(one).sum()) for v, used in zip(self.views, self.used, strict=True) if used]
+        signal = float((self.maps * (self.cover > 0)).sum())
+        return max(signal, 1e-12) / max(sum(each), 1e-12)
 
     def _reweigh(self, mean: Array) -> None:
         if self.variance is not None:
@@ -249,7 +257,9 @@ class JointFit:
         self.log_exposures = self.log_exposures + np.clip(each[:, 2], -0.5, 0.5)
         turn = float(np.clip(move[-1], -0.1, 0.1))
         self.rotation += turn
+        self._excess = max(1.0, float(np.nanmedian(self.misfit())))
         self._reweigh(self.prediction + self.offset)
+        self._present = False
         edge = max(self.series.frame) / 2
         return float(max(np.abs(each[:, :2]).max(), abs(turn) * edge))
 
@@ -270,13 +280,13 @@ class JointFit:
         The fit is made again to its own re-projections, whose parameters are known. What it gets wrong there,
         it has got wrong on the maps.
         """
-        self._linearise()
-        real, truth = self.maps, (self.displacements, self.log_exposures, self.rotation)
-        self.maps = self.prediction.copy()
+        self._look()
+        real, excess, truth = self.maps, self._excess, (self.displacements, self.log_exposures, self.rotation)
+        self.maps, self.expected_rotation, self._present = self.prediction.copy(), self.rotation, False
         for _ in range(most):
             if self.step(hold) < 0.003:
                 break
-        self.maps = real
+        self.maps, self._excess, self.expected_rotation = real, excess, 0.0
         self.displacements = 2 * truth[0] - self.displacements
         self.log_exposures = 2 * truth[1] - self.log_exposures
         self.rotation = 2 * truth[2] - self.rotation
@@ -285,7 +295,7 @@ class JointFit:
 
     def uncertainty(self, hold: str = "") -> Array:
         """Covariance of all parameters from the counts' noise, ``(3 tilts + 1)`` squared; the object is unknown."""
-        self._linearise()
+        self._look()
         assert self._weight is not None
         free = self._free(hold)
         inverse = free @ np.linalg.solve(free.T @ self._information @ free, free.T)
@@ -293,16 +303,16 @@ class JointFit:
         spread = np.zeros((count, count))
         shape = (len(self.samples[0]), len(self.samples[1]), count)
         for i in range(n):
-            rows = -self._weight[i].reshape(-1, 1) * (self._basis[i] @ self._absorbed.astype(np.float32))
+            rows = -self._weight[i].reshape(-1, 1) * (self.views[i].matrix() @ self._absorbed.astype(np.float32))
             rows[:, [3 * i, 3 * i + 1, 3 * i + 2, count - 1]] += self._slopes[i]
             rows = (rows * self.cover[i].reshape(-1, 1)).reshape(shape)
             # what one count in a pixel does
             pull = np.einsum("ap,abk,bq->pqk", self.kernels[0], rows, self.kernels[1], optimize=True)
             pull = pull.reshape(-1, count) * np.sqrt(self._pixel_variance(i)).reshape(-1, 1)
             spread += pull.T @ pull
+        spread[-1, -1] += self._rotation_precision()
         covariance: Array = inverse @ spread @ inverse
-        # where the model leaves more than noise, that much the less is known
-        return np.asarray(covariance * max(1.0, float(np.nanmedian(self.misfit()))))
+        return np.asarray(covariance * self._excess)  # where the model leaves more than noise, less is known
 
     def _pixel_variance(self, i: int) -> Array:
         """Of the recorded counts, from the prediction at tilt i, ``(y, x)``."""
@@ -318,7 +328,7 @@ class JointFit:
 
     def known(self) -> Array:
         """Standard errors ``(tilt, 2)`` of displacements if the object were known, pixels."""
-        self._linearise()
+        self._look()
         assert self._weight is not None
         out = np.full((len(self.tilts), 2), np.nan)
         for i in np.flatnonzero(self.used):
@@ -330,22 +340,25 @@ class JointFit:
         return out
 
     def foretold(self, i: int | np.integer) -> Array:
-        """What the other tilts alone say of the smoothed map at tilt i, where it was fitted to be."""
-        assert self._weight is not None
-        root = np.sqrt(self._weight[i].ravel())
-        basis = self._basis[i].astype(np.float64) * root[:, None]
+        """What the other tilts alone say of the smoothed map at tilt i, where it was fitted to be.
+
+        With the hat matrix H of the fit, the residual without a map is ``(1 - H)^-1`` times the one with it.
+        """
         from scipy import linalg
 
-        hat = basis @ linalg.cho_solve(self._factor, basis.T)
-        rest = root * (self.maps[i] - self.prediction[i]).ravel()
-        alone = np.linalg.solve(np.eye(len(root)) * (1 + 1e-9) - hat, rest)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            alone = np.where(root > 0, alone / root, 0).reshape(self.maps[i].shape)
-        return np.asarray(self.maps[i] - alone)
+        assert self._weight is not None
+        seen = self._weight[i].ravel() > 0
+        root = np.sqrt(self._weight[i].ravel()[seen])
+        basis = self.views[i].matrix()[seen] * root.astype(np.float32)[:, None]
+        half = linalg.solve_triangular(self._factor[0], basis.T, lower=True, check_finite=False)
+        rest = root * (self.maps[i] - self.prediction[i]).ravel()[seen]
+        alone = np.zeros(seen.size)
+        alone[seen] = np.linalg.solve(np.eye(len(root)) * (1 + 1e-6) - half.T @ half, rest) / root
+        return np.asarray(self.maps[i] - alone.reshape(self.maps[i].shape))
 
     def agreement(self) -> Array:
         """Correlation ``(tilt,)`` of each map with what the other tilts alone say of it; nan for a tilt left out."""
-        self._linearise()
+        self._look()
         out = np.full(len(self.tilts), np.nan)
         for i in np.flatnonzero(self.used):
             out[i] = correlation(self.foretold(i), self.maps[i], self.cover[i] > 0)
@@ -371,6 +384,7 @@ class JointFit:
             if at.any() and float(match.max()) > 1.1 * float((a * b).sum()):
                 pitch = [float(x[1] - x[0]) for x in self.samples]
                 self.displacements[i] += at * pitch
+                self._present = False
                 moved += 1
         return moved
 

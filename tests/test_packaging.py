@@ -189,6 +189,7 @@ LAYERS = (  # lowest first; a module imports from its own layer and those before
         "normalise",
         "coarse",
         "artefacts",
+        "blobs",
         "joint",
         "refine",
         "align",
