@@ -75,7 +75,8 @@ def noise_weights(series: TiltSeries, element: str) -> np.ndarray:
     if series.scaled:
         step = maps[:, 1:, 1:] - maps[:, 1:, :-1] - maps[:, :-1, 1:] + maps[:, :-1, :-1]
         bright = maps[:, 1:, 1:] > np.percentile(maps, 75, axis=(1, 2), keepdims=True)
-        sigma = np.array([np.median(np.abs(s[b])) for s, b in zip(step, bright, strict=True)]) / 0.6745 / 2
+        size = [np.median(np.abs(s[b])) if b.any() else 0.0 for s, b in zip(step, bright, strict=True)]
+        sigma = np.array(size) / 0.6745 / 2
         sigma = np.where(sigma > 0, sigma, max(float(sigma.max()), 1e-3 * float(np.abs(maps).max()), 1e-12))
         return np.asarray(1 / sigma**2)
     first, second = maps.sum(axis=(1, 2)), np.square(maps).sum(axis=(1, 2))
@@ -156,8 +157,13 @@ class Problem:
         small = small.evolve(alignment=bins.down(self.series.alignment))
         if thickness != "auto":
             thickness = max(1, round(int(thickness) / factor))
+        return replace(self, _options=(data_term, thickness, projector, device, half_precision)).on(small)
+
+    def on(self, series: TiltSeries) -> Problem:
+        """The same problem for another series of the element."""
+        data_term, thickness, projector, device, half_precision = self._options
         return Problem.of(
-            small,
+            series,
             self.element,
             data_term=data_term,
             thickness=thickness,
