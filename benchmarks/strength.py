@@ -113,7 +113,7 @@ def measure(name: str, dose: float, size: int, seed: int) -> list[dict]:
         unit = automatic_strength(series, element) / STRENGTH_PER_NOISE
         choice = choose(problem, "tgv")
         assert choice is not None
-        errors, certified, solver = {}, True, None
+        errors, fits, certified, solver = {}, {}, True, None
         for a1 in sorted([choice.strength, *(c * unit for c in CONSTANTS)], reverse=True):
             if solver is None:
                 solver = problem.coarse_to_fine("tgv", a1, A0_PER_A1 * a1, TOLERANCE)
@@ -122,12 +122,17 @@ def measure(name: str, dose: float, size: int, seed: int) -> list[dict]:
             solution = solver.run(TOLERANCE, solver.iteration + 3000)
             certified &= solution.status is Status.CONVERGED
             errors[a1] = float(np.linalg.norm(solution.value - true) / np.linalg.norm(true.astype(np.float64)))
+            projection = problem.operator(solution.value, np.empty(problem.operator.range_shape, np.float32))
+            divergence = problem.data.value(projection)
+            fits[a1] = 2 * divergence, (solution.objective - divergence) / a1
         alone = problem.coarse_to_fine("tgv", choice.strength, A0_PER_A1 * choice.strength, TOLERANCE)
         spent = alone.run(TOLERANCE, 5000).iterations + alone.coarse_iterations
         in_order = [errors[c * unit] for c in CONSTANTS] + [errors[choice.strength]]
         cells.append(
             {"particle": name, "element": element, "dose": dose, "strength_at_1": unit, "errors": in_order,
              "ratios": [x / min(in_order) for x in in_order], "certified": certified,
+             "deviance": [fits[c * unit][0] for c in CONSTANTS], "pixels": int((problem.data.scale > 0).sum()),
+             "penalty": [fits[c * unit][1] for c in CONSTANTS],
              "chosen": choice.strength / unit, "split": choice.split, "cost": 1 + choice.iterations / spent}
         )  # fmt: skip
     return cells

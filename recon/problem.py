@@ -75,7 +75,8 @@ def noise_weights(series: TiltSeries, element: str) -> np.ndarray:
     if series.scaled:
         step = maps[:, 1:, 1:] - maps[:, 1:, :-1] - maps[:, :-1, 1:] + maps[:, :-1, :-1]
         bright = maps[:, 1:, 1:] > np.percentile(maps, 75, axis=(1, 2), keepdims=True)
-        sigma = np.array([np.median(np.abs(s[b])) for s, b in zip(step, bright, strict=True)]) / 0.6745 / 2
+        size = [np.median(np.abs(s[b])) if b.any() else 0.0 for s, b in zip(step, bright, strict=True)]
+        sigma = np.array(size) / 0.6745 / 2
         sigma = np.where(sigma > 0, sigma, max(float(sigma.max()), 1e-3 * float(np.abs(maps).max()), 1e-12))
         return np.asarray(1 / sigma**2)
     first, second = maps.sum(axis=(1, 2)), np.square(maps).sum(axis=(1, 2))
@@ -158,7 +159,11 @@ class Problem:
         options = self.options
         if options.thickness != "auto":
             options = replace(options, thickness=max(1, round(int(options.thickness) / factor)))
-        return Problem.of(small, self.element, **asdict(options))
+        return replace(self, options=options).on(small)
+
+    def on(self, series: TiltSeries) -> Problem:
+        """The same problem for another series of the element."""
+        return Problem.of(series, self.element, **asdict(self.options))
 
     def solver_from(self, start: Array | None, regulariser: str, a1: float, a0: float) -> PrimalDual:
         """A solver that starts from a volume ``(z, x, y)``, or from nothing."""

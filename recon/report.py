@@ -66,9 +66,11 @@ def write_report(folder: Path, name: str) -> Path:
         parts.append("<h2>Uncertainty</h2>" + inline(figure, "slices of each voxel's standard deviation"))
         parts.append(_uncertainty(job["analysis"]))
     parts.append("<h2>Alignment and exposure</h2>" + alignment_section(alignment, folder))
-    searched = {n: c for n, e in job["elements"].items() if (c := _choice(e)).get("deviance")}
+    searched = {n: c for n, e in job["elements"].items() if (c := _choice(e)).get("error")}
     if searched:
-        parts.append("<h2>Strength of the regulariser</h2>" + inline(strength_figure(searched), "deviance by strength"))
+        parts.append(
+            "<h2>Strength of the regulariser</h2>" + inline(strength_figure(searched), "held-out error by strength")
+        )
         parts.append(
             "<p class=note>Half of the counts was reconstructed at several strengths, the other half tells which one "
             "predicts it best. The vertical line is the strength chosen, its band one standard error of the split.</p>"
@@ -307,15 +309,15 @@ def projections(volumes: dict[str, NDArray[Any]], voxel: float, truth: dict[str,
 
 
 def strength_figure(searched: Mapping[str, Any]) -> Figure:
-    """Held-out deviance of each strength tried, above the least, and the strength chosen."""
+    """Held-out error of each strength tried, above the least, and the strength chosen."""
     figure, axes = new_figure(1, len(searched), 3.4)
     for i, (axis, (name, choice)) in enumerate(zip(axes[0], searched.items(), strict=True)):
-        tried, deviance = choice["unit"] * np.array(choice["factors"]), np.array(choice["deviance"])
+        tried, error = choice["unit"] * np.array(choice["factors"]), np.array(choice["error"])
         colour = COLOURS[i % len(COLOURS)]
-        axis.semilogx(tried, deviance - deviance.min(), "o-", markersize=4, color=colour)
+        axis.semilogx(tried, error - error.min(), "o-", markersize=4, color=colour)
         axis.axvspan(*choice["interval"], color="0.8")
         axis.axvline(choice["strength"], color="0.3", linewidth=1)
         axis.set_title(name, fontsize=9)
         axis.set_xlabel("strength a1 (voxel per count)")
-    axes[0][0].set_ylabel("deviance of the other half, above the least")
+    axes[0][0].set_ylabel("error by the other half, above the least")
     return figure

@@ -1,51 +1,53 @@
-"""The strength of the regulariser from the data: which one predicts counts that it has not seen.
+"""The strength of the regulariser from the data: the one whose volume is least wrong, told by counts not seen.
 
 The counts are split in two halves by binomial thinning: each recorded count goes to one half or the other with
 probability 1/2, so both are Poisson data of the same object at half the exposure, independent of each other at
-every tilt. One half is reconstructed at several strengths, the other says which of them predicts it best
-(by its deviance), and then with the halves exchanged. Maps that are no counts are split by tilts instead, odd
-against even.
+every tilt. One half is reconstructed at several strengths, the other says which of them is best. Maps that are no
+counts are split by tilts instead, odd against even.
+
+What counts is the error of the volume, not how well counts are predicted: much of what a weak strength lets in
+averages out in projections. By the Fourier slice theorem the square of a volume is that of its projections with the
+ramp filter of filtered back projection between them (A. C. Kak, M. Slaney, "Principles of Computerized Tomographic
+Imaging", 1988, chapter 3). So held-out residuals are judged with it, `held_out_error`: but for a constant, the noise,
+that is the squared error of the volume, in all directions that were recorded.
+
+A voxel is the mean of what is in it, but the detector sees the object itself, whose edges lie inside voxels. Averaging
+over a voxel and drawing the voxel as a box again blurs by a quadratic B-spline, whose samples are 1/8, 3/4, 1/8
+(M. Unser, IEEE Signal Process. Mag. 16(6), 22 (1999)). Without it the search would take for the best a volume
+that is sharper than the truth, the more so the more counts there are; `of_the_object` undoes it on the projection.
 
 Strengths are multiples of the noise in the gradient of the data term (`automatic_strength`): the best multiple
-depends on the object and little on the dose (about its fourth root, on simulated particles), so that of the halves
-serves the whole. With many counts this ends: what the model itself gets wrong (edges inside voxels, above all) no
-longer hides in the noise, both halves share it, and a search would fit it. Beyond 50 counts in a bright pixel the
-counts are therefore thinned to 50 for the search, and the strength found there is kept: relative to the signal it falls
-no further.
-
-Held-out data see the object through its projections, in which much of what a weak strength lets in averages out; so
-where the search and the rule (multiple 1) disagree, the search errs more often, and mostly to the weak side. Of its
-multiple the power 0.6 is taken. These constants were set on the simulated particles of benchmarks/strength.py, which
-says how far each is right.
+depends on the object and little on the dose (about its fourth root, on simulated particles), so that of a half serves
+the whole. benchmarks/strength.py says how good the choice is, benchmarks/strength_rivals.py how good others are.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from recon.backend import Array, namespace, to_device, to_host
+from recon.backend import Array, namespace, to_host
 from recon.problem import Problem, noise_weights
-from recon.prox import DataTerm, Poisson
+from recon.prox import DataTerm
 from recon.tiltseries import TiltSeries
 
 Stop = Callable[[], bool]
 
 STRENGTH_PER_NOISE = 1.0  # of the rule; calibrated on simulated particles, see benchmarks/strength.py
 A0_PER_A1 = 2.0
-FIRST_FACTORS = (2.0, 1.0, 0.5)
+FIRST_FACTOR = 2.0
 FACTOR_LIMITS = (1 / 16, 16.0)
-EVERY = 25  # iterations after which the held-out deviance is looked at
-SETTLED = 2e-3  # relative change of it at which the next strength is tried
-MAX_ITERATIONS = 500
+EVERY = 25  # iterations after which a volume is compared with what it was
+SETTLED = 5e-3  # relative change of the volume at which the next strength is tried
+FIRST_ITERATIONS, MAX_ITERATIONS = 125, 250  # at most, of the first strength and of each other
+COARSE_TOLERANCE = 1e-2  # certified gap on the coarse grids that the first strength starts from
 THINNED, BY_TILTS = "thinned counts", "odd and even tilts"
 WITH_DOSE = 2**0.25  # by which the best multiple of the noise grows from half the counts to all
-TRUST = 0.6  # in the search, against the rule: the power of its multiple that is taken
-MOST_COUNTS = 50.0  # a bright pixel's mean, above which the model's own errors count more than noise
-ABSENT = 0.01  # of the mean count: what a pixel is given at least where a reconstruction has nothing
+MOST_COUNTS = 500.0  # a bright pixel's mean, above which what is left of the model's errors outweighs noise
+SHARPER = np.float32(1 / 8)  # outer samples of the quadratic B-spline
 
 
 def automatic_strength(series: TiltSeries, element: str) -> float:
@@ -66,11 +68,11 @@ class StrengthChoice:
     """A strength, and how it was found.
 
     Attributes:
-        strength: a1; between the least of the deviance and the rule.
-        interval: one standard error of where the deviance is least; what the split adds, not what bias does.
-        unit: a1 of factor 1: the noise in the gradient of the data term, that of a bright pixel of 50 counts at least.
+        strength: a1.
+        interval: one standard error of where the held-out error is least; what the split adds, not what bias does.
+        unit: a1 of factor 1: the noise in the gradient of the data term, with `MOST_COUNTS` in a bright pixel at most.
         factors: tried, ascending.
-        deviance: of the held-out data at each factor, both halves added up.
+        error: `held_out_error` at each factor, with the noise in it, a constant.
         split: ``"thinned counts"``, ``"odd and even tilts"``, or ``"rule"`` where there was no search.
         iterations: spent, in iterations of the whole problem.
     """
@@ -79,7 +81,7 @@ class StrengthChoice:
     interval: tuple[float, float]
     unit: float
     factors: tuple[float, ...]
-    deviance: tuple[float, ...]
+    error: tuple[float, ...]
     split: str
     iterations: float
 
@@ -115,118 +117,144 @@ def choose(
     Returns:
         What was chosen, or None if `stop` said so.
     """
-    bright = float(np.median(1 / noise_weights(problem.series, problem.element)))
-    data, kept = _thinned(problem.data, min(1.0, MOST_COUNTS / bright), seed)
-    unit = automatic_strength(problem.series, problem.element) / kept**0.5
-    halves, split = _split(data, seed)
-    part = unit * kept * 0.5**0.5 / (WITH_DOSE if split == THINNED else 1.0)
-    paths = [_Path(problem, half, held, regulariser, part, stop) for half, held in halves]
-    terms: dict[float, Array] = {}
-    ahead = list(FIRST_FACTORS)
-    while ahead:
-        factor = ahead.pop(0)
-        predicted = []
-        for path in paths:
-            deviances = path.predict(factor)
-            if deviances is None:
-                return None
-            predicted.append(deviances.ravel())
-        terms[factor] = np.concatenate(predicted)
+    series, element = problem.series, problem.element
+    bright = float(np.median(1 / noise_weights(series, element)))
+    share = min(1.0, MOST_COUNTS / bright) if _is_counts(series, element) else 1.0
+    kept, held, split = _split(series, element, share, seed)
+    unit = automatic_strength(series, element) / share**0.5
+    part = unit * share * 0.5**0.5 / (WITH_DOSE if split == THINNED else 1.0)
+    path = _Path(problem.on(kept), problem.on(held).data, regulariser, part, stop)
+    terms: dict[float, np.ndarray] = {}
+    factor: float | None = FIRST_FACTOR
+    while factor is not None:
+        error = path.error(factor)
+        if error is None:
+            return None
+        terms[factor] = error.ravel()
         if log is not None:
-            deviance = 2 * float(terms[factor].sum())
-            log(f"{problem.element}: strength {unit * factor:.3g} leaves held-out data a deviance of {deviance:.0f}")
-        if not ahead:
-            best = min(terms, key=lambda f: float(terms[f].sum()))
-            further = best * 2 if best == max(terms) else best / 2
-            if best in (min(terms), max(terms)) and FACTOR_LIMITS[0] <= further <= FACTOR_LIMITS[1]:
-                ahead.append(further)
+            log(f"{element}: strength {unit * factor:.3g} leaves a held-out error of {float(error.sum()):.6g}")
+        factor = _next({f: float(t.sum()) for f, t in terms.items()})
     factors = np.array(sorted(terms))
-    factor, interval = _least(factors, np.stack([terms[f] for f in factors]))
+    best, interval = _least(factors, np.stack([terms[f] for f in factors]))
     return StrengthChoice(
-        strength=unit * factor**TRUST,
-        interval=(unit * interval[0] ** TRUST, unit * interval[1] ** TRUST),
+        strength=unit * best,
+        interval=(unit * interval[0], unit * interval[1]),
         unit=unit,
         factors=tuple(float(f) for f in factors),
-        deviance=tuple(2 * float(terms[f].sum()) for f in factors),
+        error=tuple(float(terms[f].sum()) for f in factors),
         split=split,
-        iterations=float(sum(path.solver.iteration + path.solver.coarse_iterations for path in paths)),
+        iterations=float(path.solver.iteration + path.solver.coarse_iterations),
     )
 
 
 class _Path:
-    """Reconstructions of one half along the strengths, each from the last, judged by the other half."""
+    """Reconstructions along the strengths, each from the last, judged by what was held out."""
 
-    def __init__(
-        self, problem: Problem, kept: DataTerm, held: DataTerm, regulariser: str, unit: float, stop: Stop | None
-    ) -> None:
-        self.problem, self.unit, self.stop = problem, unit, stop
+    def __init__(self, problem: Problem, held: DataTerm, regulariser: str, unit: float, stop: Stop | None) -> None:
+        self.problem, self.held, self.unit, self.stop = problem, held, unit, stop
+        first = unit * FIRST_FACTOR
+        self.solver = problem.coarse_to_fine(regulariser, first, A0_PER_A1 * first, COARSE_TOLERANCE)
         xp = namespace(held.counts)
-        if isinstance(held, Poisson):
-            used = held.scale > 0
-            floor = ABSENT * float(xp.sum(held.counts)) / max(float(used.sum()), 1.0)
-            held = replace(held, offset=xp.where(used, xp.maximum(held.offset, np.float32(floor)), np.float32(0)))
-        self.held = held
-        first = unit * FIRST_FACTORS[0]
-        self.solver = replace(problem, data=kept).solver(regulariser, first, A0_PER_A1 * first)
-        self._projection = xp.empty_like(held.counts)
+        self._projection, self._before = xp.empty_like(held.counts), xp.empty_like(self.solver.u)
 
-    def predict(self, factor: float) -> Array | None:
-        """Half the deviance of each held-out pixel at a strength, on the host; None if stopped."""
-        a1 = self.unit * factor
-        self.solver.change_strength(a1, A0_PER_A1 * a1)
-        before, terms = np.inf, None
-        for _ in range(0, MAX_ITERATIONS, EVERY):
+    def error(self, factor: float) -> np.ndarray | None:
+        """`held_out_error` at a strength, on the host; None if stopped."""
+        a1, solver = self.unit * factor, self.solver
+        xp = namespace(solver.u)
+        solver.change_strength(a1, A0_PER_A1 * a1)
+        most = MAX_ITERATIONS if solver.iteration else FIRST_ITERATIONS
+        for _ in range(0, most, EVERY):
             if self.stop is not None and self.stop():
                 return None
-            self.solver.advance(EVERY)
-            self.problem.operator(self.solver.u, self._projection)
-            terms = self.held.terms(self._projection)
-            deviance = float(terms.sum())
-            if abs(deviance - before) <= SETTLED * deviance:
+            self._before[...] = solver.u
+            solver.advance(EVERY)
+            self._before -= solver.u
+            if float(xp.linalg.norm(self._before)) <= SETTLED * float(xp.linalg.norm(solver.u)):
                 break
-            before = deviance
-        return to_host(terms)
+        self.problem.operator(solver.u, self._projection)
+        return np.asarray(to_host(held_out_error(self.held, self._projection)))
 
 
-def _is_counts(data: DataTerm, counts: np.ndarray) -> bool:
-    return isinstance(data, Poisson) and bool((counts == np.round(counts)).all())
+def of_the_object(projection: Array) -> Array:
+    """Projections ``(tilt, u, y)`` of the object whose means over voxels have the given ones: a little sharper.
+
+    ``p - (second differences along u and y) / 8``, the inverse of the filter 1/8, 3/4, 1/8 to first order: noise is
+    not blown up as by the exact one.
+    """
+    out = projection.copy()
+    for axis in (1, 2):
+        step = SHARPER * namespace(out).diff(projection, axis=axis)
+        lower = (slice(None),) * axis + (slice(None, -1),)
+        upper = (slice(None),) * axis + (slice(1, None),)
+        out[lower] -= step
+        out[upper] += step
+    return out
 
 
-def _thinned(data: DataTerm, keep: float, seed: int) -> tuple[DataTerm, float]:
-    """The data with each count kept with probability `keep`, and `keep`; 1 where they are no counts."""
-    counts = to_host(data.counts)
-    if keep == 1 or not _is_counts(data, counts):
-        return data, 1.0
-    fewer = np.random.default_rng([seed, 1]).binomial(counts.astype(np.int64), keep).astype(np.float32)
-    part = np.float32(keep)
-    return replace(data, counts=_beside(fewer, data), scale=data.scale * part, offset=data.offset * part), keep
+def held_out_error(held: DataTerm, projection: Array) -> Array:
+    """Squared error of a volume by data that it has not seen, but for the noise, ``(tilt, y)`` float64.
+
+    ``sum_k |k| |F r|^2 / n`` for the residual ``r = (c - b - s A u) / s^1/2`` of each detector line across the tilt
+    axis, k its frequency, cycles per pixel. The root of s gives the noise of all tilts the same weight.
+
+    Args:
+        held: counts, exposures and background.
+        projection: ``A u``, ``(tilt, u, y)``.
+    """
+    xp = namespace(projection)
+    used = held.scale > 0
+    expected = held.scale * of_the_object(projection) + held.offset
+    residual = xp.where(used, (held.counts - expected) / xp.sqrt(xp.where(used, held.scale, 1)), 0)
+    n = 2 * residual.shape[1]  # or the filter would reach around
+    spectrum = xp.fft.rfft(residual, n, axis=1)
+    ramp = xp.fft.rfftfreq(n)[None, :, None]
+    return xp.sum(ramp * (xp.square(spectrum.real) + xp.square(spectrum.imag)), axis=1, dtype=np.float64) / n
 
 
-def _beside(a: np.ndarray, data: DataTerm) -> Array:
-    """An array where the data are."""
-    return to_device(a, "cuda" if namespace(data.counts) is not np else "cpu")
+def _next(errors: Mapping[float, float]) -> float | None:
+    """Half or double of the best factor so far, until the best has a neighbour on each side."""
+    best = min(errors, key=lambda factor: errors[factor])
+    for factor in (best / 2, best * 2):
+        if factor not in errors and FACTOR_LIMITS[0] <= factor <= FACTOR_LIMITS[1]:
+            return factor
+    return None
 
 
-def _split(data: DataTerm, seed: int) -> tuple[list[tuple[DataTerm, DataTerm]], str]:
-    """Pairs (kept, held out), each half of the data, and what they are."""
-    counts = to_host(data.counts)
-    if _is_counts(data, counts):
-        first = _beside(np.random.default_rng(seed).binomial(counts.astype(np.int64), 0.5).astype(np.float32), data)
-        half = np.float32(0.5)
-        a = replace(data, counts=first, scale=data.scale * half, offset=data.offset * half)
-        b = replace(a, counts=data.counts - first)
-        return [(a, b), (b, a)], THINNED
-    xp = namespace(data.counts)
-    odd = xp.asarray(np.arange(len(counts)) % 2, dtype=np.float32)[:, None, None]
+def _is_counts(series: TiltSeries, element: str) -> bool:
+    counts = series.counts[series.index(element)]
+    return not series.scaled and bool((counts == np.round(counts)).all())
 
-    def of(keep: Array) -> DataTerm:
-        return replace(data, counts=data.counts * keep, scale=data.scale * keep, offset=data.offset * keep)
 
-    return [(of(odd), of(1 - odd)), (of(1 - odd), of(odd))], BY_TILTS
+def _split(series: TiltSeries, element: str, share: float, seed: int) -> tuple[TiltSeries, TiltSeries, str]:
+    """What is reconstructed and what is held out of an element, and how they were split.
+
+    Counts go to one of them with probability ``share / 2`` each; maps that are no counts by odd and even tilts.
+    """
+    if _is_counts(series, element):
+        rng, half = np.random.default_rng(seed), share / 2
+        counts = series.counts[series.index(element)].astype(np.int64)
+        kept = rng.binomial(counts, half)
+        held = rng.binomial(counts - kept, half / (1 - half))
+        return _thinned(series, element, kept, half), _thinned(series, element, held, half), THINNED
+    seen = np.ones(series.counts.shape[1:], np.float32) if series.weights is None else series.weights
+    odd = (np.arange(series.n_tilts) % 2).astype(np.float32)[:, None, None]
+    return series.evolve(weights=seen * odd), series.evolve(weights=seen * (1 - odd)), BY_TILTS
+
+
+def _thinned(series: TiltSeries, element: str, counts: np.ndarray, share: float) -> TiltSeries:
+    """The series with the counts of an element that were kept with probability `share`."""
+    all_counts, maps = series.counts.copy(), series.background_maps
+    all_counts[series.index(element)] = counts
+    return series.evolve(
+        counts=all_counts,
+        exposures=series.exposures * share,
+        background=series.background * share,
+        background_maps=None if maps is None else maps * np.float32(share),
+    )
 
 
 def _least(factors: np.ndarray, terms: np.ndarray) -> tuple[float, tuple[float, float]]:
-    """The factor of least deviance by a parabola in its logarithm, and where that is within one standard error."""
+    """The factor of least error by a parabola in its logarithm, and where that is within one standard error."""
     total = terms.sum(axis=1)
     i = int(np.argmin(total))
     if i in (0, len(factors) - 1):
@@ -234,7 +262,7 @@ def _least(factors: np.ndarray, terms: np.ndarray) -> tuple[float, tuple[float, 
     x = np.log(factors)
     a, b, _ = np.polyfit(x[i - 1 : i + 2] - x[i], total[i - 1 : i + 2], 2)
     shift = float(np.clip(-b / (2 * a), x[i - 1] - x[i], x[i + 1] - x[i]))
-    # the slope of the deviance at the least is uncertain by the scatter of the pixels' slopes
+    # the slope at the least is uncertain by the scatter of the lines' slopes
     slopes = (terms[i + 1] - terms[i - 1]) / (x[i + 1] - x[i - 1])
     error = float(np.sqrt(np.sum(np.square(slopes - slopes.mean())))) / (2 * a)
     return float(np.exp(x[i] + shift)), (float(np.exp(x[i] + shift - error)), float(np.exp(x[i] + shift + error)))

@@ -6,10 +6,24 @@ import numpy as np
 import pytest
 from test_stages import known
 
+from recon.geometry import TiltGeometry
+from recon.operators import make_projector
 from recon.problem import Problem, noise_weights
+from recon.prox import Poisson
 from recon.reconstruct import reconstruct
 from recon.simulate import simulate
-from recon.strength import A0_PER_A1, StrengthChoice, _least, _split, automatic_strength, choose
+from recon.strength import (
+    A0_PER_A1,
+    FACTOR_LIMITS,
+    StrengthChoice,
+    _least,
+    _next,
+    _split,
+    automatic_strength,
+    choose,
+    held_out_error,
+    of_the_object,
+)
 
 
 @pytest.fixture(scope="module")
@@ -65,46 +79,107 @@ def test_the_choice_is_part_of_the_solution(particle, chosen):
 
 
 def test_thinned_halves_are_independent_poisson_halves(particle):
-    data = Problem.of(particle[0], "Co").data
-    pairs, what = _split(data, 0)
-    (a, b), (c, d) = pairs
+    series, _ = particle
+    e = series.index("Co")
+    maps = np.full_like(series.counts, 0.25)
+    series = series.evolve(background_maps=maps)
+    a, b, what = _split(series, "Co", 1.0, 0)
     assert what == "thinned counts"
-    np.testing.assert_array_equal(a.counts + b.counts, data.counts)
-    np.testing.assert_array_equal(a.counts, d.counts)
-    np.testing.assert_array_equal(b.counts, c.counts)
-    np.testing.assert_allclose(a.scale + b.scale, data.scale, rtol=1e-6)
-    np.testing.assert_allclose(a.offset + b.offset, data.offset, rtol=1e-6)
+    np.testing.assert_array_equal(a.counts[e] + b.counts[e], series.counts[e])
+    np.testing.assert_allclose(a.exposures + b.exposures, series.exposures, rtol=1e-6)
+    np.testing.assert_allclose(a.offset(e) + b.offset(e), series.offset(e), rtol=1e-6)
     # given the sum n, the difference of the halves has mean 0 and variance n
-    n = data.counts.astype(np.float64)
-    difference = (a.counts - b.counts)[n > 0] / np.sqrt(n[n > 0])
+    n = series.counts[e].astype(np.float64)
+    difference = (a.counts[e] - b.counts[e])[n > 0] / np.sqrt(n[n > 0])
     assert abs(difference.mean()) < 4 / np.sqrt(difference.size)
     assert difference.var() == pytest.approx(1, abs=5 * np.sqrt(2 / difference.size))
+
+
+def test_a_share_of_the_counts_is_thinned_to_two_alike(particle):
+    series, _ = particle
+    e = series.index("Co")
+    a, b, _ = _split(series, "Co", 0.4, 0)
+    total = float(series.counts[e].sum())
+    for part in (a, b):
+        np.testing.assert_allclose(part.exposures, 0.2 * series.exposures)
+        # binomial: five standard deviations
+        assert part.counts[e].sum() == pytest.approx(0.2 * total, abs=5 * np.sqrt(0.2 * 0.8 * total))
+    assert (a.counts[e] + b.counts[e] <= series.counts[e]).all()
 
 
 def test_maps_that_are_no_counts_are_split_by_tilts(particle):
     series, _ = particle
     scaled = series.evolve(scaled=True)
-    problem = Problem.of(scaled, "Zn", data_term="least-squares")
-    (kept, held), (other, _) = _split(problem.data, 0)[0]
-    used = [np.flatnonzero(d.scale.any(axis=(1, 2))) for d in (kept, held, other)]
-    np.testing.assert_array_equal(used[0], np.arange(1, series.n_tilts, 2))
-    np.testing.assert_array_equal(used[1], np.arange(0, series.n_tilts, 2))
-    np.testing.assert_array_equal(used[2], used[1])
-    choice = choose(problem, "tgv")
+    kept, held, what = _split(scaled, "Zn", 1.0, 0)
+    assert what == "odd and even tilts"
+    np.testing.assert_array_equal(np.flatnonzero(kept.used), np.arange(1, series.n_tilts, 2))
+    np.testing.assert_array_equal(np.flatnonzero(held.used), np.arange(0, series.n_tilts, 2))
+    choice = choose(Problem.of(scaled, "Zn", data_term="least-squares"), "tgv")
     assert choice.split == "odd and even tilts"
     assert 1 / 4 < choice.strength / choice.unit < 4
 
 
-def test_beyond_fifty_counts_the_strength_no_longer_falls():
+def test_the_held_out_error_is_that_of_the_volume():
+    """Fourier slice theorem: tilts all around and a smooth difference, so that nothing is lost; 2 % apart."""
+    n, tilts = 32, np.arange(-90.0, 90.0, 3.0)
+    z, x, y = np.meshgrid(*[np.arange(n) - (n - 1) / 2] * 3, indexing="ij")
+    u = np.exp(-((z - 3) ** 2 + x**2 + (y + 2) ** 2) / 40)
+    difference = np.exp(-(z**2 / 30 + (x + 2) ** 2 / 18 + y**2 / 25)) - 0.5 * np.exp(-(z**2 + (x - 5) ** 2 + y**2) / 20)
+    like = np.zeros(1, np.float32)
+    project = make_projector(TiltGeometry.single_axis(tilts, (n, n)), like)
+
+    def stack(volume):
+        return project(volume.astype(np.float32), np.empty(project.range_shape, np.float32))
+
+    s = np.broadcast_to(np.linspace(0.4, 1.6, len(tilts))[:, None, None], project.range_shape).astype(np.float32)
+    held = Poisson(s * of_the_object(stack(u)) + 0.3, s, np.full_like(s, 0.3))
+    # |k| over both signs, pixels of 1, and an angle of pi / tilts for each; the terms go with the exposures
+    terms = held_out_error(held, stack(u + difference)) / s[:, 0, :]
+    assert 2 * np.pi / len(tilts) * terms.sum() == pytest.approx(np.sum(difference**2), rel=0.05)
+    np.testing.assert_allclose(held_out_error(held, stack(u)), 0, atol=1e-9)
+    # pixels without exposure say nothing
+    blind = replace(held, scale=np.zeros_like(s))
+    assert not held_out_error(blind, stack(u)).any()
+
+
+def test_exact_projections_are_those_of_the_object():
+    """Means over voxels are projected too smooth; compared with line integrals in closed form."""
+    series, truth = simulate(size=24, dose=1e7, seed=0, drift=1.0)
+    series = known(series, truth)
+    for element in series.elements:
+        problem = Problem.of(series, element)
+        data = problem.data
+        volume = np.ascontiguousarray(truth.volumes[element].swapaxes(1, 2))
+        projection = problem.operator(volume, np.empty(problem.operator.range_shape, np.float32))
+        off = [
+            np.linalg.norm(data.scale * p + data.offset - data.counts) for p in (projection, of_the_object(projection))
+        ]
+        assert off[1] < 0.7 * off[0]
+
+
+def test_what_the_object_has_more_than_its_means():
+    """``1 + (1 - cos k) / 4`` at a frequency k; totals stay."""
+    i = np.arange(64)
+    for axis, k in ((1, 0.3), (2, 0.8)):
+        wave = np.cos(k * i).astype(np.float32)
+        p = np.broadcast_to(wave[None, :, None] if axis == 1 else wave[None, None, :], (2, 64, 64)).copy()
+        sharper = of_the_object(p)
+        inner = (slice(None),) + (slice(1, -1),) * 2
+        np.testing.assert_allclose(sharper[inner], p[inner] * (1 + (1 - np.cos(k)) / 4), atol=1e-6)
+        assert sharper.sum() == pytest.approx(p.sum(), abs=1e-2)
+
+
+def test_beyond_five_hundred_counts_the_strength_no_longer_falls():
     """Relative to the signal, which an a1 is to the gradient of a data term that grows with the dose."""
     choices = []
-    for dose in (100, 10_000, 10_000_000):
+    for dose in (3000, 100_000, 10_000_000):
         series, truth = simulate(size=24, dose=dose, seed=0, drift=1.0)
         problem = Problem.of(known(series, truth), "Co")
         choices.append(choose(problem, "tgv"))
         bright = float(np.median(1 / noise_weights(problem.series, "Co")))
+        assert bright > 500
         unit = automatic_strength(problem.series, "Co")
-        assert choices[-1].unit == pytest.approx(unit * max(1, bright / 50) ** 0.5)
+        assert choices[-1].unit == pytest.approx(unit * (bright / 500) ** 0.5)
     strengths = [c.strength for c in choices]
     # the noise that is left after thinning is all that makes them differ
     assert max(strengths) <= 1.3 * min(strengths)
@@ -141,3 +216,13 @@ def test_the_least_of_a_parabola():
 def test_a_least_at_the_end_of_what_was_tried():
     factors = np.array([0.5, 1.0, 2.0])
     assert _least(factors, np.array([[1.0], [2.0], [3.0]])) == (0.5, (0.5, 0.5))
+
+
+def test_the_search_goes_downhill_until_the_least_has_neighbours():
+    errors = {2.0: 5.0}
+    assert _next(errors) == 1.0
+    assert _next(errors | {1.0: 6.0}) == 4.0
+    assert _next(errors | {1.0: 4.0}) == 0.5
+    assert _next(errors | {1.0: 4.0, 0.5: 4.5}) is None
+    assert _next({FACTOR_LIMITS[0]: 1.0, 2 * FACTOR_LIMITS[0]: 2.0}) is None
+    assert _next({FACTOR_LIMITS[1]: 1.0, FACTOR_LIMITS[1] / 2: 2.0}) is None
