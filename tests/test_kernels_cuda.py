@@ -108,7 +108,7 @@ def compile_nvcc(text, architecture, expressions, folder):
 
 
 def instances(file, architecture):
-    """Every instance of the templates for one architecture, the last of each kernel, which holds all, for the others."""
+    """Every instance of the templates for one architecture, the last of each kernel for the others."""
     every = cuda.KERNELS[file]
     return every if architecture == "sm_90" else tuple({e.partition("<")[0]: e for e in every}.values())
 
