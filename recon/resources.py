@@ -12,6 +12,7 @@ from recon import backend
 from recon.errors import ResourceError
 from recon.io import check_disk
 from recon.job import Job
+from recon.job.sections import Reconstruct
 from recon.memory import needed
 from recon.normalise import find_outside
 from recon.overrides import given_alignment, known_exposures
@@ -21,6 +22,7 @@ from recon.tiltseries import TiltSeries
 # Measured: benchmarks/iteration.py. Nanoseconds per voxel and iteration on two cores.
 NANOSECONDS_PER_VOXEL = 18.0
 TYPICAL_ITERATIONS = 800
+SEARCH_ITERATIONS = 700  # of a search for the strength, see benchmarks/strength.py
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,8 @@ def forecast(
     more = voxels * 8 * sure + 2 * sure * n_elements * math.prod(frame) * shape[0] * 4
     iterations = min(job.reconstruct.max_iterations, TYPICAL_ITERATIONS)
     seconds = voxels * iterations * n_elements * NANOSECONDS_PER_VOXEL * 1e-9
-    seconds *= 1 + job.reconstruct.uncertainty
+    seconds *= 1 + options.uncertainty
+    seconds += voxels * SEARCH_ITERATIONS * _searched(options, n_elements) * NANOSECONDS_PER_VOXEL * 1e-9
     return Plan(
         shape,
         memory.device if device == "cuda" else memory.host + more,
@@ -78,6 +81,15 @@ def forecast(
         device,
         memory.host + more,
     )
+
+
+def _searched(options: Reconstruct, n_elements: int) -> int:
+    """How many elements need a search for their strength."""
+    if options.method not in ("tgv", "tv"):
+        return 0
+    if isinstance(options.strength, dict):
+        return n_elements - len(options.strength)
+    return n_elements if options.strength == "auto" else 0
 
 
 def available_memory(device: str = "cpu") -> int:
