@@ -1,11 +1,13 @@
 """How good is ``strength = "auto"``: its error against that of the best strength, on simulated particles.
 
-    python benchmarks/strength.py [--size 32] [--doses 1 5 40 300 1000] [--seed 0] [--output FILE]
+    python benchmarks/strength.py [--size 32] [--doses 1 5 40 300 1000] [--seed 0] [--curves FILE] [--output FILE]
 
 Six particles of two elements each, at several doses, alignment, exposures and background known: what is left is
 the strength. Every element is reconstructed (TGV, Poisson) at multiples (`CONSTANTS`) of the noise rule
 (`automatic_strength`) and at what `recon.strength.choose` finds. Printed: for each dose and element the error of every
 multiple and of the choice over the least error, and what the choice cost in reconstructions; then medians and worst.
+With `--curves`, errors at the multiples are those of earlier results, of the same cells and solver, and only the search
+and the reconstruction at its choice run.
 """
 
 from __future__ import annotations
@@ -102,10 +104,34 @@ def known(series: TiltSeries, truth: Truth) -> TiltSeries:
     return series.evolve(alignment=truth.alignment, exposures=s, background=s * truth.background, isolated=True)
 
 
-def measure(name: str, dose: float, size: int, seed: int) -> list[dict]:
+def simulated(name: str, dose: float, size: int, seed: int) -> tuple[TiltSeries, Truth]:
+    """A particle's series with what is known about it, and the truth."""
     particle = PARTICLES[name](np.random.default_rng(seed))
     series, truth = simulate(particle, size=size, dose=dose, drift=min(3.0, size / 20), seed=seed)
-    series = known(series, truth)
+    return known(series, truth), truth
+
+
+def curve(problem: Problem, true: np.ndarray, unit: float) -> dict:
+    """Error, deviance and penalty at each of `CONSTANTS`, from the strongest down."""
+    rows, certified, solver = [], True, None
+    size = np.linalg.norm(true.astype(np.float64))
+    for a1 in (c * unit for c in reversed(CONSTANTS)):
+        if solver is None:
+            solver = problem.coarse_to_fine("tgv", a1, A0_PER_A1 * a1, TOLERANCE)
+        else:
+            solver.change_strength(a1, A0_PER_A1 * a1)
+        solution = solver.run(TOLERANCE, solver.iteration + 3000)
+        certified &= solution.status is Status.CONVERGED
+        projection = problem.operator(solution.value, np.empty(problem.operator.range_shape, np.float32))
+        divergence = problem.data.value(projection)
+        error = float(np.linalg.norm(solution.value - true) / size)
+        rows.append((error, 2 * divergence, (solution.objective - divergence) / a1))
+    errors, deviance, penalty = (list(column) for column in zip(*reversed(rows), strict=True))
+    return {"errors": errors, "deviance": deviance, "penalty": penalty, "certified": certified}
+
+
+def measure(name: str, dose: float, size: int, seed: int, curves: list[dict]) -> list[dict]:
+    series, truth = simulated(name, dose, size, seed)
     cells = []
     for element in series.elements:
         problem = Problem.of(series, element)
@@ -113,28 +139,26 @@ def measure(name: str, dose: float, size: int, seed: int) -> list[dict]:
         unit = automatic_strength(series, element) / STRENGTH_PER_NOISE
         choice = choose(problem, "tgv")
         assert choice is not None
-        errors, fits, certified, solver = {}, {}, True, None
-        for a1 in sorted([choice.strength, *(c * unit for c in CONSTANTS)], reverse=True):
-            if solver is None:
-                solver = problem.coarse_to_fine("tgv", a1, A0_PER_A1 * a1, TOLERANCE)
-            else:
-                solver.change_strength(a1, A0_PER_A1 * a1)
-            solution = solver.run(TOLERANCE, solver.iteration + 3000)
-            certified &= solution.status is Status.CONVERGED
-            errors[a1] = float(np.linalg.norm(solution.value - true) / np.linalg.norm(true.astype(np.float64)))
-            projection = problem.operator(solution.value, np.empty(problem.operator.range_shape, np.float32))
-            divergence = problem.data.value(projection)
-            fits[a1] = 2 * divergence, (solution.objective - divergence) / a1
-        alone = problem.coarse_to_fine("tgv", choice.strength, A0_PER_A1 * choice.strength, TOLERANCE)
-        spent = alone.run(TOLERANCE, 5000).iterations + alone.coarse_iterations
-        in_order = [errors[c * unit] for c in CONSTANTS] + [errors[choice.strength]]
+        solver = problem.coarse_to_fine("tgv", choice.strength, A0_PER_A1 * choice.strength, TOLERANCE)
+        solution = solver.run(TOLERANCE, 5000)
+        spent = solution.iterations + solver.coarse_iterations
+        chosen = float(np.linalg.norm(solution.value - true) / np.linalg.norm(true.astype(np.float64)))
+        cell = {"particle": name, "element": element, "dose": dose}
+        earlier = [c for c in curves if {k: c[k] for k in cell} == cell]
+        if earlier:
+            found = {k: v for k, v in earlier[0].items() if k in ("errors", "deviance", "penalty", "certified")}
+            found["errors"] = found["errors"][: len(CONSTANTS)]
+        else:
+            found = curve(problem, true, unit)
+        errors = [*found.pop("errors"), chosen]
+        found["certified"] &= solution.status is Status.CONVERGED
         cells.append(
-            {"particle": name, "element": element, "dose": dose, "strength_at_1": unit, "errors": in_order,
-             "ratios": [x / min(in_order) for x in in_order], "certified": certified,
-             "deviance": [fits[c * unit][0] for c in CONSTANTS], "pixels": int((problem.data.scale > 0).sum()),
-             "penalty": [fits[c * unit][1] for c in CONSTANTS],
-             "chosen": choice.strength / unit, "split": choice.split, "cost": 1 + choice.iterations / spent}
-        )  # fmt: skip
+            cell
+            | {"strength_at_1": unit, "errors": errors, "ratios": [x / min(errors) for x in errors]}
+            | found
+            | {"chosen": choice.strength / unit, "split": choice.split, "cost": 1 + choice.iterations / spent}
+            | {"search_iterations": choice.iterations}
+        )
     return cells
 
 
@@ -144,15 +168,22 @@ def main() -> None:
     parser.add_argument("--doses", type=float, nargs="+", default=[1, 5, 40, 300, 1000])
     parser.add_argument("--particles", nargs="+", choices=list(PARTICLES), default=list(PARTICLES))
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--curves", type=Path)
     parser.add_argument("--output", type=Path)
     args = parser.parse_args()
+    curves = []
+    if args.curves is not None:
+        earlier = json.loads(args.curves.read_text())
+        if (earlier["size"], earlier["seed"], tuple(earlier["constants"])) != (args.size, args.seed, CONSTANTS):
+            parser.error(f"{args.curves} has another size, another seed or other multiples")
+        curves = earlier["cells"]
     clock = time.perf_counter()
     cells = []
     print(f"{'particle':>12} {'el':>3} {'dose':>5} {'least error':>11}   error / least at constant")
     print(" " * 36 + "".join(f"{c:8.2f}" for c in CONSTANTS) + "  chosen (factor, cost)")
     for name in args.particles:
         for dose in args.doses:
-            for cell in measure(name, dose, args.size, args.seed):
+            for cell in measure(name, dose, args.size, args.seed, curves):
                 cells.append(cell)
                 row = "".join(f"{r:8.3f}" for r in cell["ratios"])
                 flag = "" if cell["certified"] else "  not all certified"

@@ -58,8 +58,12 @@ def needed(
     device: str = "cpu",
     half_precision: bool = False,
     solver: str = "halpern",
+    search: bool = False,
 ) -> Memory:
-    """Memory of reconstructing `n_elements`, one after the other, on a volume ``(z, y, x)`` from frames ``(y, x)``."""
+    """Memory of reconstructing `n_elements`, one after the other, on a volume ``(z, y, x)`` from frames ``(y, x)``.
+
+    A `search` for the strength keeps an earlier volume.
+    """
     voxels, pixels = math.prod(volume), n_tilts * math.prod(frame)
     ideal = n_tilts * volume[1] * ROTATED * frame[1]
     if method in _BASELINE:
@@ -69,6 +73,7 @@ def needed(
         anchors = 1.0 if solver == "halpern" else 1 / SAMPLED
         check = _CHECK[method] if device == "cpu" else _MOVING[method] * anchors
         per_voxel = (1 + anchors) * state + _SCRATCH[method] + max(check, _COARSER * (state + 1))
+        per_voxel += search
         if device == "cuda":
             per_voxel += _W_BAR[method]
         elif WORD * voxels < _MAPPED:
@@ -111,9 +116,10 @@ def which_solver(
     method: str = "tgv",
     device: str = "cpu",
     half_precision: bool = False,
+    search: bool = False,
 ) -> str:
     """``"halpern"`` or ``"relaxed"`` for ``"auto"``: the second only where memory does not hold the first."""
     if solver != "auto":
         return solver
-    most = needed(volume, n_tilts, frame, n_elements, method, device, half_precision)
+    most = needed(volume, n_tilts, frame, n_elements, method, device, half_precision, search=search)
     return "halpern" if (most.device or most.host) <= available(device) else "relaxed"

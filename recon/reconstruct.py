@@ -91,7 +91,7 @@ def reconstruct(
     strengths = resolve_strengths(series, strength)
     volume = grid(series, thickness).shape
     sizes = (volume, series.n_tilts, series.frame, len(series.elements), method, device, half_precision)
-    solver = which_solver(solver, *sizes)
+    solver = which_solver(solver, *sizes, search=None in strengths.values() and method in ("tgv", "tv"))
     if method == "fbp":
         from recon.align import resample
 

@@ -12,15 +12,17 @@ from recon import backend
 from recon.errors import ResourceError
 from recon.io import check_disk
 from recon.job import Job
+from recon.job.sections import Reconstruct
 from recon.memory import available, needed, which_solver
 from recon.normalise import find_outside
 from recon.overrides import given_alignment, known_exposures
 from recon.problem import grid
 from recon.tiltseries import TiltSeries
 
-# Measured: benchmarks/iteration.py. Nanoseconds per voxel and iteration on two cores.
-NANOSECONDS_PER_VOXEL = 18.0
+# Measured, 15 tilts: benchmarks/iteration.py on two cores, benchmarks/kernels.py on one H100.
+NANOSECONDS_PER_VOXEL = {"cpu": 18.0, "cuda": 0.15}  # and iteration
 TYPICAL_ITERATIONS = 800
+SEARCH_ITERATIONS = 700  # of a search for the strength, see benchmarks/strength.py
 
 
 @dataclass(frozen=True)
@@ -64,15 +66,16 @@ def forecast(
     voxels = math.prod(shape)
     options = job.reconstruct
     sizes = (shape, n_tilts, frame, n_elements, options.method, device, options.half_precision)
-    solver = which_solver(options.solver, *sizes)
-    memory = needed(*sizes, solver)
+    searched = _searched(options, n_elements)
+    solver = which_solver(options.solver, *sizes, searched > 0)
+    memory = needed(*sizes, solver, searched > 0)
     # an uncertainty adds a volume of results, and two sums while it is found
     sure = bool(job.reconstruct.uncertainty)
     results = (1 + n_elements * (1 + sure)) * math.prod(frame) * shape[0] * 4
     more = voxels * 8 * sure + 2 * sure * n_elements * math.prod(frame) * shape[0] * 4
     iterations = min(job.reconstruct.max_iterations, TYPICAL_ITERATIONS)
-    seconds = voxels * iterations * n_elements * NANOSECONDS_PER_VOXEL * 1e-9
-    seconds *= 1 + job.reconstruct.uncertainty
+    iterations = iterations * n_elements * (1 + options.uncertainty) + SEARCH_ITERATIONS * searched
+    seconds = voxels * iterations * NANOSECONDS_PER_VOXEL[device] * 1e-9
     return Plan(
         shape,
         memory.device if device == "cuda" else memory.host + more,
@@ -83,6 +86,15 @@ def forecast(
         memory.host + more,
         solver,
     )
+
+
+def _searched(options: Reconstruct, n_elements: int) -> int:
+    """How many elements need a search for their strength."""
+    if options.method not in ("tgv", "tv"):
+        return 0
+    if isinstance(options.strength, dict):
+        return n_elements - len(options.strength)
+    return n_elements if options.strength == "auto" else 0
 
 
 def check_resources(needs: Plan, out: Path) -> None:
@@ -126,8 +138,8 @@ def describe(job: Job, series: TiltSeries, needs: Plan, out: Path) -> list[str]:
         f"memory: {gib(needs.memory_bytes)} needed, {gib(needs.available_bytes)} free"
         + (f" on the GPU; {gib(needs.host_bytes)} on the host" if needs.device == "cuda" else ""),
         f"disk: {gib(needs.disk_bytes)} in {out}",
-        f"time: about {max(needs.seconds / 60, 0.1):.1f} min at {NANOSECONDS_PER_VOXEL:g} ns per voxel and iteration "
-        "(two CPU cores), compilation and alignment aside",
+        f"time: about {max(needs.seconds / 60, 0.1):.1f} min at {NANOSECONDS_PER_VOXEL[needs.device]:g} ns per voxel "
+        f"and iteration ({'an H100' if needs.device == 'cuda' else 'two CPU cores'}), compilation and alignment aside",
     ]
     return lines
 

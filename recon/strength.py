@@ -30,6 +30,7 @@ from typing import Any
 import numpy as np
 
 from recon.backend import Array, namespace, to_host
+from recon.operators import norm2
 from recon.problem import Problem, noise_weights
 from recon.prox import DataTerm
 from recon.tiltseries import TiltSeries
@@ -120,16 +121,17 @@ def choose(
     series, element = problem.series, problem.element
     bright = float(np.median(1 / noise_weights(series, element)))
     share = min(1.0, MOST_COUNTS / bright) if _is_counts(series, element) else 1.0
-    kept, held, split = _split(series, element, share, seed)
+    kept, held, split = halves(series, element, share, seed)
     unit = automatic_strength(series, element) / share**0.5
     part = unit * share * 0.5**0.5 / (WITH_DOSE if split == THINNED else 1.0)
-    path = _Path(problem.on(kept), problem.on(held).data, regulariser, part, stop)
+    path, judge = StrengthPath(problem.on(kept), regulariser, part, stop), problem.on(held).data
     terms: dict[float, np.ndarray] = {}
     factor: float | None = FIRST_FACTOR
     while factor is not None:
-        error = path.error(factor)
-        if error is None:
+        projection = path.projection(factor)
+        if projection is None:
             return None
+        error = np.asarray(to_host(held_out_error(judge, projection)))
         terms[factor] = error.ravel()
         if log is not None:
             log(f"{element}: strength {unit * factor:.3g} leaves a held-out error of {float(error.sum()):.6g}")
@@ -147,20 +149,26 @@ def choose(
     )
 
 
-class _Path:
-    """Reconstructions along the strengths, each from the last, judged by what was held out."""
+class StrengthPath:
+    """Reconstructions along the strengths, each from the last, on to where they settle.
 
-    def __init__(self, problem: Problem, held: DataTerm, regulariser: str, unit: float, stop: Stop | None) -> None:
-        self.problem, self.held, self.unit, self.stop = problem, held, unit, stop
+    Args:
+        problem: of one element, of the data that are reconstructed.
+        regulariser: ``"tgv"`` or ``"tv"``.
+        unit: a1 of factor 1.
+        stop: asked now and then; True ends the search.
+    """
+
+    def __init__(self, problem: Problem, regulariser: str, unit: float, stop: Stop | None = None) -> None:
+        self.problem, self.unit, self.stop = problem, unit, stop
         first = unit * FIRST_FACTOR
         self.solver = problem.coarse_to_fine(regulariser, first, A0_PER_A1 * first, COARSE_TOLERANCE)
-        xp = namespace(held.counts)
-        self._projection, self._before = xp.empty_like(held.counts), xp.empty_like(self.solver.u)
+        xp = namespace(self.solver.u)
+        self._projection, self._before = xp.empty_like(self.solver.y), xp.empty_like(self.solver.u)
 
-    def error(self, factor: float) -> np.ndarray | None:
-        """`held_out_error` at a strength, on the host; None if stopped."""
+    def projection(self, factor: float) -> Array | None:
+        """``A u`` ``(tilt, u, y)`` at a strength, overwritten by the next; None if stopped."""
         a1, solver = self.unit * factor, self.solver
-        xp = namespace(solver.u)
         solver.change_strength(a1, A0_PER_A1 * a1)
         most = MAX_ITERATIONS if solver.iteration else FIRST_ITERATIONS
         for _ in range(0, most, EVERY):
@@ -169,10 +177,9 @@ class _Path:
             self._before[...] = solver.u
             solver.advance(EVERY)
             self._before -= solver.u
-            if float(xp.linalg.norm(self._before)) <= SETTLED * float(xp.linalg.norm(solver.u)):
+            if norm2(self._before, solver.g) <= SETTLED * norm2(solver.u, solver.g):  # g is scratch between iterations
                 break
-        self.problem.operator(solver.u, self._projection)
-        return np.asarray(to_host(held_out_error(self.held, self._projection)))
+        return self.problem.operator(solver.u, self._projection)
 
 
 def of_the_object(projection: Array) -> Array:
@@ -204,7 +211,8 @@ def held_out_error(held: DataTerm, projection: Array) -> Array:
     xp = namespace(projection)
     used = held.scale > 0
     expected = held.scale * of_the_object(projection) + held.offset
-    residual = xp.where(used, (held.counts - expected) / xp.sqrt(xp.where(used, held.scale, 1)), 0)
+    root = xp.sqrt(xp.where(used, held.scale, np.float32(1)))
+    residual = xp.where(used, (held.counts - expected) / root, np.float32(0))
     n = 2 * residual.shape[1]  # or the filter would reach around
     spectrum = xp.fft.rfft(residual, n, axis=1)
     ramp = xp.fft.rfftfreq(n)[None, :, None]
@@ -225,7 +233,7 @@ def _is_counts(series: TiltSeries, element: str) -> bool:
     return not series.scaled and bool((counts == np.round(counts)).all())
 
 
-def _split(series: TiltSeries, element: str, share: float, seed: int) -> tuple[TiltSeries, TiltSeries, str]:
+def halves(series: TiltSeries, element: str, share: float, seed: int) -> tuple[TiltSeries, TiltSeries, str]:
     """What is reconstructed and what is held out of an element, and how they were split.
 
     Counts go to one of them with probability ``share / 2`` each; maps that are no counts by odd and even tilts.

@@ -119,7 +119,7 @@ def test_check_shows_the_plan_and_writes_nothing(folder):
 
 def test_check_says_when_memory_is_for_the_relaxed_solver_only(folder, monkeypatch):
     job(extra='[reconstruct]\nmethod = "tgv"\n')
-    most, least = (needed((16, 16, 16), 15, (16, 16), 2, solver=s).host for s in ("halpern", "relaxed"))
+    most, least = (needed((16, 16, 16), 15, (16, 16), 2, solver=s, search=True).host for s in ("halpern", "relaxed"))
     for free, expected in (
         (most, "on cpu\n"),
         (least, "on cpu, relaxed solver, since memory does not hold the other\n"),

@@ -7,10 +7,12 @@ import pytest
 from test_stages import known
 
 from recon.geometry import TiltGeometry
+from recon.job.sections import Reconstruct
 from recon.operators import make_projector
 from recon.problem import Problem, noise_weights
 from recon.prox import Poisson
 from recon.reconstruct import reconstruct
+from recon.resources import _searched
 from recon.simulate import simulate
 from recon.strength import (
     A0_PER_A1,
@@ -18,9 +20,9 @@ from recon.strength import (
     StrengthChoice,
     _least,
     _next,
-    _split,
     automatic_strength,
     choose,
+    halves,
     held_out_error,
     of_the_object,
 )
@@ -83,7 +85,7 @@ def test_thinned_halves_are_independent_poisson_halves(particle):
     e = series.index("Co")
     maps = np.full_like(series.counts, 0.25)
     series = series.evolve(background_maps=maps)
-    a, b, what = _split(series, "Co", 1.0, 0)
+    a, b, what = halves(series, "Co", 1.0, 0)
     assert what == "thinned counts"
     np.testing.assert_array_equal(a.counts[e] + b.counts[e], series.counts[e])
     np.testing.assert_allclose(a.exposures + b.exposures, series.exposures, rtol=1e-6)
@@ -98,7 +100,7 @@ def test_thinned_halves_are_independent_poisson_halves(particle):
 def test_a_share_of_the_counts_is_thinned_to_two_alike(particle):
     series, _ = particle
     e = series.index("Co")
-    a, b, _ = _split(series, "Co", 0.4, 0)
+    a, b, _ = halves(series, "Co", 0.4, 0)
     total = float(series.counts[e].sum())
     for part in (a, b):
         np.testing.assert_allclose(part.exposures, 0.2 * series.exposures)
@@ -110,7 +112,7 @@ def test_a_share_of_the_counts_is_thinned_to_two_alike(particle):
 def test_maps_that_are_no_counts_are_split_by_tilts(particle):
     series, _ = particle
     scaled = series.evolve(scaled=True)
-    kept, held, what = _split(scaled, "Zn", 1.0, 0)
+    kept, held, what = halves(scaled, "Zn", 1.0, 0)
     assert what == "odd and even tilts"
     np.testing.assert_array_equal(np.flatnonzero(kept.used), np.arange(1, series.n_tilts, 2))
     np.testing.assert_array_equal(np.flatnonzero(held.used), np.arange(0, series.n_tilts, 2))
@@ -226,3 +228,11 @@ def test_the_search_goes_downhill_until_the_least_has_neighbours():
     assert _next(errors | {1.0: 4.0, 0.5: 4.5}) is None
     assert _next({FACTOR_LIMITS[0]: 1.0, 2 * FACTOR_LIMITS[0]: 2.0}) is None
     assert _next({FACTOR_LIMITS[1]: 1.0, FACTOR_LIMITS[1] / 2: 2.0}) is None
+
+
+@pytest.mark.parametrize(
+    ("options", "searches"),
+    [({}, 3), ({"strength": 0.5}, 0), ({"strength": {"Co": 1.0}}, 2), ({"method": "tv"}, 3), ({"method": "sirt"}, 0)],
+)
+def test_the_forecast_of_time_counts_the_searches(options, searches):
+    assert _searched(Reconstruct(**options), 3) == searches
