@@ -67,7 +67,7 @@ def test_the_relaxed_solver_is_for_memory_that_does_not_hold_the_other(monkeypat
 def test_on_a_gpu_the_solver_is_on_the_device_and_the_results_are_on_the_host():
     on_cpu, on_gpu = (needed((256, 256, 256), 15, (256, 256), 4, "tgv", device) for device in ("cpu", "cuda"))
     assert on_cpu.device == 0
-    # no three volumes of results, but w_bar; in it a check keeps what it has an array of its own for on the CPU, while a
-    # restart squares ways of two components' size
+    # no three volumes of results, but w_bar; in it a check keeps what it has an array of its own for on the CPU, while
+    # a restart squares ways of two components' size
     assert on_cpu.host - on_gpu.device == (3 - 3 + 3 - 2) * 4 * 256**3
     assert on_gpu.host < on_gpu.device
