@@ -131,10 +131,10 @@ def choose(
         projection = path.projection(factor)
         if projection is None:
             return None
-        error = np.asarray(to_host(held_out_error(judge, projection)))
-        terms[factor] = error.ravel()
+        terms[factor] = held_out_error(judge, projection).ravel()
         if log is not None:
-            log(f"{element}: strength {unit * factor:.3g} leaves a held-out error of {float(error.sum()):.6g}")
+            error = float(terms[factor].sum())
+            log(f"{element}: strength {unit * factor:.3g} leaves a held-out error of {error:.6g}")
         factor = _next({f: float(t.sum()) for f, t in terms.items()})
     factors = np.array(sorted(terms))
     best, interval = _least(factors, np.stack([terms[f] for f in factors]))
@@ -198,8 +198,8 @@ def of_the_object(projection: Array) -> Array:
     return out
 
 
-def held_out_error(held: DataTerm, projection: Array) -> Array:
-    """Squared error of a volume by data that it has not seen, but for the noise, ``(tilt, y)`` float64.
+def held_out_error(held: DataTerm, projection: Array) -> np.ndarray:
+    """Squared error of a volume by data that it has not seen, but for the noise, ``(tilt, y)`` float64 on the host.
 
     ``sum_k |k| |F r|^2 / n`` for the residual ``r = (c - b - s A u) / s^1/2`` of each detector line across the tilt
     axis, k its frequency, cycles per pixel. The root of s gives the noise of all tilts the same weight.
@@ -212,11 +212,13 @@ def held_out_error(held: DataTerm, projection: Array) -> Array:
     used = held.scale > 0
     expected = held.scale * of_the_object(projection) + held.offset
     root = xp.sqrt(xp.where(used, held.scale, np.float32(1)))
-    residual = xp.where(used, (held.counts - expected) / root, np.float32(0))
+    # transformed on the host: CuPy's transforms need a library that its wheels do not bring
+    residual = to_host(xp.where(used, (held.counts - expected) / root, np.float32(0)))
     n = 2 * residual.shape[1]  # or the filter would reach around
-    spectrum = xp.fft.rfft(residual, n, axis=1)
-    ramp = xp.fft.rfftfreq(n)[None, :, None]
-    return xp.sum(ramp * (xp.square(spectrum.real) + xp.square(spectrum.imag)), axis=1, dtype=np.float64) / n
+    spectrum = np.fft.rfft(residual, n, axis=1)
+    ramp = np.fft.rfftfreq(n)[None, :, None]
+    power = np.square(spectrum.real) + np.square(spectrum.imag)
+    return np.asarray(np.sum(ramp * power, axis=1, dtype=np.float64) / n)
 
 
 def _next(errors: Mapping[float, float]) -> float | None:

@@ -7,7 +7,7 @@ import time
 import numpy as np
 from numpy.typing import NDArray
 
-from recon.backend import Array, namespace
+from recon.backend import Array, namespace, to_host
 from recon.operators import Operator
 from recon.prox import DataTerm
 from recon.solvers.solution import Callback, Record, Solution, Status
@@ -73,17 +73,17 @@ def fbp(
     odd = k % 2 == 1
     kernel[odd] = -1 / (np.pi * k[odd]) ** 2
     ramp = np.fft.rfft(kernel).real * (0.5 + 0.5 * np.cos(2 * np.pi * np.fft.rfftfreq(size)))
-    filtered = xp.fft.irfft(
-        xp.fft.rfft(stack, size, axis=1) * xp.asarray(ramp, dtype=np.float32)[None, :, None], size, axis=1
-    )[:, :n]
+    # on the host: CuPy's transforms need a library that its wheels do not bring
+    spectrum = np.fft.rfft(to_host(stack), size, axis=1) * ramp.astype(np.float32)[None, :, None]
+    filtered = np.fft.irfft(spectrum, size, axis=1)[:, :n]
     order = np.argsort(tilts_deg)
     angle = np.radians(tilts_deg[order])
     edges = np.concatenate([[angle[0]], (angle[1:] + angle[:-1]) / 2, [angle[-1]]])
     weight = np.empty_like(angle)
     weight[order] = np.diff(edges)
     weight[order[[0, -1]]] *= 2  # the outer tilts stand for as much on their other side
-    filtered = xp.ascontiguousarray(filtered * xp.asarray(weight)[:, None, None], dtype=np.float32)
-    u = operator.adjoint(filtered, xp.empty(operator.domain_shape, dtype=np.float32))
+    filtered = np.ascontiguousarray(filtered * weight[:, None, None], dtype=np.float32)
+    u = operator.adjoint(xp.asarray(filtered), xp.empty(operator.domain_shape, dtype=np.float32))
     history = [Record(1, float("nan"), float("nan"), time.perf_counter() - clock)]
     if callback is not None:
         callback(history[-1])
