@@ -82,7 +82,8 @@ def needed(
     solved = WORD * (words + _STACKS[method] * pixels + ideal)
     results = WORD * math.prod(volume) * n_elements
     if device == "cuda":
-        return Memory(host=results + WORD * (voxels + 4 * pixels), device=solved)
+        on_host = _STACKS[method] if method == "fbp" else 4  # filtered there
+        return Memory(host=results + WORD * (voxels + on_host * pixels), device=solved)
     return Memory(host=solved + results - WORD * voxels, device=0)
 
 
