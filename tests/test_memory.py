@@ -17,18 +17,10 @@ ROOT = Path(__file__).parent.parent
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
 @pytest.mark.parametrize(
-    ("method", "half", "solver"),
-    [
-        ("tgv", False, "halpern"),
-        ("tgv", True, "halpern"),
-        ("tv", False, "halpern"),
-        ("tv", True, "halpern"),
-        ("tgv", False, "relaxed"),
-        ("tgv", True, "relaxed"),
-    ],
+    ("method", "half", "solver"), [("tgv", False, "halpern"), ("tgv", True, "relaxed"), ("tv", False, "halpern")]
 )
 def test_stated_memory_is_the_measured_peak_within_a_tenth(method, half, solver):
-    # measured over stated at 112^3: 0.96 to 1.01; the interpreter's own memory moves by some MB
+    # measured over stated at 112^3: 0.96, 0.98, 0.98; the interpreter's own memory moves by some MB
     for n in (16, 112):  # the first fills the cache of compiled kernels
         how = json.dumps([n, 15, method, "cpu", half, solver])
         command = [sys.executable, str(ROOT / "benchmarks" / "memory.py"), "--here", how]
