@@ -187,6 +187,7 @@ def run_job(
         ReconError: whatever else is wrong, in one line; then nothing was written.
     """
     watch = watch or Watcher()
+    device = backend.resolve_device(device)  # before minutes of reading
     target = Path(out) if out is not None else job.output_dir
     hashes = input_hashes(job)
     if resume and target.exists():

@@ -191,6 +191,7 @@ def test_no_cuda_device(folder, monkeypatch):
     job()
     if backend.resolve_device("auto") == "cuda":
         pytest.skip("there is one")
+    (folder / "Co.npy").write_bytes(b"no array")  # told before anything is read
     assert re.search("cuda", fails(folder, "run", "job.toml", "--device", "cuda"), re.IGNORECASE)
 
 
