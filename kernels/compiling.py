@@ -45,3 +45,8 @@ def leaf(f):  # type: ignore[no-untyped-def]
     longer than the arithmetic on them.
     """
     return njit(f, _nrt=False, noalias=True, **_INSIDE, **_COMMON)
+
+
+def inlined(f):  # type: ignore[no-untyped-def]
+    """A part of an expression, put into its callers before they are compiled."""
+    return njit(f, inline="always", **_COMMON)

@@ -2,183 +2,161 @@
 
 A voxel at u = x cos t + z sin t gives a pixel at u_d the weight tent(|u - u_d| / m) / m, m = max(|cos|, |sin|);
 `rays` (tilt, 3) holds cos t, sin t and u of pixel 0; there are `fineness` pixels on a voxel's edge. All slices
-share these weights, so a row of the result is a sum of rows of the source; the weights are computed once per row,
-in float64, so that both directions see the same ones.
+share these weights, so a row of the result is a sum of rows of the source, and of pairs of neighbours at that: a ray
+passes each plane between two voxels, a voxel's centre lies between two pixels. Weights are computed in float64, so
+that both directions see the same ones.
 """
 
 from __future__ import annotations
 
-from math import floor
+from math import ceil, floor
 
 import numpy as np
-from numba import prange
+from numba import get_num_threads, prange
 
-from recon.kernels.compiling import ZERO, jit, leaf
+from recon.kernels.compiling import ZERO, inlined, jit, leaf
+from recon.kernels.cpu_rows import add_pairs
 
-_PARTS = 64  # of the rows of a result, shared among the cores
-_CHUNK = 256  # elements of a row
-_SLAB = 1 << 19  # elements that stay in a core's cache
-
-
-@leaf
-def _add_four(source, index, weight, k, low, high, out):  # type: ignore[no-untyped-def]
-    p, q, r, s = weight[k], weight[k + 1], weight[k + 2], weight[k + 3]
-    a, b = source[index[k], low:high], source[index[k + 1], low:high]
-    c, d = source[index[k + 2], low:high], source[index[k + 3], low:high]
-    for y in range(out.size):
-        out[y] += p * a[y] + q * b[y] + r * c[y] + s * d[y]
+_TILE = 32  # voxels on an edge of what is projected at a time
+_PARTS = 4  # of a tilt's detector, shared among the cores
+_TILE_BACK = 4  # voxels on an edge of those that are summed one after the other, since they share pixels
 
 
-@leaf
-def _add_eight(source, index, weight, k, low, high, out):  # type: ignore[no-untyped-def]
-    p, q, r, s = weight[k], weight[k + 1], weight[k + 2], weight[k + 3]
-    t, u, v, w = weight[k + 4], weight[k + 5], weight[k + 6], weight[k + 7]
-    a, b = source[index[k], low:high], source[index[k + 1], low:high]
-    c, d = source[index[k + 2], low:high], source[index[k + 3], low:high]
-    e, f = source[index[k + 4], low:high], source[index[k + 5], low:high]
-    g, h = source[index[k + 6], low:high], source[index[k + 7], low:high]
-    for y in range(out.size):
-        first = p * a[y] + q * b[y] + r * c[y] + s * d[y]
-        out[y] += first + (t * e[y] + u * f[y] + v * g[y] + w * h[y])
+@inlined
+def _store_pair(k, j, a, b, first, stride, n, index, near, far):  # type: ignore[no-untyped-def]
+    """Pair k: row j of n with weight a and row j + 1 with b, those of them that exist; rows are ``first + j stride``.
 
-
-@leaf
-def _add_rows(source, index, weight, count, low, high, out):  # type: ignore[no-untyped-def]
-    """out += sum of weight[k] source[index[k]], elements from `low` to before `high`.
-
-    Several rows at a time, so that `out` is loaded and stored less often.
+    Without a branch: at an end the pair is moved inwards, and of a single row there is only the first of the pair.
     """
-    while count % 4:
-        index[count], weight[count] = index[0], ZERO
-        count += 1
-    for k in range(0, count - 4, 8):
-        _add_eight(source, index, weight, k, low, high, out)
-    if count % 8:
-        _add_four(source, index, weight, count - 4, low, high, out)
+    i = min(max(j, np.int32(0)), np.int32(max(n - 2, 0)))
+    near[k] = (a if j == i else ZERO) + (b if j + 1 == i else ZERO)
+    far[k] = ((b if j == i else ZERO) + (a if j == i + 1 else ZERO)) * np.float32(n > 1)
+    index[k] = first + i * stride
+
+
+# ---------------------------------------------------------------- forward
 
 
 @leaf
-def _collect(at, near, far, first, along, across, low, high, index, weight):  # type: ignore[no-untyped-def]
-    """Rows ``first + k along + j across``: j = at[k] with weight near[k], j + 1 with far[k], if in low..high.
+def _pairs_of_ray(start, step, m, planes, across, n, strides, index, near, far):  # type: ignore[no-untyped-def]
+    """The pairs that a ray meets, at ``start + i step`` in plane i of `planes`, where the first is in `across`.
 
-    Without a branch, as whether a row is used cannot be predicted. Returns how many are used.
+    Returns how many. `strides` are those of the rows along and across.
     """
-    count = 0
-    for k in range(at.size):
-        j = np.intp(at[k])
-        index[count], weight[count] = first + k * along + j * across, near[k]
-        count += np.intp((near[k] > ZERO) & (j >= low) & (j < high))
-        index[count], weight[count] = first + k * along + (j + 1) * across, far[k]
-        count += np.intp((far[k] > ZERO) & (j + 1 >= low) & (j + 1 < high))
-    return count
+    first, end = planes
+    if abs(step) > 1e-6:
+        a, b = (across[0] - start) / step, (across[1] - start) / step
+        first, end = max(first, ceil(min(a, b) - 1e-6)), min(end, floor(max(a, b) + 1e-6) + 1)
+    for k in range(end - first):
+        position = start + (first + k) * step
+        before = np.floor(position)
+        part, j = position - before, np.int32(before)
+        inside = m if (j >= across[0]) & (j < across[1]) else 0.0
+        a, b = np.float32((1 - part) * inside), np.float32(part * inside)
+        _store_pair(k, j, a, b, np.int32(first + k) * strides[0], strides[1], n, index, near, far)
+    return max(0, end - first)
 
 
 @leaf
-def _ray(start, step, m, at, near, far):  # type: ignore[no-untyped-def]
-    """A ray passes `start + i step` at voxel i along: the voxel before, and the weights of both neighbours."""
-    for i in range(at.size):
-        position = start + i * step
-        j = floor(position)
-        at[i] = np.int32(j)
-        near[i], far[i] = np.float32((1 - (position - j)) * m), np.float32((position - j) * m)
-
-
-@leaf
-def _between(start, step, low, high, n):  # type: ignore[no-untyped-def]
-    """The indices below n at which ``start + i step`` may lie between `low` and `high`."""
-    if abs(step) < 1e-9:
-        return 0, n
-    a, b = (low - start) / step, (high - start) / step
-    return max(0, floor(min(a, b))), min(n, floor(max(a, b)) + 2)
-
-
-@leaf
-def _project_rows(first, end, rows, slab, chunk, shape, out, rays, fineness, ints, floats):  # type: ignore[no-untyped-def]
-    """Adds what the planes of a slab give to the elements of a chunk of rows `first` to before `end`."""
+def _project_tile(group, groups, rows, tile, shape, out, rays, fineness, index, near, far):  # type: ignore[no-untyped-def]
+    """Adds the pairs of which the first voxel is in the tile, to the parts of the detector of a group."""
     nz, nx = shape
-    _, nu, _ = out.shape
+    n_tilts, nu, ny = out.shape
     z0, x0 = (nz - 1) / 2, (nx - 1) / 2
-    low, high = slab
-    index, weight = ints[0], floats[0]
-    for ray in range(first, end):
-        t, d = ray // nu, ray % nu
-        c, s = rays[t, 0], rays[t, 1]
-        u = rays[t, 2] + d / fineness
-        if abs(c) >= abs(s):
-            n = high - low
-            at, near, far = ints[1, :n], floats[1, :n], floats[2, :n]
-            _ray((u + (z0 - low) * s) / c + x0, -s / c, 1 / abs(c), at, near, far)
-            count = _collect(at, near, far, low * nx, nx, 1, 0, nx, index, weight)
-        else:
-            start, slope = (u + x0 * c) / s + z0, -c / s
-            i, after = _between(start, slope, low - 1, high, nx)
-            n = max(0, after - i)
-            at, near, far = ints[1, :n], floats[1, :n], floats[2, :n]
-            _ray(start + i * slope, slope, 1 / abs(s), at, near, far)
-            count = _collect(at, near, far, i, 1, nx, low, high, index, weight)
-        if low == 0:
-            for y in range(chunk[0], chunk[1]):
-                out[t, d, y] = ZERO
-        _add_rows(rows, index, weight, count, chunk[0], chunk[1], out[t, d, chunk[0] : chunk[1]])
-
-
-@leaf
-def _backproject_rows(first, end, rows, shape, out, rays, fineness, ints, floats):  # type: ignore[no-untyped-def]
-    n_tilts, nu = shape
-    nz, nx, _ = out.shape
-    z0, x0 = (nz - 1) / 2, (nx - 1) / 2
-    index, weight = ints[0], floats[0]
-    at, near, far = ints[1, :n_tilts], floats[1, :n_tilts], floats[2, :n_tilts]
-    for column in range(first, end):
-        z, x = column // nx, column % nx
-        count = 0
-        for pair in range(fineness):  # of neighbouring pixels that the voxel may reach
-            before = fineness - 1 - 2 * pair
-            for t in range(n_tilts):
-                c, s = rays[t, 0], rays[t, 1]
-                m = 1 / max(abs(c), abs(s))
-                u = ((x - x0) * c + (z - z0) * s - rays[t, 2]) * fineness
-                d = floor(u) - before
-                at[t] = np.int32(d)
-                near[t] = np.float32((1 - abs(u - d) * (m / fineness)) * m)
-                far[t] = np.float32((1 - abs(u - d - 1) * (m / fineness)) * m)
-            count += _collect(at, near, far, 0, nu, 1, 0, nu, index[count:], weight[count:])
-        row = out[z, x]
-        for y in range(row.size):
-            row[y] = ZERO
-        _add_rows(rows, index, weight, count, 0, row.size, row)
+    (z, z_end), (x, x_end) = tile
+    from_z, from_x = z if z > 0 else -1, x if x > 0 else -1
+    along_z, along_x = np.int32(nx), np.int32(1)
+    for t in range(n_tilts):
+        c, s, r = rays[t, 0], rays[t, 1], rays[t, 2]
+        # where the tile with the voxels around it is seen
+        u = ((from_x + x_end) / 2 - x0) * c + ((from_z + z_end) / 2 - z0) * s - r
+        reach = ((x_end - from_x) / 2 + 1) * abs(c) + ((z_end - from_z) / 2 + 1) * abs(s)
+        seen, unseen = max(0, floor((u - reach) * fineness)), min(nu, ceil((u + reach) * fineness) + 1)
+        for part in range((group - _PARTS * t) % groups, _PARTS, groups):
+            for d in range(max(seen, part * nu // _PARTS), min(unseen, (part + 1) * nu // _PARTS)):
+                v = r + d / fineness
+                if abs(c) >= abs(s):
+                    start, step, m = v / c + z0 * s / c + x0, -s / c, 1 / abs(c)
+                    strides, gap = (along_z, along_x), min(1, nx - 1)
+                    count = _pairs_of_ray(start, step, m, (z, z_end), (from_x, x_end), nx, strides, index, near, far)
+                else:
+                    start, step, m = v / s + x0 * c / s + z0, -c / s, 1 / abs(s)
+                    strides, gap = (along_x, along_z), min(nx, (nz - 1) * nx)
+                    count = _pairs_of_ray(start, step, m, (x, x_end), (from_z, z_end), nz, strides, index, near, far)
+                if count > 0:
+                    add_pairs(rows, index[:count], near[:count], far[:count], gap, 0, ny, out[t, d])
 
 
 @jit
+def _project(volume, out, rays, fineness, groups):  # type: ignore[no-untyped-def]
+    nz, nx, ny = volume.shape
+    rows, nu = volume.reshape(nz * nx, ny), out.shape[1]
+    for part in prange(groups):
+        group = np.intp(part)
+        index, near, far = np.empty(_TILE, np.int32), np.empty(_TILE, np.float32), np.empty(_TILE, np.float32)
+        for k in range(group, out.shape[0] * _PARTS, groups):
+            for d in range(k % _PARTS * nu // _PARTS, (k % _PARTS + 1) * nu // _PARTS):
+                for y in range(ny):
+                    out[k // _PARTS, d, y] = ZERO
+        for z in range(0, nz, _TILE):
+            for x in range(0, nx, _TILE):
+                tile = (np.intp(z), np.intp(min(z + _TILE, nz))), (np.intp(x), np.intp(min(x + _TILE, nx)))
+                _project_tile(group, groups, rows, tile, (nz, nx), out, rays, fineness, index, near, far)
+
+
 def project(volume, out, rays, fineness):  # type: ignore[no-untyped-def]
     """Line integrals of `volume` (z, x, y) into `out` (tilt, u, y), in units of a voxel's edge.
 
-    Slab by slab, and a chunk of each row at a time: all tilts read it while it is in a core's cache.
+    Tile by tile: all rays of a core's share of the detectors use it while it is in the cache.
     """
-    nz, nx, ny = volume.shape
-    rows, n = volume.reshape(nz * nx, ny), out.shape[0] * out.shape[1]
-    size = 2 * max(nz, nx) + 4
-    chunks = -(-ny // _CHUNK)
-    planes = max(1, _SLAB // (nx * -(-ny // chunks)))
-    for part_of_y in range(chunks):
-        chunk = np.intp(part_of_y * ny // chunks), np.intp((part_of_y + 1) * ny // chunks)
-        for low in range(0, nz, planes):
-            slab = np.intp(low), np.intp(min(low + planes, nz))
-            for part in prange(_PARTS):
-                first, end = np.intp(part * n // _PARTS), np.intp((part + 1) * n // _PARTS)
-                if first < end:
-                    ints, floats = np.empty((2, size), np.int32), np.empty((3, size), np.float32)
-                    _project_rows(first, end, rows, slab, chunk, (nz, nx), out, rays, fineness, ints, floats)
+    _project(volume, out, rays, fineness, min(get_num_threads(), _PARTS * out.shape[0]))
+
+
+# ---------------------------------------------------------------- back
+
+
+@leaf
+def _pairs_of_voxel(z, x, c, s, r, m, fineness, nu, index, near, far):  # type: ignore[no-untyped-def]
+    """The pairs of pixels that a voxel meets at all tilts; finer pixels are more than one pair each."""
+    n_tilts = m.size
+    for pair in range(fineness):
+        before, p = fineness - 1 - 2 * pair, pair * n_tilts
+        for t in range(n_tilts):
+            u = x * c[t] + z * s[t] - r[t]
+            d, slope = np.floor(u) - before, m[t] / fineness
+            a, b = max(1 - abs(u - d) * slope, 0.0) * m[t], max(1 - abs(u - d - 1) * slope, 0.0) * m[t]
+            first = np.int32(t) * np.int32(nu)
+            _store_pair(p + t, np.int32(d), np.float32(a), np.float32(b), first, np.int32(1), nu, index, near, far)
+
+
+@leaf
+def _backproject_tile(rows, nu, corner, out, tilts, fineness, index, near, far):  # type: ignore[no-untyped-def]
+    nz, nx, ny = out.shape
+    z0, x0 = (nz - 1) / 2, (nx - 1) / 2
+    for z in range(corner[0], min(corner[0] + _TILE_BACK, nz)):
+        for x in range(corner[1], min(corner[1] + _TILE_BACK, nx)):
+            _pairs_of_voxel(z - z0, x - x0, tilts[0], tilts[1], tilts[2], tilts[3], fineness, nu, index, near, far)
+            row = out[z, x]
+            for y in range(ny):
+                row[y] = ZERO
+            add_pairs(rows, index, near, far, min(1, nu - 1), 0, ny, row)
 
 
 @jit
+def _backproject(stack, out, tilts, fineness):  # type: ignore[no-untyped-def]
+    n_tilts, nu, ny = stack.shape
+    rows, pairs = stack.reshape(n_tilts * nu, ny), fineness * n_tilts
+    for part in prange(-(-out.shape[0] // _TILE_BACK)):
+        index, near, far = np.empty(pairs, np.int32), np.empty(pairs, np.float32), np.empty(pairs, np.float32)
+        for x in range(0, out.shape[1], _TILE_BACK):
+            _backproject_tile(
+                rows, nu, (np.intp(part * _TILE_BACK), np.intp(x)), out, tilts, fineness, index, near, far
+            )
+
+
 def backproject(stack, out, rays, fineness):  # type: ignore[no-untyped-def]
     """The exact adjoint of `project`: `stack` (tilt, u, y) into `out` (z, x, y)."""
-    n_tilts, nu, ny = stack.shape
-    rows, n = stack.reshape(n_tilts * nu, ny), out.shape[0] * out.shape[1]
-    size = 2 * fineness * n_tilts + 4
-    for part in prange(_PARTS):
-        first, end = np.intp(part * n // _PARTS), np.intp((part + 1) * n // _PARTS)
-        if first < end:
-            ints, floats = np.empty((2, size), np.int32), np.empty((3, size), np.float32)
-            _backproject_rows(first, end, rows, (n_tilts, nu), out, rays, fineness, ints, floats)
+    # a column each: cos t, sin t and u of pixel 0 in pixels, and 1 / m
+    tilts = np.empty((4, len(rays)))
+    tilts[:3], tilts[3] = rays.T * fineness, 1 / np.abs(rays[:, :2]).max(axis=1)
+    _backproject(stack, out, tilts, fineness)

@@ -261,13 +261,12 @@ def test_projection_dot_product_at_a_real_size(fineness):
     same_product(dot(out, stack), dot(volume, back), dot(out, stack))  # measured: 2e-9
 
 
-def test_projection_in_slabs_and_chunks_is_the_same():
-    # rows longer than a chunk, more planes than a slab, rays along z and along x
+def test_projection_in_tiles_is_the_same():
+    # several tiles, rays along z and along x, rows of wide and narrow pieces and a rest
     tilts = np.radians([-90, -71.5, -45, 0, 33, 60.25, 90])
-    volume = np.random.default_rng(6).normal(size=(97, 41, 600)).astype(np.float32)
-    out = np.empty((7, 90, 600), np.float32)
-    assert volume.size > 4 * cpu_joseph._SLAB
-    assert volume.shape[2] > 2 * cpu_joseph._CHUNK
+    volume = np.random.default_rng(6).normal(size=(97, 41, 605)).astype(np.float32)
+    out = np.empty((7, 90, 605), np.float32)
+    assert min(volume.shape[:2]) > cpu_joseph._TILE
     rays = reference.rays(tilts, 90)
     cpu.project(volume, out, rays, 1)
     weights = reference.joseph(volume.shape[:2], 90, rays)

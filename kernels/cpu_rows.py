@@ -1,0 +1,91 @@
+"""Sums of weighted rows in vector registers: what both directions of the projector spend their time on.
+
+LLVM vectorises the loop along a row, and would load and store the sum again for every few rows that are added. Here
+the loop over rows is the inner one and the sum stays in registers, which Numba can only be told in LLVM's own terms.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from recon.kernels.compiling import leaf
+
+WIDE, NARROW = 64, 16  # elements of a row that are summed at a time: 8 registers of AVX2, 4 of AVX-512; the rest
+_LANES = 16
+_I32, _I64, _VECTOR = ir.IntType(32), ir.IntType(64), ir.VectorType(ir.FloatType(), _LANES)
+
+
+def _adder(elements: int) -> Any:
+    """What `add_pairs` does for `elements` elements of a row, from `first` on; a function for compiled code."""
+    vectors = elements // _LANES
+
+    @intrinsic
+    def add(_context, rows, index, near, far, _gap, _first, out):  # type: ignore[no-untyped-def]
+        def emit(context, builder, signature, args):  # type: ignore[no-untyped-def]
+            def array(k):  # type: ignore[no-untyped-def]
+                return context.make_array(signature.args[k])(context, builder, args[k])
+
+            def vector(pointer, v):  # type: ignore[no-untyped-def]
+                return builder.bitcast(builder.gep(pointer, [_I64(v * _LANES)]), _VECTOR.as_pointer())
+
+            def in_all_lanes(pointer, k):  # type: ignore[no-untyped-def]
+                one = builder.insert_element(undefined, builder.load(builder.gep(pointer, [k])), _I32(0))
+                return builder.shuffle_vector(one, undefined, ir.Constant(ir.VectorType(_I32, _LANES), [0] * _LANES))
+
+            undefined = ir.Constant(_VECTOR, ir.Undefined)
+            source, at, (near, far, target) = array(0), array(1), (array(k).data for k in (2, 3, 6))
+            length = cgutils.unpack_tuple(builder, source.shape, 2)[1]
+            (count,) = cgutils.unpack_tuple(builder, at.shape, 1)
+            column, target, gap = (
+                *(builder.gep(p, [args[5]]) for p in (source.data, target)),
+                builder.mul(args[4], length),
+            )
+            fma = cgutils.get_or_insert_function(
+                builder.module, ir.FunctionType(_VECTOR, [_VECTOR] * 3), f"llvm.fma.v{_LANES}f32"
+            )
+            sums = [cgutils.alloca_once(builder, _VECTOR) for _ in range(vectors)]  # LLVM makes registers of them
+            for v in range(vectors):
+                builder.store(builder.load(vector(target, v), align=4), sums[v])
+            with cgutils.for_range(builder, count) as loop:
+                k = builder.sext(builder.load(builder.gep(at.data, [loop.index])), _I64)
+                row = builder.gep(column, [builder.mul(k, length)])
+                for pointer, weights in ((row, near), (builder.gep(row, [gap]), far)):
+                    weight = in_all_lanes(weights, loop.index)
+                    for v in range(vectors):
+                        element = builder.load(vector(pointer, v), align=4)
+                        builder.store(builder.call(fma, [weight, element, builder.load(sums[v])]), sums[v])
+            for v in range(vectors):
+                builder.store(builder.load(sums[v]), vector(target, v), align=4)
+            return context.get_dummy_value()
+
+        return types.void(rows, index, near, far, types.intp, types.intp, out), emit
+
+    return add
+
+
+_add_wide, _add_narrow = _adder(WIDE), _adder(NARROW)
+
+
+@leaf
+def add_pairs(rows, index, near, far, gap, low, high, out):  # type: ignore[no-untyped-def]
+    """out += sum over k of ``near[k] rows[index[k]] + far[k] rows[index[k] + gap]``, elements `low` to before `high`.
+
+    `rows` (n, length) and `out` (length,), `near` and `far` are float32, `index` int32, all in C order.
+    """
+    y = low
+    while y + WIDE <= high:
+        _add_wide(rows, index, near, far, gap, y, out)
+        y += WIDE
+    while y + NARROW <= high:
+        _add_narrow(rows, index, near, far, gap, y, out)
+        y += NARROW
+    if y < high:
+        for k in range(index.size):
+            a, b, p, q = rows[index[k]], rows[index[k] + gap], near[k], far[k]
+            for i in range(y, high):
+                out[i] += p * a[i] + q * b[i]
