@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from scipy.ndimage import map_coordinates
 from scipy.optimize import minimize_scalar
 
+from recon.errors import BackendError
 from recon.geometry import TiltGeometry
 from recon.kernels import cpu, cpu_joseph, cpu_tgv
 
@@ -145,7 +146,7 @@ def forward_map(u, w, order):
     """(grad u - w, E w) read off the dual kernel: without a bound, from zero."""
     s = reference.State(u.shape, order)
     p, q = np.zeros_like(s.p), np.zeros_like(s.q)
-    far = f32(1e6)
+    far, w = f32(1e6), reference.side_by_side(w)
     cpu.tgv_dual(p, q, u, w, s.p0, s.q0, f32(1), f32(1), far, far, PLAIN, s.moved)
     return p, q
 
@@ -153,6 +154,7 @@ def forward_map(u, w, order):
 def adjoint_map(p, q, order):
     """(grad* p, E* q - p) read off the primal kernel, in two halves, since u' >= 0."""
     s = reference.State(p.shape[1:], order)
+    p, q = reference.side_by_side(p), reference.side_by_side(q)
     halves = []
     for tau in (f32(1), f32(-1)):
         u, w = np.zeros_like(s.u), np.zeros_like(s.w)
@@ -187,6 +189,13 @@ def test_tv_of_an_affine_function_is_not_zero():  # the check above can fail
     u = np.indices((3, 4, 5), dtype=np.float32).sum(axis=0)
     p, _ = forward_map(u, np.empty((0, 3, 4, 5), np.float32), 1)
     assert p.sum() == 2 * 20 + 3 * 15 + 4 * 12
+
+
+def test_a_field_in_another_order_in_memory_is_refused():
+    s = reference.State((2, 3, 4), 2)
+    with pytest.raises(BackendError, match=r"shape \(6, 2, 3, 4\) has strides .* recon.kernels.cpu.field"):
+        cpu.tgv_divergence(np.ascontiguousarray(s.q), f32(1), s.w, s.moved[:, 0])
+    assert cpu.field(6, (2, 3, 4), np.int16).strides == s.q.astype(np.int16).strides
 
 
 # ---------------------------------------------------------------- certificate

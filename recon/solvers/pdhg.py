@@ -99,18 +99,15 @@ class PrimalDual:
         order = _ORDER[regulariser]
         shape = operator.domain_shape
 
-        def zeros(*leading: int, dtype: type = np.float32) -> Array:
-            return xp.zeros((*leading, *shape), dtype=dtype)
-
-        dual = np.int16 if half_precision else np.float32
-
-        self.u = zeros() if start is None else xp.array(start, dtype=np.float32)
-        self.w = zeros(3 if order == 2 else 0)
-        self.p = zeros(3 if order >= 1 else 0, dtype=dual)
-        self.q = zeros(6 if order == 2 else 0, dtype=dual)
+        dual, field = np.int16 if half_precision else np.float32, self._k.field
+        self.u, self.u_bar, self.g = (xp.zeros(shape, dtype=np.float32) for _ in range(3))
+        if start is not None:
+            self.u[...] = start
+        self.w = field(3 if order == 2 else 0, shape)
+        self.p = field(3 if order >= 1 else 0, shape, dual)
+        self.q = field(6 if order == 2 else 0, shape, dual)
         self.y = xp.zeros(operator.range_shape, dtype=np.float32)
-        self.u_bar, self.g = zeros(), zeros()
-        self.w_bar = zeros(3 if order == 2 and self._k.STEP_NEEDS_W_BAR else 0)
+        self.w_bar = field(3 if order == 2 and self._k.STEP_NEEDS_W_BAR else 0, shape)
         self._stack = xp.empty(operator.range_shape, dtype=np.float32)
         self._moved = xp.zeros((shape[0], 4), dtype=np.float64)  # u, w, p, q
         self._moved_y = xp.zeros((operator.range_shape[0], 2), dtype=np.float64)
@@ -236,7 +233,7 @@ class PrimalDual:
         self._anchor: list[Array] | None = None
         self._before: list[Array] | None = None
         if self.method != "plain":
-            self._before = [a.copy() for a in self._watched()]
+            self._before = [a.copy(order="K") for a in self._watched()]
         if self.method == "halpern":
             self._anchor = self._before
 
@@ -390,7 +387,7 @@ class PrimalDual:
         theta = 1.0
         if len(self.q):
             largest = xp.empty(g.shape[0], dtype=np.float64)
-            p = self.w_bar if len(self.w_bar) else xp.empty_like(self.w)
+            p = self.w_bar if len(self.w_bar) else xp.empty_like(self.w)  # in its order in memory
             self._k.tgv_divergence(self.q, self.a0, p, largest)
             theta = min(1.0, float(self.a1) / max(float(xp.max(largest)), 1e-30))
             self._k.gradient_adjoint(p, np.float32(1), g)
