@@ -414,7 +414,11 @@ def gpu():
         pytest.skip(why)
     import cupy
 
-    return {"to_device": lambda a: (cupy.asarray(np.ascontiguousarray(a)), ()), "to_host": cupy.asnumpy, "tolerance": 2e-6}
+    return {
+        "to_device": lambda a: (cupy.asarray(np.ascontiguousarray(a)), ()),
+        "to_host": cupy.asnumpy,
+        "tolerance": 2e-6,
+    }
 
 
 LARGER = (37, 61, 203)

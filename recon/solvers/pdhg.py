@@ -100,15 +100,14 @@ class PrimalDual:
         shape = operator.domain_shape
 
         dual, field = np.int16 if half_precision else np.float32, self._k.field
-        self.u, self.u_bar, self.g = (xp.zeros(shape, dtype=np.float32) for _ in range(3))
+        self.u, self.u_bar, self.g = (field(1, shape)[0] for _ in range(3))
         if start is not None:
             self.u[...] = start
         self.w = field(3 if order == 2 else 0, shape)
         self.p = field(3 if order >= 1 else 0, shape, dual)
         self.q = field(6 if order == 2 else 0, shape, dual)
-        self.y = xp.zeros(operator.range_shape, dtype=np.float32)
+        self.y, self._stack = (field(1, operator.range_shape)[0] for _ in range(2))
         self.w_bar = field(3 if order == 2 and self._k.STEP_NEEDS_W_BAR else 0, shape)
-        self._stack = xp.empty(operator.range_shape, dtype=np.float32)
         self._moved = xp.zeros((shape[0], 4), dtype=np.float64)  # u, w, p, q
         self._moved_y = xp.zeros((operator.range_shape[0], 2), dtype=np.float64)
         # A^T s, and the norms of the blocks
