@@ -2,7 +2,8 @@
 
     python benchmarks/convergence.py [--size 48] [--cases NAME ...] [--device cpu|cuda] [--output FILE]
 
-Every case is one element of a simulated series with known alignment, exposures and background; strengths are
+Every case is one element of a simulated series with known alignment, exposures and background, in "2D" a slice of one
+four times as wide; strengths are
 multiples of `automatic_strength`'s rule. "plain" is the textbook's PDHG, from zero, steps from one norm of the
 whole operator. "default" is what `recon.reconstruct` runs: restarted Halpern, coarse to fine; its coarse
 iterations count by their number of voxels. "relaxed" is the same without anchors, for little memory. They run
@@ -48,6 +49,9 @@ CASES: dict[str, dict] = {
     "slabs, 1000 counts": {"particle": "slabs", "dose": 1000.0},
     "spheres, 1 count": {"particle": "spheres", "dose": 1.0},
     "porous, TV": {"particle": "porous", "regulariser": "tv"},
+    "2D": {"slices": 1},
+    "2D, 1 count": {"slices": 1, "dose": 1.0},
+    "2D, least squares": {"slices": 1, "data_term": "least-squares", "dose": 1000.0},
 }
 
 
@@ -84,12 +88,18 @@ class Runner:
 def measure(name: str, size: int, device: str) -> dict:
     case = {
         "particle": "two-metal", "tilts": 15, "dose": 40.0, "strength": 1.0, "data_term": "poisson",
-        "regulariser": "tgv", **CASES[name],
+        "regulariser": "tgv", "slices": None, **CASES[name],
     }  # fmt: skip
     particle = PARTICLES[case["particle"]](np.random.default_rng(0))
     tilts = np.linspace(-70, 70, case["tilts"])
-    series, truth = simulate(particle, size=size, tilts_deg=tilts, dose=case["dose"], drift=size / 20)
-    series = known(series, truth)
+    if case["slices"] is None:
+        series, truth = simulate(particle, size=size, tilts_deg=tilts, dose=case["dose"], drift=size / 20)
+        series = known(series, truth)
+    else:  # of a particle four times as wide, from its middle; nothing comes from other slices
+        size *= 4
+        series, truth = simulate(particle, size=size, tilts_deg=tilts, dose=case["dose"], drift=0, rotation_deg=0)
+        series = known(series, truth)
+        series = series.evolve(counts=series.counts[:, :, size // 2 : size // 2 + case["slices"]])
     element = series.elements[-1]
     a1 = case["strength"] * automatic_strength(series, element)
     problem = Problem.of(series, element, data_term=case["data_term"], device=device)
