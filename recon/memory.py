@@ -11,7 +11,7 @@ from pathlib import Path
 
 from recon.geometry import Shape2, Shape3
 from recon.operators.warp import ROTATED
-from recon.solvers.pdhg import SAMPLED
+from recon.solvers.iteration import SAMPLED
 
 WORD = 4  # bytes of a float32
 

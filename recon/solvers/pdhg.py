@@ -7,21 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from recon.backend import Array, kernels, namespace, to_host
-from recon.kernels import STEPS
-from recon.operators import Operator, norm2, norm_estimate
-from recon.prox import DataTerm, Relax
+from recon.backend import to_host
+from recon.operators import Operator
+from recon.prox import DataTerm
 from recon.solvers.bounds import largest_gain
-from recon.solvers.grids import enlarge
+from recon.solvers.iteration import PrimalDualIteration
 from recon.solvers.solution import Callback, Control, Record, Solution, State, Status
 
-_ORDER = {"none": 0, "tv": 1, "tgv": 2}
-_AT_ONCE = 1 << 24  # elements, of a whole volume's
-RELAXATION = 1.9  # of "relaxed": z <- z + 1.9 (T(z) - z); below 2
-BALANCED_EVERY = 0.2  # of the iterations done so far, between two balances of "relaxed", and 10 at least
-SAMPLED = 8  # "relaxed" measures ways on one plane of so many
-SHARE = 4.0  # dual travel of data over regulariser at which both get the same step: best of 1, 4 tried
-NOTICED = 1e-3  # of |u|, travelled between restarts, below which rounding would decide the primal weight
 # numbers that change while it runs, or that a restored solver must have exactly
 _NUMBERS = (
     "method", "a1", "a0", "norm_a", "norm_d", "eta", "_norms", "upper", "_follow", "omega", "share", "iteration",
@@ -29,320 +21,29 @@ _NUMBERS = (
 )  # fmt: skip
 
 
-class PrimalDual:
-    r"""min over u >= 0, w of  ``D(s A u + b; c) + a1 |grad u - w|_1 + a0 |E w|_1``.
-
-    With duals y of ``s A u``, p of ``grad u - w`` (|p| <= a1) and q of ``E w`` (|q| <= a0), one
-    iteration T of the primal-dual hybrid gradient method is
-
-        u' = max(0, u - tau (A^T s y + grad* p))        w' = w - tau (E* q - p)
-        y' = prox_{sigma_y D*}(y + sigma_y s A (2u' - u))
-        p' = P_a1(p + sigma_p (grad (2u' - u) - (2w' - w)))    q' = P_a0(q + sigma_q E (2w' - w))
-
-    (Chambolle, Pock, JMIV 40, 120 (2011); TGV: Bredies, Kunisch, Pock, SIAM J. Imaging Sci. 3, 492
-    (2010)), with ``tau = eta / omega``, ``sigma_k = eta omega / n_k^2`` for each block K_k of (s A, grad, E),
-    where ``n_k`` is the block's norm, for A divided and for grad and E multiplied by ``share^(1/4)``, and
-    ``eta |K / n| <= 1``. It converges for any primal weight omega and any share; how fast depends on them.
-
-    ``method="halpern"``, the default, is
-    z_{k+1} = (k+1)/(k+2) (2 T(z_k) - z_k) + z_0 / (k+2), restarted from the present z when the fixed-point
-    residual |z - T(z)| has dropped, with omega and share balanced at each restart by the ways that u and w, y, and
-    p and q have gone since the last (Lu, Yang, arXiv:2407.16144; Applegate et al., NeurIPS 2021; the share is
-    ours, see benchmarks/convergence.py). ``method="relaxed"`` is z <- z + 1.9 (T(z) - z), with omega and share
-    balanced likewise on a sample of planes, at growing intervals: mostly somewhat more iterations, each cheaper, and
-    two thirds of the memory, since there is no z_0. ``method="plain"`` is the textbook's: z <- T(z) from zero with
-    ``tau = sigma = 0.99 / |K|``, K the whole operator (s A, grad, E), for reference.
-
-    TV leaves w and q out; no regulariser leaves p out as well.
+class PrimalDual(PrimalDualIteration):
+    """`PrimalDualIteration` until a certificate says that it is done, with a history, to be stopped and gone on with.
 
     The certificate needs u to be bounded. The bound, ``upper``, is part of the model: twice the largest value
     that u has at a check, so that it never decides. Were the true minimiser f times as high as u somewhere,
     with f > 2, u would still be within ``(f - 1) gap`` of it, by convexity.
 
     Args:
-        operator: A, ``(z, x, y) -> (tilt, u, y)``.
-        data: D, with s, b and the counts.
-        regulariser: ``"tgv"``, ``"tv"`` or ``"none"``.
-        a1, a0: strengths, counts^-1 voxel; a0 serves TGV only.
-        method: ``"halpern"``, ``"relaxed"`` or ``"plain"``.
+        operator, data: A and D.
         upper: a bound on u that is known, to use instead.
-        start: ``(z, x, y)``, first u; zero by default.
-        omega: first primal weight, by default from the size of the data.
-        half_precision: keep p, q and their anchors in 16 bits, see `recon.kernels`; computed with in float32. It
-            saves a quarter of the memory. Rounding slows the last digits down, the more so the more counts there are:
-            for 400 in the brightest pixel a gap of 1e-2 took 1.7 times the iterations (benchmarks/half.py).
-
-    Attributes:
-        iteration: done so far.
-        coarse_iterations: what the start cost on coarser grids, in iterations on this one.
+        how: the other arguments of `PrimalDualIteration`.
     """
 
-    def __init__(
-        self,
-        operator: Operator,
-        data: DataTerm,
-        *,
-        regulariser: str = "tgv",
-        a1: float = 1.0,
-        a0: float = 2.0,
-        method: str = "halpern",
-        upper: float | None = None,
-        start: Array | None = None,
-        omega: float | None = None,
-        half_precision: bool = False,
-    ) -> None:
-        xp = namespace(data.counts)
-        self._xp, self._k = xp, kernels(data.counts)
-        self.operator, self.data, self.method = operator, data, method
+    def __init__(self, operator: Operator, data: DataTerm, *, upper: float | None = None, **how: Any) -> None:
+        super().__init__(operator, data, **how)
         self.upper, self._follow = np.inf if upper is None else upper, upper is None
-        self.a1, self.a0 = np.float32(a1), np.float32(a0)
-        order = _ORDER[regulariser]
-        shape = operator.domain_shape
-
-        dual, field = np.int16 if half_precision else np.float32, self._k.field
-        self.u, self.u_bar, self.g = (field(1, shape)[0] for _ in range(3))
-        if start is not None:
-            self.u[...] = start
-        self.w = field(3 if order == 2 else 0, shape)
-        self.p = field(3 if order >= 1 else 0, shape, dual)
-        self.q = field(6 if order == 2 else 0, shape, dual)
-        self.y, self._stack = (field(1, operator.range_shape)[0] for _ in range(2))
-        self.w_bar = field(3 if order == 2 and self._k.STEP_NEEDS_W_BAR else 0, shape)
-        self._moved = xp.zeros((shape[0], 4), dtype=np.float64)  # u, w, p, q
-        self._moved_y = xp.zeros((operator.range_shape[0], 2), dtype=np.float64)
-        # A^T s, and the norms of the blocks
-        self._sensitivity = operator.adjoint(data.scale, xp.empty(shape, dtype=np.float32))
-        self.norm_a = norm_estimate(_Scaled(operator, data.scale), self.u, work=(self.u_bar, self.g))
-        self.norm_d = float(np.sqrt(4 * sum(n > 1 for n in shape))) or 1.0
-        self._norms, self._order = (self.norm_a, self.norm_d), order
-        self.share = 1.0
-        if method == "plain":
-            self.norm_a = self.norm_d = 1.0
-            self.eta = 0.99 / self._block_norm(*self._norms, self._norms[1])
-        else:
-            self._weigh(1.0)
-        self._unit_weight = self._first_weight()
-        self.omega = 1.0 if method == "plain" else self._unit_weight
-        if omega is not None:
-            self.omega = omega
-        if start is not None:
-            self.y[...] = data.derivative(operator(self.u, self._stack))
-        self.iteration, self.coarse_iterations = 0, 0.0
-        self._objective, self._bound = np.nan, -np.inf
+        self._objective = np.nan
         self._begin()
-        self._remember()
-        self._restart()
-
-    # ------------------------------------------------------------------ one iteration
-
-    def step(self) -> None:
-        """One iteration; the formulas are those of the class."""
-        tau, sigma = np.float32(self.eta / self.omega), self.eta * self.omega
-        sigma_y, sigma_d = sigma / self.norm_a**2, np.float32(sigma / self.norm_d**2)
-        relax = self._relaxation()
-        u0, w0, p0, q0, y0 = self._anchor or self._state()
-        k, xp = self._k, self._xp
-        xp.multiply(self.data.scale, self.y, out=self._stack)
-        self.operator.adjoint(self._stack, self.g)
-        k.tgv_step(
-            self.u, self.w, self.u_bar, self.w_bar, self.p, self.q, self.g, u0, w0, p0, q0, tau, tau,
-            sigma_d, sigma_d, self.a1, self.a0, relax, self._moved,
-        )  # fmt: skip
-        self.operator(self.u_bar, self._stack)
-        self.data.dual_step(self.y, self._stack, y0, sigma_y, relax, self._moved_y)
-        self.iteration += 1
-        self._since += 1
-
-    def advance(self, iterations: int) -> None:
-        """Some iterations with their restarts; after the last one z is T(z), so that p and q are feasible."""
-        for left in range(iterations - 1, -1, -1):
-            self._iterate(last=left == 0)
-
-    def _iterate(self, *, last: bool) -> None:
-        """One iteration and maybe a restart; the last before a check is plain, so p and q stay in their balls."""
-        self._plain = last
-        self.step()
-        self._plain = False
-        if self.iteration % 10 == 0 or last:
-            self.maybe_restart()
-
-    def _units(self) -> tuple[float, float]:
-        """What 1 stands for in p and q."""
-        return (float(self.a1) / STEPS, float(self.a0) / STEPS) if self.p.dtype == np.int16 else (1.0, 1.0)
-
-    def _state(self) -> list[Array]:
-        return [self.u, self.w, self.p, self.q, self.y]
-
-    def _watched(self) -> list[Array]:
-        """The part of the state on which ways are measured: all of it, or planes that stand for their neighbours."""
-        if self.method == "halpern":
-            return self._state()
-        planes = slice(min(SAMPLED // 2, len(self.u) - 1), None, SAMPLED)
-        return [self.u[planes], self.w[:, planes], self.p[:, planes], self.q[:, planes], self.y]
-
-    def _relaxation(self) -> Relax:
-        """(keep, move, anchor) of z <- keep z + move (2 T(z) - z) + anchor z_0."""
-        f = np.float32
-        if self.method == "plain" or self._plain:
-            return f(0.5), f(0.5), f(0)
-        if self.method == "relaxed":
-            return f(1 - RELAXATION / 2), f(RELAXATION / 2), f(0)
-        k = self._since
-        return f(0), f((k + 1) / (k + 2)), f(1 / (k + 2))
-
-    # ------------------------------------------------------------------ restarts
-
-    def _first_weight(self) -> float:
-        """omega = |y| / |u| (blocks of norm 1), by the size of the data.
-
-        u is a uniform density that gives the total of the counts; for y, half a count in each was best
-        of the constants tried on simulated particles. Balancing takes it from there.
-        """
-        pixels = float((self.data.scale > 0).sum())
-        volume = float(self._xp.sum(self._sensitivity > 0))
-        return float(self._norms[0] * pixels**0.5 * 0.5 / max(self._mean_density() * volume**0.5, 1e-30))
-
-    def _mean_density(self) -> float:
-        """The uniform u that gives the total of the counts."""
-        total = max(float(self._xp.sum(self.data.counts, dtype=np.float64)), 1.0)
-        return total / max(float(self._xp.sum(self._sensitivity, dtype=np.float64)), 1e-30)
-
-    def _block_norm(self, a: float, d: float, e: float) -> float:
-        """Norm of K from those of its blocks A, grad and E."""
-        one = d / self._norms[1]  # of w in ``grad u - w``
-        rows = [[a, 0.0]] + [[d, one]] * (self._order >= 1) + [[0.0, e]] * (self._order == 2)
-        return float(np.linalg.norm(np.array(rows), 2))
-
-    def _weigh(self, share: float) -> None:
-        """Give the dual of the data `share` times the step of the regulariser's, in norms of their blocks."""
-        self.share = float(np.clip(share, 0.1, 10.0)) if self._order else 1.0
-        c = self.share**0.25
-        self.norm_a, self.norm_d = self._norms[0] / c, self._norms[1] * c
-        self.eta = 0.99 / self._block_norm(c, 1 / c, 1 / c)
-
-    def _residual(self) -> tuple[float, float]:
-        """|x - T(x)| and |y - T(y)| of the last step, in units in which every block has norm 1."""
-        u, w, p, q = (float(v) for v in to_host(self._moved).sum(axis=0))
-        y = float(to_host(self._moved_y)[:, 0].sum())
-        dual = y * self.norm_a**2 + (p + q) * self.norm_d**2
-        return 0.5 * (u + w) ** 0.5, 0.5 * dual**0.5
-
-    def _remember(self) -> None:
-        """Room for z_0, and for what ways are measured from: z_0, or some of it."""
-        self._anchor: list[Array] | None = None
-        self._before: list[Array] | None = None
-        if self.method != "plain":
-            self._before = [a.copy(order="K") for a in self._watched()]
-        if self.method == "halpern":
-            self._anchor = self._before
-
-    def _restart(self) -> None:
-        planes = max(1, _AT_ONCE // self.u[0].size)
-        for k in range(0, len(self.u), planes):  # numbers near the smallest float32 make every later product slow
-            part = self.u[k : k + planes]
-            part[self._xp.abs(part) < 1e-30] = 0
-        self._since, self._plain = 0, False
-        self._first_residual: float | None = None
-        self._last_residual = np.inf
-        if self._before is not None:
-            for a, b in zip(self._before, self._watched(), strict=True):
-                a[...] = b
-
-    def _travelled(self) -> tuple[float, float, float]:
-        """|x - x_0|, |y - y_0| and |(p, q) - (p_0, q_0)| since the last restart, blocks of norm 1."""
-        assert self._before is not None
-        xp = self._xp
-
-        def square(row: Array, row0: Array) -> Array:
-            return xp.sum(xp.square(xp.subtract(row, row0, dtype=np.float32)), dtype=np.float64)
-
-        units = (1.0, 1.0, *self._units(), 1.0)
-        d = [
-            unit**2 * float(sum(square(row, row0) for row, row0 in zip(a, b, strict=True)))
-            for unit, a, b in zip(units, self._watched(), self._before, strict=True)
-        ]
-        norm_a, norm_d = self._norms
-        part = len(self._before[0]) / len(self.u)  # of the planes
-        return ((d[0] + d[1]) / part) ** 0.5, d[4] ** 0.5 * norm_a, ((d[2] + d[3]) / part) ** 0.5 * norm_d
-
-    def maybe_restart(self) -> bool:
-        """Restart if it is time for it; balance the primal weight then."""
-        if self.method == "plain" or self._since < 2:
-            return False
-        due = self._since >= max(10, BALANCED_EVERY * self.iteration) if self._anchor is None else self._dropped()
-        if not due:
-            return False
-        self._balance()
-        self._restart()
-        return True
-
-    def _dropped(self) -> bool:
-        """Whether the fixed-point residual dropped enough since the last restart."""
-        x, y = self._residual()
-        residual = float(np.hypot(x * self.omega**0.5, y / self.omega**0.5))
-        if self._first_residual is None:
-            self._first_residual = residual
-            return False
-        drop = residual / max(self._first_residual, 1e-300)
-        stuck = drop <= 0.8 and residual > self._last_residual
-        long = self._since >= 0.36 * self.iteration and self._since > 40
-        self._last_residual = residual
-        return drop <= 0.2 or stuck or long
-
-    def _balance(self) -> None:
-        """Primal weight and share from the ways since the last restart."""
-        dx, dy, dp = self._travelled()
-        if dy > 0 and dp > 0:
-            self._weigh((self.share * dy / dp / SHARE) ** 0.5)
-        dy = float(np.hypot(dy * self.norm_a / self._norms[0], dp * self.norm_d / self._norms[1]))
-        if dx > NOTICED * norm2(self.u, self.g) and dy > 0:
-            ratio = float(np.clip(dy / dx / self.omega, 1 / 4, 4))
-            self.omega *= ratio**0.5
-
-    def continue_from(self, other: PrimalDual, factor: int = 1) -> None:
-        """Start where another solver stands: of the same data, or of its maps binned by `factor`.
-
-        A density in counts per voxel length grows with factor^3 when pixels are summed and voxels grow, w with
-        factor^4; p and q go with the strengths; y stays, or is derived anew from the u of a coarser grid, which
-        is better known than its y. The primal weight is carried over in units of `_first_weight`.
-
-        Args:
-            other: its volume lies around the same centre as this one's; its frames too, up to a pixel.
-            factor: voxels of this volume along an edge of one of the other's.
-        """
-        (p, q), (p_there, q_there) = self._units(), other._units()
-        scales: dict[str, float] = {"u": factor**-3, "w": factor**-4}
-        scales["p"] = float(self.a1 / other.a1) * p_there / p
-        scales["q"] = float(self.a0 / other.a0) * q_there / q
-        for name, scale in scales.items():
-            mine, theirs = getattr(self, name), getattr(other, name)
-            for part, source in zip(mine, theirs, strict=True) if name != "u" else [(mine, theirs)]:
-                new = enlarge(np.float32(scale) * source, self.g, factor)
-                part[...] = new if part.dtype == new.dtype else self._xp.rint(new, out=new)
-            if name in "wpq" and len(mine):  # what does not exist, see kernels, must stay 0
-                mine[0, -1], mine[1, :, -1], mine[2, :, :, -1] = 0, 0, 0
-        if factor > 1:
-            self.y[...] = self.data.derivative(self.operator(self.u, self._stack))
-        else:
-            self.y[...] = self.data.feasible(other.y) * (self.data.scale > 0)
-        self._weigh(other.share)
-        self.omega = other.omega * self._unit_weight / other._unit_weight
-        self.coarse_iterations = (other.iteration + other.coarse_iterations) * other.u.size / self.u.size
-        self._restart()
-
-    def release(self) -> None:
-        """Give back the memory of what only further iterations would need; `continue_from` takes what is left."""
-        self._anchor = self._before = None
-        self.u_bar = self.g = self.w_bar = self._sensitivity = None
 
     def change_strength(self, a1: float, a0: float) -> None:
         """Go on with other strengths from where it stands; earlier bounds no longer hold."""
-        if self.p.dtype == np.float32:  # else they are in units of these
-            self.p *= np.float32(a1 / self.a1)
-            self.q *= np.float32(a0 / self.a0)
-        self.a1, self.a0 = np.float32(a1), np.float32(a0)
+        super().change_strength(a1, a0)
         self._bound = -np.inf
-        self._restart()
 
     # ------------------------------------------------------------------ certificate
 
@@ -511,19 +212,3 @@ class PrimalDual:
             "share": self.share,
             "coarse_iterations": float(self.coarse_iterations),
         }
-
-
-class _Scaled:
-    """``s A``, for its norm."""
-
-    def __init__(self, operator: Operator, scale: Array) -> None:
-        self.operator, self.scale = operator, scale
-        self.domain_shape, self.range_shape = operator.domain_shape, operator.range_shape
-
-    def __call__(self, x: Array, out: Array) -> Array:
-        self.operator(x, out)
-        out *= self.scale
-        return out
-
-    def adjoint(self, y: Array, out: Array) -> Array:
-        return self.operator.adjoint(y * self.scale, out)
