@@ -3,8 +3,7 @@
 Arrays are C-ordered float32 in the solver's layout, slice index fastest: volumes ``(z, x, y)``, stacks
 ``(tilt, u, y)``, vector fields ``(3, z, x, y)`` with components ``(z, x, y)``, symmetric tensors
 ``(6, z, x, y)`` with components ``(zz, xx, yy, zx, zy, xy)``, off-diagonal ones times sqrt(2) so that
-Euclidean norm and inner product are the tensors' own. Fields are made by `field`, since on the CPU they are in another
-order in memory, see `cpu_fields`.
+Euclidean norm and inner product are the tensors' own.
 
 p, q and their anchors may be int16 instead, in units of the radii of their balls over `STEPS`.
 """

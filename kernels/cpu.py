@@ -13,8 +13,8 @@ from numba import prange
 
 from recon.kernels.compiling import FOUR, HALF, ONE, TINY, TWO, ZERO, jit
 from recon.kernels.cpu_certificate import excess_sums, gradient_adjoint, tgv_divergence, tgv_value
-from recon.kernels.cpu_fields import field
 from recon.kernels.cpu_joseph import backproject, project
+from recon.kernels.cpu_memory import zeros
 from recon.kernels.cpu_tgv import STEP_NEEDS_W_BAR, tgv_dual, tgv_primal, tgv_step
 from recon.kernels.cpu_warp import warp, warp_adjoint
 
@@ -22,7 +22,6 @@ __all__ = [
     "STEP_NEEDS_W_BAR",
     "backproject",
     "excess_sums",
-    "field",
     "gradient_adjoint",
     "least_squares_dual",
     "poisson_dual",
@@ -34,6 +33,7 @@ __all__ = [
     "tgv_value",
     "warp",
     "warp_adjoint",
+    "zeros",
 ]
 
 # ---------------------------------------------------------------- data terms

@@ -19,7 +19,6 @@ from recon.kernels.cpu_difference import (
     _symmetrised_gradient_row,
     _without_ends,
 )
-from recon.kernels.cpu_fields import by_rows
 from recon.kernels.cpu_short import load, unit_of
 
 
@@ -28,7 +27,7 @@ def _clip_factor(q, z, x, unit, radius, out):  # type: ignore[no-untyped-def]
     """min(1, radius / |q|) of one row of tensors."""
     _fill(out, ZERO)
     for k in range(6):
-        a = q[z, x, k]
+        a = q[k, z, x]
         for i in range(out.size):
             out[i] += load(a, i, unit) * load(a, i, unit)
     _shrink(out, radius)
@@ -42,7 +41,7 @@ def _multiply(a, b, unit, out):  # type: ignore[no-untyped-def]
 
 @row
 def _tgv_divergence_plane(z, q, unit, a0, out, largest):  # type: ignore[no-untyped-def]
-    nz, nx, _, ny = q.shape
+    _, nz, nx, ny = q.shape
     work, edged = np.empty((6, ny), np.float32), np.empty(ny + 1, np.float32)
     fc, fz, fx, a, b, size = work[0], work[1], work[2], work[3], work[4], work[5]
     mz, lz = np.float32(z > 0), np.float32(z + 1 < nz)
@@ -61,16 +60,16 @@ def _tgv_divergence_plane(z, q, unit, a0, out, largest):  # type: ignore[no-unty
             dz = ONE if k == 0 else ROOT_HALF
             dx = ONE if k == 1 else ROOT_HALF
             dy = ONE if k == 2 else ROOT_HALF
-            target = out[z, x, k]
-            _multiply(fc, q[z, x, row_y], unit, edged[:ny])
+            target = out[k, z, x]
+            _multiply(fc, q[row_y, z, x], unit, edged[:ny])
             _without_ends(edged)
             for i in range(ny):
                 target[i] = dy * (edged[i] - edged[i + 1])
-            _multiply(fc, q[z, x, row_z], unit, a)
-            _multiply(fz, q[zl, x, row_z], unit, b)
+            _multiply(fc, q[row_z, z, x], unit, a)
+            _multiply(fz, q[row_z, zl, x], unit, b)
             _add_difference(target, dz, a, mz, b, lz)
-            _multiply(fc, q[z, x, row_x], unit, a)
-            _multiply(fx, q[z, xl, row_x], unit, b)
+            _multiply(fc, q[row_x, z, x], unit, a)
+            _multiply(fx, q[row_x, z, xl], unit, b)
             _add_difference(target, dx, a, mx, b, lx)
             if k == 0:
                 _multiply_by(target, lz)
@@ -87,7 +86,7 @@ def _tgv_divergence_plane(z, q, unit, a0, out, largest):  # type: ignore[no-unty
 
 @jit
 def _tgv_divergence(q, unit, a0, out, largest):  # type: ignore[no-untyped-def]
-    for z in prange(q.shape[0]):
+    for z in prange(q.shape[1]):
         _tgv_divergence_plane(np.intp(z), q, unit, a0, out, largest)
 
 
@@ -96,30 +95,29 @@ def tgv_divergence(q, a0, out, largest):  # type: ignore[no-untyped-def]
 
     `q` may be int16.
     """
-    unit, (q, out) = unit_of(q, a0), by_rows(q, out)
-    _tgv_divergence(q, unit, a0, out, largest)
+    _tgv_divergence(q, unit_of(q, a0), a0, out, largest)
 
 
 @jit
 def _gradient_adjoint(p, factor, out):  # type: ignore[no-untyped-def]
-    for z in prange(p.shape[0]):
+    for z in prange(p.shape[1]):
         _gradient_adjoint_plane(np.intp(z), p, factor, out)
 
 
 def gradient_adjoint(p, factor, out):  # type: ignore[no-untyped-def]
     """out += factor grad* p; p, maybe int16, vanishes where the gradient does not exist."""
-    _gradient_adjoint(*by_rows(p), factor, out)
+    _gradient_adjoint(p, factor, out)
 
 
 @row
 def _gradient_adjoint_plane(z, p, factor, out):  # type: ignore[no-untyped-def]
-    _, nx, _, ny = p.shape
+    _, _, nx, ny = p.shape
     edged = np.empty(ny + 1, np.float32)
     mz, before = np.float32(z > 0), max(z - 1, 0)
     for x in range(nx):
         mx, left = np.float32(x > 0), max(x - 1, 0)
-        _edge_forward_adjoint(p[z, x, 2], ONE, edged)
-        _add_gradient_adjoint(out[z, x], factor, p[before, x, 0], mz, p[z, x, 0], p[z, left, 1], mx, p[z, x, 1], edged)
+        _edge_forward_adjoint(p[2, z, x], ONE, edged)
+        _add_gradient_adjoint(out[z, x], factor, p[0, before, x], mz, p[0, z, x], p[1, z, left], mx, p[1, z, x], edged)
 
 
 @leaf
@@ -143,7 +141,7 @@ def _tgv_value_plane(z, u, w, values):  # type: ignore[no-untyped-def]
         xl, xm = min(x + 1, nx - 1), max(x - 1, 0)
         _gradient_row(u, w, z, x, zl, xl, lz, lx, work, bar)
         first += _norm_sum(work, 3, size)
-        if w.shape[2] > 0:
+        if w.shape[0] > 0:
             _symmetrised_gradient_row(w, z, x, zm, xm, mz * lz, mx * lx, mz, mx, work, d, bar)
             second += _norm_sum(work, 6, size)
     values[z, 0] = first
@@ -164,14 +162,10 @@ def _norm_sum(work, n, size):  # type: ignore[no-untyped-def]
 
 
 @jit
-def _tgv_value(u, w, values):  # type: ignore[no-untyped-def]
-    for z in prange(u.shape[0]):
-        _tgv_value_plane(np.intp(z), u, w, values)
-
-
 def tgv_value(u, w, values):  # type: ignore[no-untyped-def]
     """``values[z] = (sum |grad u - w|, sum |E w|)`` of each plane."""
-    _tgv_value(u, *by_rows(w), values)
+    for z in prange(u.shape[0]):
+        _tgv_value_plane(np.intp(z), u, w, values)
 
 
 @jit

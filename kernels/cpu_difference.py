@@ -134,24 +134,24 @@ def _gradient_row(u, w, z, x, zl, xl, lz, lx, work, bar):  # type: ignore[no-unt
     _difference(work[0], lz, u[zl, x], u[z, x])
     _difference(work[1], lx, u[z, xl], u[z, x])
     _forward(u[z, x], bar, work[2])
-    if w.shape[2] > 0:
+    if w.shape[0] > 0:
         for k in range(3):
-            _add(work[k], -ONE, w[z, x, k])
+            _add(work[k], -ONE, w[k, z, x])
 
 
 @leaf
 def _symmetrised_gradient_row(w, z, x, zm, xm, mlz, mlx, mz, mx, work, d, bar):  # type: ignore[no-untyped-def]
     """E w of one row into work[0:6]; `d` and `bar` are scratch."""
-    _difference(work[0], mlz, w[z, x, 0], w[zm, x, 0])
-    _difference(work[1], mlx, w[z, x, 1], w[z, xm, 1])
-    _backward(w[z, x, 2], bar, work[2])
+    _difference(work[0], mlz, w[0, z, x], w[0, zm, x])
+    _difference(work[1], mlx, w[1, z, x], w[1, z, xm])
+    _backward(w[2, z, x], bar, work[2])
     work[2, d.size - 1] = ZERO
-    _difference(work[3], ROOT_HALF * mz, w[z, x, 1], w[zm, x, 1])
-    _difference(d, ROOT_HALF * mx, w[z, x, 0], w[z, xm, 0])
+    _difference(work[3], ROOT_HALF * mz, w[1, z, x], w[1, zm, x])
+    _difference(d, ROOT_HALF * mx, w[0, z, x], w[0, z, xm])
     _add(work[3], ONE, d)
-    _difference(work[4], ROOT_HALF * mz, w[z, x, 2], w[zm, x, 2])
-    _backward(w[z, x, 0], bar, d)
+    _difference(work[4], ROOT_HALF * mz, w[2, z, x], w[2, zm, x])
+    _backward(w[0, z, x], bar, d)
     _add(work[4], ROOT_HALF, d)
-    _difference(work[5], ROOT_HALF * mx, w[z, x, 2], w[z, xm, 2])
-    _backward(w[z, x, 1], bar, d)
+    _difference(work[5], ROOT_HALF * mx, w[2, z, x], w[2, z, xm])
+    _backward(w[1, z, x], bar, d)
     _add(work[5], ROOT_HALF, d)

@@ -10,7 +10,6 @@ from numba import get_num_threads, prange
 
 from recon.kernels.compiling import FOUR, TWO, jit, leaf
 from recon.kernels.cpu_difference import PAD, _edge_backward, _edge_forward
-from recon.kernels.cpu_fields import by_rows
 from recon.kernels.cpu_short import unit_of
 from recon.kernels.cpu_tgv_rows import _copy, _fill_work, _p_row, _q_row, _u_row, _w_row
 
@@ -21,8 +20,8 @@ from recon.kernels.cpu_tgv_rows import _copy, _fill_work, _p_row, _q_row, _u_row
 def _read_bars(u_bar, w_bar, z, x, bars):  # type: ignore[no-untyped-def]
     _copy(u_bar[z, x], bars[0, PAD : PAD + u_bar.shape[2]])
     _edge_forward(bars[0])
-    for k in range(w_bar.shape[2]):
-        _copy(w_bar[z, x, k], bars[k + 1, PAD : PAD + u_bar.shape[2]])
+    for k in range(w_bar.shape[0]):
+        _copy(w_bar[k, z, x], bars[k + 1, PAD : PAD + u_bar.shape[2]])
         _edge_backward(bars[k + 1])
 
 
@@ -35,10 +34,10 @@ def _primal_plane(z, primal, w_bar, dual, steps, relax, unit, moved, bars, work)
     for x in range(u.shape[1]):
         moved[z, 0] += FOUR * _u_row(z, x, u, bars[0], p, g, u0, steps[0], relax, unit, work)
         _copy(bars[0, PAD : PAD + u.shape[2]], u_bar[z, x])
-        if w.shape[2] > 0:
+        if w.shape[0] > 0:
             moved[z, 1] += FOUR * _w_row(z, x, w, bars, p, q, w0, steps[1], relax, unit, work)
             for k in range(3):
-                _copy(bars[k + 1, PAD : PAD + u.shape[2]], w_bar[z, x, k])
+                _copy(bars[k + 1, PAD : PAD + u.shape[2]], w_bar[k, z, x])
 
 
 @leaf
@@ -55,9 +54,9 @@ def _dual_plane(z, u_bar, w_bar, dual, steps, relax, unit, moved, bars, work):  
         _read_bars(u_bar, w_bar, z, min(x + 1, nx - 1), right)
         _read_bars(u_bar, w_bar, max(z - 1, 0), x, before)
         _read_bars(u_bar, w_bar, min(z + 1, nz - 1), x, after)
-        if p.shape[2] > 0:
+        if p.shape[0] > 0:
             moved[z, 0] += FOUR * _p_row(z, x, p, here, right, after, p0, sigma_p, a1, relax, unit, work)
-        if w_bar.shape[2] > 0:
+        if w_bar.shape[0] > 0:
             moved[z, 1] += FOUR * _q_row(z, x, q, here, before, left, q0, sigma_q, a0, relax, unit, work)
 
 
@@ -73,7 +72,7 @@ def _tgv_primal(primal, w_bar, dual, steps, relax, unit, moved):  # type: ignore
 def _tgv_dual(u_bar, w_bar, dual, steps, relax, unit, moved):  # type: ignore[no-untyped-def]
     nz, _, ny = u_bar.shape
     for z in prange(nz):
-        work, bars = np.empty((4, ny + 1), np.float32), np.empty((5, 1 + w_bar.shape[2], ny + 2 * PAD), np.float32)
+        work, bars = np.empty((4, ny + 1), np.float32), np.empty((5, 1 + w_bar.shape[0], ny + 2 * PAD), np.float32)
         _dual_plane(np.intp(z), u_bar, w_bar, dual, steps, relax, unit, moved, bars, work)
 
 
@@ -85,7 +84,6 @@ def tgv_primal(u, w, u_bar, w_bar, p, q, g, u0, w0, tau_u, tau_w, a1, a0, relax,
     """
     if relax[2] == 0:
         u0, w0 = u, w
-    w, w_bar, p, q, w0 = by_rows(w, w_bar, p, q, w0)
     dual, steps = (p, q, p, q), (tau_u, tau_w)
     _tgv_primal((u, w, u_bar, g, u0, w0), w_bar, dual, steps, _of_distance(relax), _units(p, q, a1, a0), moved)
 
@@ -97,7 +95,6 @@ def tgv_dual(p, q, u_bar, w_bar, p0, q0, sigma_p, sigma_q, a1, a0, relax, moved)
     """
     if relax[2] == 0:
         p0, q0 = p, q
-    w_bar, p, q, p0, q0 = by_rows(w_bar, p, q, p0, q0)
     dual, steps = (p, q, p0, q0), (sigma_p, sigma_p, sigma_p, sigma_q, a1, a0)
     _tgv_dual(u_bar, w_bar, dual, steps, _of_distance(relax), _units(p, q, a1, a0), moved)
 
@@ -126,7 +123,7 @@ def _sweep(share, first, end, primal, dual, steps, relax, unit, ring, kept, move
             if z < nz:
                 moved[share, z, 0] += _u_row(z, x, u, here[0], p, g, u0, tau_u, relax, unit, work)
                 _copy(here[0, PAD : PAD + ny], u_bar[z, x])
-                if w.shape[2] > 0:
+                if w.shape[0] > 0:
                     moved[share, z, 1] += _w_row(z, x, w, here, p, q, w0, tau_w, relax, unit, work)
                     if x > first or x == 0:
                         left = now[max(x - first - 1, 0)]
@@ -136,7 +133,7 @@ def _sweep(share, first, end, primal, dual, steps, relax, unit, ring, kept, move
                             _copy(here[k], kept[share, 0, z, k - 1])
                         if x + 1 == end:
                             _copy(here[k], kept[share, 1, z, k - 1])
-            if z > 0 and p.shape[2] > 0 and (x + 1 < end or x + 1 == nx):
+            if z > 0 and p.shape[0] > 0 and (x + 1 < end or x + 1 == nx):
                 right = last[min(x + 1, end - 1) - first]
                 moved[share, z - 1, 2] += _p_row(z - 1, x, p, before, right, here, p0, sigma_p, a1, relax, unit, work)
 
@@ -147,7 +144,7 @@ def _seam(share, x, primal, dual, steps, relax, unit, kept, bars, moved, work): 
     _, w, u_bar, _, _, _ = primal
     p, q, p0, q0 = dual
     _, _, sigma_p, sigma_q, a1, a0 = steps
-    nothing = w[:, :, :0]
+    nothing = w[:0]
     _fill_work(work)
     for z in range(u_bar.shape[0]):
         left, here, after, before = bars[0], bars[1], bars[2], bars[3]
@@ -158,7 +155,7 @@ def _seam(share, x, primal, dual, steps, relax, unit, kept, bars, moved, work): 
             _copy(kept[share, 1, z, k - 1], left[k])
             _copy(kept[share + 1, 0, z, k - 1], here[k])
             _copy(kept[share + 1, 0, max(z - 1, 0), k - 1], before[k])
-        if p.shape[2] > 0:
+        if p.shape[0] > 0:
             moved[share, z, 2] += _p_row(z, x - 1, p, left, here, after, p0, sigma_p, a1, relax, unit, work)
         if left.shape[0] > 1:
             moved[share, z, 3] += _q_row(z, x, q, here, before, left, q0, sigma_q, a0, relax, unit, work)
@@ -191,9 +188,8 @@ def tgv_step(u, w, u_bar, w_bar, p, q, g, u0, w0, p0, q0, tau_u, tau_w, sigma_p,
     """
     if relax[2] == 0:  # anchors are not read: what is multiplied by 0 is in cache
         u0, w0, p0, q0 = u, w, p, q
-    w, p, q, w0, p0, q0 = by_rows(w, p, q, w0, p0, q0)
     nz, nx, ny = u.shape
-    shares, components = _shares(nx), 1 + w.shape[2]
+    shares, components = _shares(nx), 1 + w.shape[0]
     line = ny + 2 * PAD
     # scratch of the cores; rings are 0, since what lies before the first plane is read, and multiplied by 0
     rings = np.zeros((shares, 2, max(-(-nx // shares), 4), components, line), np.float32)

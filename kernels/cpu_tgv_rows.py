@@ -36,11 +36,11 @@ def _u_row(z, x, u, bar, p, g, u0, tau, relax, unit, work):  # type: ignore[no-u
     n = here.size
     for i in range(n):
         step[i] = g[z, x, i]
-    if p.shape[2] > 0:
+    if p.shape[0] > 0:
         mz, _, before, _ = _ends(z, u.shape[0])
         mx, _, left, _ = _ends(x, u.shape[1])
-        p_z, p_x, p_z_before, p_x_left = p[z, x, 0], p[z, x, 1], p[before, x, 0], p[z, left, 1]
-        _edge_forward_adjoint(p[z, x, 2], unit[0], edged)
+        p_z, p_x, p_z_before, p_x_left = p[0, z, x], p[1, z, x], p[0, before, x], p[1, z, left]
+        _edge_forward_adjoint(p[2, z, x], unit[0], edged)
         for i in range(n):
             along_z = mz * load(p_z_before, i, unit[0]) - load(p_z, i, unit[0])
             along_x = mx * load(p_x_left, i, unit[0]) - load(p_x, i, unit[0])
@@ -61,19 +61,19 @@ def _w_row(z, x, w, bars, p, q, w0, tau, relax, unit, work):  # type: ignore[no-
     """w of one row: the step is E* q - p, where w exists. Returns sum (w' - w)^2."""
     wide()
     keep, move, anchor = relax
-    mz, lz, _, after = _ends(z, w.shape[0])
-    mx, lx, _, right = _ends(x, w.shape[1])
+    mz, lz, _, after = _ends(z, w.shape[1])
+    mx, lx, _, right = _ends(x, w.shape[2])
     n = w.shape[3]
     a, b = unit[0], unit[1]
-    zz, xx, yy, zx, zy, xy = q[z, x, 0], q[z, x, 1], work[0], q[z, x, 3], work[1], work[2]
-    zz_after, xx_right = q[after, x, 0], q[z, right, 1]
-    zx_after, zx_right, zy_after, xy_right = q[after, x, 3], q[z, right, 3], q[after, x, 4], q[z, right, 5]
-    p_z, p_x, p_y, q_zy, q_xy = p[z, x, 0], p[z, x, 1], p[z, x, 2], q[z, x, 4], q[z, x, 5]
-    w_z, w_x, w_y, z0, x0, y0 = w[z, x, 0], w[z, x, 1], w[z, x, 2], w0[z, x, 0], w0[z, x, 1], w0[z, x, 2]
+    zz, xx, yy, zx, zy, xy = q[0, z, x], q[1, z, x], work[0], q[3, z, x], work[1], work[2]
+    zz_after, xx_right = q[0, after, x], q[1, z, right]
+    zx_after, zx_right, zy_after, xy_right = q[3, after, x], q[3, z, right], q[4, after, x], q[5, z, right]
+    p_z, p_x, p_y, q_zy, q_xy = p[0, z, x], p[1, z, x], p[2, z, x], q[4, z, x], q[5, z, x]
+    w_z, w_x, w_y, z0, x0, y0 = w[0, z, x], w[1, z, x], w[2, z, x], w0[0, z, x], w0[1, z, x], w0[2, z, x]
     bar_z, bar_x, bar_y = bars[1], bars[2], bars[3]
-    _edge_backward_adjoint(q[z, x, 2], b, yy)
-    _edge_backward_adjoint(q[z, x, 4], b, zy)
-    _edge_backward_adjoint(q[z, x, 5], b, xy)
+    _edge_backward_adjoint(q[2, z, x], b, yy)
+    _edge_backward_adjoint(q[4, z, x], b, zy)
+    _edge_backward_adjoint(q[5, z, x], b, xy)
     moved = ZERO
     tau_z, tau_x = lz * tau, lx * tau
     for i in range(n):
@@ -111,9 +111,9 @@ def _p_row(z, x, p, here, right, after, p0, sigma, radius, relax, unit, work):  
     """p of one row: the step is grad ubar - wbar. Returns sum (p' - p)^2."""
     wide()
     keep, move, anchor = relax
-    _, lz, _, _ = _ends(z, p.shape[0])
-    _, lx, _, _ = _ends(x, p.shape[1])
-    p_z, p_x, p_y, h_z, h_x, h_y = p[z, x, 0], p[z, x, 1], p[z, x, 2], p0[z, x, 0], p0[z, x, 1], p0[z, x, 2]
+    _, lz, _, _ = _ends(z, p.shape[1])
+    _, lx, _, _ = _ends(x, p.shape[2])
+    p_z, p_x, p_y, h_z, h_x, h_y = p[0, z, x], p[1, z, x], p[2, z, x], p0[0, z, x], p0[1, z, x], p0[2, z, x]
     u, u_right, u_after = here[0], right[0], after[0]
     v_z, v_x, v_y = work[0], work[1], work[2]
     n, a1, by = p_z.size, unit[0], unit[2]
@@ -150,10 +150,10 @@ def _q_row(z, x, q, here, before, left, q0, sigma, radius, relax, unit, work):  
     """q of one row: the step is E wbar. Returns sum (q' - q)^2."""
     wide()
     keep, move, anchor = relax
-    mz, lz, _, _ = _ends(z, q.shape[0])
-    mx, lx, _, _ = _ends(x, q.shape[1])
-    zz, xx, yy, zx, zy, xy = q[z, x, 0], q[z, x, 1], q[z, x, 2], q[z, x, 3], q[z, x, 4], q[z, x, 5]
-    h_zz, h_xx, h_yy, h_zx, h_zy, h_xy = q0[z, x, 0], q0[z, x, 1], q0[z, x, 2], q0[z, x, 3], q0[z, x, 4], q0[z, x, 5]
+    mz, lz, _, _ = _ends(z, q.shape[1])
+    mx, lx, _, _ = _ends(x, q.shape[2])
+    zz, xx, yy, zx, zy, xy = q[0, z, x], q[1, z, x], q[2, z, x], q[3, z, x], q[4, z, x], q[5, z, x]
+    h_zz, h_xx, h_yy, h_zx, h_zy, h_xy = q0[0, z, x], q0[1, z, x], q0[2, z, x], q0[3, z, x], q0[4, z, x], q0[5, z, x]
     w_z, w_x, w_y = here[1], here[2], here[3]
     w_z_before, w_x_before, w_y_before = before[1], before[2], before[3]
     w_z_left, w_x_left, w_y_left = left[1], left[2], left[3]

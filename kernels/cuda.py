@@ -162,11 +162,11 @@ def warp_adjoint(stack, out, affine):  # type: ignore[no-untyped-def]
     _launch("warp.cu", "warp_adjoint", out.shape, (stack, out), _on_device(affine), sizes)
 
 
-def field(components, shape, dtype=np.float32):  # type: ignore[no-untyped-def]
-    """Zeros ``(components, z, x, y)``, one volume after the other."""
+def zeros(shape, dtype=np.float32):  # type: ignore[no-untyped-def]
+    """Zeros in C order on the device."""
     import cupy
 
-    return cupy.zeros((components, *shape), dtype)
+    return cupy.zeros(shape, dtype)
 
 
 def tgv_primal(u, w, u_bar, w_bar, p, q, g, u0, w0, tau_u, tau_w, a1, a0, relax, moved):  # type: ignore[no-untyped-def]

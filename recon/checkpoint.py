@@ -70,7 +70,7 @@ def write_checkpoint(path: Path, header: Mapping[str, Any], arrays: Mapping[str,
         archive.writestr(HEADER, json.dumps({"program": "recon", "format": FORMAT, "version": __version__, **header}))
         for name, array in arrays.items():
             with archive.open(f"{name}.npy", "w", force_zip64=True) as stream:
-                np.lib.format.write_array(stream, to_host(array), allow_pickle=False)
+                np.lib.format.write_array(stream, np.ascontiguousarray(to_host(array)), allow_pickle=False)
 
 
 def read_checkpoint(path: Path) -> tuple[dict[str, Any], StoredArrays]:

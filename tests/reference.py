@@ -125,18 +125,10 @@ def bilinear(recorded, ideal, affine):
 # ---------------------------------------------------------------- random problems to compare on
 
 
-def side_by_side(field):
-    """A field in the order in memory of `recon.kernels.cpu.field`."""
-    return np.ascontiguousarray(field.transpose(1, 2, 0, 3)).transpose(2, 0, 1, 3)
-
-
 class State:
-    """Random float32 variables of the primal-dual steps on one volume; order 0 has no p, order 2 has w and q.
+    """Random float32 variables of the primal-dual steps on one volume; order 0 has no p, order 2 has w and q."""
 
-    Fields are in the order in memory that the CPU's kernels ask for, or one volume after the other.
-    """
-
-    def __init__(self, shape, order, seed=0, for_cpu=True):
+    def __init__(self, shape, order, seed=0):
         random = np.random.default_rng(seed)
 
         def field(components=None):
@@ -144,12 +136,11 @@ class State:
 
         vectors, tensors = 3 if order >= 1 else 0, 6 if order == 2 else 0
         gradients = 3 if order == 2 else 0
-        arranged = side_by_side if for_cpu else np.ascontiguousarray
         self.u, self.u0, self.u_bar = abs(field()), field(), field()
         self.g = field()
-        self.w, self.w0, self.w_bar = (arranged(existing(field(gradients))) for _ in range(3))
-        self.p, self.p0 = (arranged(existing(field(vectors))) for _ in range(2))
-        self.q, self.q0 = (arranged(existing(field(tensors))) for _ in range(2))
+        self.w, self.w0, self.w_bar = (existing(field(gradients)) for _ in range(3))
+        self.p, self.p0 = (existing(field(vectors)) for _ in range(2))
+        self.q, self.q0 = (existing(field(tensors)) for _ in range(2))
         self.moved = np.full((shape[0], 2), np.nan)
 
 

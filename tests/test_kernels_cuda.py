@@ -226,14 +226,10 @@ def shim(shim_library, monkeypatch):
     forget()
 
 
-def guarded(a, side_by_side=False):
-    """A copy of `a` inside a memory of NaNs (or another mark), and that memory's ends; fields as the CPU's are."""
+def guarded(a):
+    """A copy of `a` inside a memory of NaNs (or another mark), and that memory's ends."""
     memory = np.full(a.size + 2 * 512, -12345 if a.dtype == np.int16 else np.nan, a.dtype)
-    inside = memory[512 : 512 + a.size]
-    if side_by_side and a.ndim == 4:
-        inside = inside.reshape(*a.shape[1:3], a.shape[0], a.shape[3]).transpose(2, 0, 1, 3)
-    else:
-        inside = inside.reshape(a.shape)
+    inside = memory[512 : 512 + a.size].reshape(a.shape)
     inside[...] = a
     return inside, (memory[:512], memory[512 + a.size :])
 
@@ -244,7 +240,7 @@ def compare(kernels, name, *arguments, skip=(), tolerance=1e-6, to_device=guarde
     on_cpu, on_device, ends = list(arguments), list(arguments), []
     for i, a in enumerate(arguments):
         if isinstance(a, np.ndarray):
-            on_cpu[i], margins = guarded(a, side_by_side=True)
+            on_cpu[i], margins = guarded(a)
             on_device[i], more_margins = to_device(a)
             ends += [*margins, *more_margins]
     getattr(cpu, name)(*on_cpu)
@@ -384,7 +380,7 @@ def test_data_steps(shim, shape, relax):
 
 
 def test_anchors_are_read_only_where_there_are_some(shim):
-    s = reference.State((2, 3, 4), 2, for_cpu=False)
+    s = reference.State((2, 3, 4), 2)
     nothing, relax = [np.full_like(a, np.nan) for a in (s.u, s.w, s.p, s.q)], RELAX["plain"]
     shim.tgv_primal(s.u, s.w, s.u_bar, s.w_bar, s.p, s.q, s.g, *nothing[:2], *PASSING, *RADII, relax, s.moved)
     shim.tgv_dual(s.p, s.q, s.u_bar, s.w_bar, *nothing[2:], *PASSING, f32(1), f32(1), relax, s.moved)
@@ -392,7 +388,7 @@ def test_anchors_are_read_only_where_there_are_some(shim):
 
 
 def test_a_dual_step_without_a_regulariser_does_nothing(shim):
-    s = reference.State((2, 3, 4), 0, for_cpu=False)
+    s = reference.State((2, 3, 4), 0)
     shim.tgv_dual(s.p, s.q, s.u_bar, s.w_bar, s.p0, s.q0, *PASSING, f32(1), f32(1), RELAX["plain"], s.moved)
     assert not s.moved.any()
 
@@ -414,11 +410,7 @@ def gpu():
         pytest.skip(why)
     import cupy
 
-    return {
-        "to_device": lambda a: (cupy.asarray(np.ascontiguousarray(a)), ()),
-        "to_host": cupy.asnumpy,
-        "tolerance": 2e-6,
-    }
+    return {"to_device": lambda a: (cupy.asarray(a), ()), "to_host": cupy.asnumpy, "tolerance": 2e-6}
 
 
 LARGER = (37, 61, 203)
@@ -587,7 +579,7 @@ def test_an_iteration_allocates_nothing_on_gpu(gpu):
 def test_a_launch_allocates_nothing_on_gpu(gpu):
     import cupy
 
-    s = reference.State((5, 9, 33), 2, for_cpu=False)
+    s = reference.State((5, 9, 33), 2)
     device = {name: cupy.asarray(a) for name, a in vars(s).items()}
     d = SimpleNamespace(**device)
 

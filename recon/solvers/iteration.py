@@ -84,15 +84,15 @@ class PrimalDualIteration:
         order = _ORDER[regulariser]
         shape = operator.domain_shape
 
-        dual, field = np.int16 if half_precision else np.float32, self._k.field
-        self.u, self.u_bar, self.g = (field(1, shape)[0] for _ in range(3))
+        dual, zeros = np.int16 if half_precision else np.float32, self._k.zeros
+        self.u, self.u_bar, self.g = (zeros(shape) for _ in range(3))
         if start is not None:
             self.u[...] = start
-        self.w = field(3 if order == 2 else 0, shape)
-        self.p = field(3 if order >= 1 else 0, shape, dual)
-        self.q = field(6 if order == 2 else 0, shape, dual)
-        self.y, self._stack = (field(1, operator.range_shape)[0] for _ in range(2))
-        self.w_bar = field(3 if order == 2 and self._k.STEP_NEEDS_W_BAR else 0, shape)
+        self.w = zeros((3 if order == 2 else 0, *shape))
+        self.p = zeros((3 if order >= 1 else 0, *shape), dual)
+        self.q = zeros((6 if order == 2 else 0, *shape), dual)
+        self.y, self._stack = (zeros(operator.range_shape) for _ in range(2))
+        self.w_bar = zeros((3 if order == 2 and self._k.STEP_NEEDS_W_BAR else 0, *shape))
         self._moved = xp.zeros((shape[0], 4), dtype=np.float64)  # u, w, p, q
         self._moved_y = xp.zeros((operator.range_shape[0], 2), dtype=np.float64)
         # A^T s, and the norms of the blocks
@@ -215,7 +215,7 @@ class PrimalDualIteration:
         self._anchor: list[Array] | None = None
         self._before: list[Array] | None = None
         if self.method != "plain":
-            self._before = [a.copy(order="K") for a in self._watched()]
+            self._before = [a.copy() for a in self._watched()]
         if self.method == "halpern":
             self._anchor = self._before
 

@@ -87,7 +87,7 @@ class PrimalDual(PrimalDualIteration):
         theta = 1.0
         if len(self.q):
             largest = xp.empty(g.shape[0], dtype=np.float64)
-            p = self.w_bar if len(self.w_bar) else xp.empty_like(self.w)  # in its order in memory
+            p = self.w_bar if len(self.w_bar) else xp.empty_like(self.w)
             self._k.tgv_divergence(self.q, self.a0, p, largest)
             theta = min(1.0, float(self.a1) / max(float(xp.max(largest)), 1e-30))
             self._k.gradient_adjoint(p, np.float32(1), g)
