@@ -11,7 +11,7 @@ Errors are those of benchmarks/strength.py (its results, `--from`), read off bet
 - thinned, deviance: half of the counts held out, split off by thinning; the least deviance of these.
 - thinned, + ramp; + means: the same with the two parts of `recon.strength.held_out_error` one by one: the ramp filter
   on plain residuals, and the deviance of projections corrected for voxels that are means.
-- thinned, error: both, as `recon.strength.choose` has it, here on a fixed ladder of strengths.
+- thinned, error: both, as `recon.strength.choose` has it, here with halves and a fixed ladder of strengths.
 - tilts, deviance: every fifth tilt held out, as leave-one-tilt-out has them one by one at 15 times the cost.
 - tilts, error: the same judged by `held_out_error`.
 - chosen: what `choose` found in the results.

@@ -2,9 +2,9 @@
 
 The counts are split by binomial thinning: each recorded count goes to one part or the other by chance, so both are
 Poisson data of the same object at a part of the exposure, independent of each other at every tilt. One part is
-reconstructed at several strengths, the other says which of them is best. Half of the counts are held out, but no more
-than tell strengths apart: the more are reconstructed, the less is left to extrapolate. Maps that are no counts are
-split by tilts instead, odd against even.
+reconstructed at several strengths, the other says which of them is best. It is half of the counts where they are few.
+Where fewer than half tell strengths apart, `HELD_COUNTS`, more are reconstructed, so that less is left to extrapolate,
+but `KEPT_COUNTS` at most. Maps that are no counts are split by tilts instead, odd against even.
 
 What counts is the error of the volume, not how well counts are predicted: much of what a weak strength lets in
 averages out in projections. By the Fourier slice theorem the square of a volume is that of its projections with the
@@ -52,8 +52,8 @@ COARSE_TOLERANCE = 1e-2  # certified gap on the coarse grids that the first stre
 THINNED, BY_TILTS = "thinned counts", "odd and even tilts"
 # means of a bright pixel
 MODEL_COUNTS = 50.0  # at which the model's errors do as much as noise
-HELD_COUNTS = 50.0  # that tell strengths apart: at most as many are held out, or half of all
-KEPT_COUNTS = 500.0  # at most as many are reconstructed: above, what is left of the model's errors outweighs noise
+HELD_COUNTS = 50.0  # that tell strengths apart: as many are held out, or half of all where these are fewer
+KEPT_COUNTS = 200.0  # at most as many are reconstructed: with more, what the model gets wrong of both parts would sway
 SHARPER = np.float32(1 / 8)  # outer samples of the quadratic B-spline
 
 
