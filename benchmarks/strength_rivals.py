@@ -11,7 +11,7 @@ Errors are those of benchmarks/strength.py (its results, `--from`), read off bet
 - thinned, deviance: half of the counts held out, split off by thinning; the least deviance of these.
 - thinned, + ramp; + means: the same with the two parts of `recon.strength.held_out_error` one by one: the ramp filter
   on plain residuals, and the deviance of projections corrected for voxels that are means.
-- thinned, error: both, as `recon.strength.choose` has it, here on a fixed ladder of strengths.
+- thinned, error: both, as `recon.strength.choose` has it, here with halves and a fixed ladder of strengths.
 - tilts, deviance: every fifth tilt held out, as leave-one-tilt-out has them one by one at 15 times the cost.
 - tilts, error: the same judged by `held_out_error`.
 - chosen: what `choose` found in the results.
@@ -32,13 +32,14 @@ from strength import curve, simulated
 from recon.problem import Problem
 from recon.prox import DataTerm
 from recon.strength import (
-    WITH_DOSE,
     StrengthPath,
     _least,
     automatic_strength,
-    halves,
+    bright_counts,
     held_out_error,
+    noise_and_model,
     of_the_object,
+    thinned,
 )
 
 LADDER = (4.0, 2.0, 1.0, 0.5, 0.25)
@@ -124,10 +125,11 @@ def choices(cell: dict, multiples: np.ndarray, size: int, seed: int) -> dict[str
         "discrepancy": discrepancy(multiples, deviances, expected_deviance(mean)),
         "L-curve": l_curve(multiples, deviances, penalties),
     }
-    kept, held, _ = halves(series, element, 1.0, seed)
-    part = unit * 0.5**0.5 / WITH_DOSE
+    kept, held = thinned(series, element, 0.5, seed)
+    bright = bright_counts(series, element)
+    part = noise_and_model(unit, bright, 0.5)
     for name, factor in judged(problem.on(kept), problem.on(held).data, part, list(JUDGES)).items():
-        found[f"thinned, {name}"] = factor
+        found[f"thinned, {name}"] = factor * noise_and_model(unit, bright, 1.0) / unit
     out = (np.arange(series.n_tilts) % HELD_OUT == HELD_OUT // 2).astype(np.float32)[:, None, None]
     kept, held = (series.evolve(weights=np.broadcast_to(w, series.counts.shape[1:])) for w in (1 - out, out))
     part = unit * (1 - 1 / HELD_OUT) ** 0.5

@@ -72,7 +72,7 @@ def write_report(folder: Path, name: str) -> Path:
             "<h2>Strength of the regulariser</h2>" + inline(strength_figure(searched), "held-out error by strength")
         )
         parts.append(
-            "<p class=note>Half of the counts was reconstructed at several strengths, the other half tells which one "
+            "<p class=note>A part of the counts was reconstructed at several strengths, another part tells which one "
             "predicts it best. The vertical line is the strength chosen, its band one standard error of the split.</p>"
         )
     parts.append("<h2>Convergence</h2>" + _convergence(job))
@@ -319,5 +319,5 @@ def strength_figure(searched: Mapping[str, Any]) -> Figure:
         axis.axvline(choice["strength"], color="0.3", linewidth=1)
         axis.set_title(name, fontsize=9)
         axis.set_xlabel("strength a1 (voxel per count)")
-    axes[0][0].set_ylabel("error by the other half, above the least")
+    axes[0][0].set_ylabel("held-out error, above the least")
     return figure

@@ -1,9 +1,10 @@
 """The strength of the regulariser from the data: the one whose volume is least wrong, told by counts not seen.
 
-The counts are split in two halves by binomial thinning: each recorded count goes to one half or the other with
-probability 1/2, so both are Poisson data of the same object at half the exposure, independent of each other at
-every tilt. One half is reconstructed at several strengths, the other says which of them is best. Maps that are no
-counts are split by tilts instead, odd against even.
+The counts are split by binomial thinning: each recorded count goes to one part or the other by chance, so both are
+Poisson data of the same object at a part of the exposure, independent of each other at every tilt. One part is
+reconstructed at several strengths, the other says which of them is best. It is half of the counts where they are few.
+Where fewer than half tell strengths apart, `HELD_COUNTS`, more are reconstructed, so that less is left to extrapolate,
+but `KEPT_COUNTS` at most. Maps that are no counts are split by tilts instead, odd against even.
 
 What counts is the error of the volume, not how well counts are predicted: much of what a weak strength lets in
 averages out in projections. By the Fourier slice theorem the square of a volume is that of its projections with the
@@ -16,9 +17,12 @@ over a voxel and drawing the voxel as a box again blurs by a quadratic B-spline,
 (M. Unser, IEEE Signal Process. Mag. 16(6), 22 (1999)). Without it the search would take for the best a volume
 that is sharper than the truth, the more so the more counts there are; `of_the_object` undoes it on the projection.
 
-Strengths are multiples of the noise in the gradient of the data term (`automatic_strength`): the best multiple
-depends on the object and little on the dose (about its fourth root, on simulated particles), so that of a half serves
-the whole. benchmarks/strength.py says how good the choice is, benchmarks/strength_rivals.py how good others are.
+Strengths are multiples of the noise in the gradient of the data term (`automatic_strength`). The best multiple depends
+on the object and, on simulated particles, on the dose like this: it stays the same up to some ten counts, and grows
+with their root from some hundred on, where what voxels cannot hold is wrong by more than the noise, and by as much at
+any dose. So it goes with the root of 1 + counts / `MODEL_COUNTS`, of a bright pixel (`noise_and_model`), and what is
+best for a part of the counts tells what is best for all. benchmarks/strength.py says how good the choice is,
+benchmarks/strength_rivals.py how good others are.
 """
 
 from __future__ import annotations
@@ -39,15 +43,17 @@ Stop = Callable[[], bool]
 
 STRENGTH_PER_NOISE = 1.0  # of the rule; calibrated on simulated particles, see benchmarks/strength.py
 A0_PER_A1 = 2.0
-FIRST_FACTOR = 2.0
+FIRST_FACTOR = 1.0
 FACTOR_LIMITS = (1 / 16, 16.0)
 EVERY = 25  # iterations after which a volume is compared with what it was
 SETTLED = 5e-3  # relative change of the volume at which the next strength is tried
 FIRST_ITERATIONS, MAX_ITERATIONS = 125, 250  # at most, of the first strength and of each other
 COARSE_TOLERANCE = 1e-2  # certified gap on the coarse grids that the first strength starts from
 THINNED, BY_TILTS = "thinned counts", "odd and even tilts"
-WITH_DOSE = 2**0.25  # by which the best multiple of the noise grows from half the counts to all
-MOST_COUNTS = 500.0  # a bright pixel's mean, above which what is left of the model's errors outweighs noise
+# means of a bright pixel
+MODEL_COUNTS = 50.0  # at which the model's errors do as much as noise
+HELD_COUNTS = 50.0  # that tell strengths apart: as many are held out, or half of all where these are fewer
+KEPT_COUNTS = 200.0  # at most as many are reconstructed: with more, what the model gets wrong of both parts would sway
 SHARPER = np.float32(1 / 8)  # outer samples of the quadratic B-spline
 
 
@@ -57,10 +63,10 @@ def automatic_strength(series: TiltSeries, element: str) -> float:
     At a good fit the gradient ``A^T s y`` of the data term is noise with variance
     ``sum_t s_t^2 w_t`` per voxel, w_t the inverse variance of a bright pixel; the regulariser must
     just outweigh it. So a1 scales with dose^-1/2, as the noise does, and with the root of the number of
-    tilts.
+    tilts that are used.
     """
     weights = noise_weights(series, element)
-    s = series.exposures[series.index(element)]
+    s = np.where(series.used, series.exposures[series.index(element)], 0)
     return float(STRENGTH_PER_NOISE * np.sqrt(np.sum(s**2 * weights)))
 
 
@@ -71,7 +77,7 @@ class StrengthChoice:
     Attributes:
         strength: a1.
         interval: one standard error of where the held-out error is least; what the split adds, not what bias does.
-        unit: a1 of factor 1: the noise in the gradient of the data term, with `MOST_COUNTS` in a bright pixel at most.
+        unit: a1 of factor 1: the noise in the gradient of the data term and, of counts, what the model adds to it.
         factors: tried, ascending.
         error: `held_out_error` at each factor, with the noise in it, a constant.
         split: ``"thinned counts"``, ``"odd and even tilts"``, or ``"rule"`` where there was no search.
@@ -119,11 +125,16 @@ def choose(
         What was chosen, or None if `stop` said so.
     """
     series, element = problem.series, problem.element
-    bright = float(np.median(1 / noise_weights(series, element)))
-    share = min(1.0, MOST_COUNTS / bright) if _is_counts(series, element) else 1.0
-    kept, held, split = halves(series, element, share, seed)
-    unit = automatic_strength(series, element) / share**0.5
-    part = unit * share * 0.5**0.5 / (WITH_DOSE if split == THINNED else 1.0)
+    unit = part = automatic_strength(series, element)
+    if _is_counts(series, element):
+        bright = bright_counts(series, element)
+        share = kept_share(bright)
+        kept, held = thinned(series, element, share, seed)
+        unit, part = (noise_and_model(unit, bright, x) for x in (1.0, share))
+        split = THINNED
+    else:
+        kept, held = by_tilts(series)
+        part, split = unit * 0.5**0.5, BY_TILTS
     path, judge = StrengthPath(problem.on(kept), regulariser, part, stop), problem.on(held).data
     terms: dict[float, np.ndarray] = {}
     factor: float | None = FIRST_FACTOR
@@ -235,20 +246,41 @@ def _is_counts(series: TiltSeries, element: str) -> bool:
     return not series.scaled and bool((counts == np.round(counts)).all())
 
 
-def halves(series: TiltSeries, element: str, share: float, seed: int) -> tuple[TiltSeries, TiltSeries, str]:
-    """What is reconstructed and what is held out of an element, and how they were split.
+def bright_counts(series: TiltSeries, element: str) -> float:
+    """Mean of a bright pixel of the maps."""
+    return float(np.median(1 / noise_weights(series, element)[series.used]))
 
-    Counts go to one of them with probability ``share / 2`` each; maps that are no counts by odd and even tilts.
+
+def noise_and_model(noise: float, bright: float, share: float) -> float:
+    """a1 of factor 1 for a share of the counts.
+
+    Noise in the gradient grows with the root of the counts, errors of the model with the counts.
+
+    Args:
+        noise: of all counts, `automatic_strength`.
+        bright: `bright_counts`, of all.
+        share: 0 to 1.
     """
-    if _is_counts(series, element):
-        rng, half = np.random.default_rng(seed), share / 2
-        counts = series.counts[series.index(element)].astype(np.int64)
-        kept = rng.binomial(counts, half)
-        held = rng.binomial(counts - kept, half / (1 - half))
-        return _thinned(series, element, kept, half), _thinned(series, element, held, half), THINNED
+    return float(noise * np.sqrt(share * (1 + share * bright / MODEL_COUNTS)))
+
+
+def kept_share(bright: float) -> float:
+    """The part of the counts that is reconstructed, for `bright_counts` in all; the rest is held out."""
+    return min(max(0.5, 1 - HELD_COUNTS / bright), KEPT_COUNTS / bright)
+
+
+def thinned(series: TiltSeries, element: str, share: float, seed: int) -> tuple[TiltSeries, TiltSeries]:
+    """What is reconstructed and what is held out of an element: each count is kept with probability `share`."""
+    counts = series.counts[series.index(element)].astype(np.int64)
+    kept = np.random.default_rng(seed).binomial(counts, share)
+    return _thinned(series, element, kept, share), _thinned(series, element, counts - kept, 1 - share)
+
+
+def by_tilts(series: TiltSeries) -> tuple[TiltSeries, TiltSeries]:
+    """Odd tilts and even ones, of those that are used."""
     seen = np.ones(series.counts.shape[1:], np.float32) if series.weights is None else series.weights
-    odd = (np.arange(series.n_tilts) % 2).astype(np.float32)[:, None, None]
-    return series.evolve(weights=seen * odd), series.evolve(weights=seen * (1 - odd)), BY_TILTS
+    odd = ((np.cumsum(series.used) - 1) % 2).astype(np.float32)[:, None, None]
+    return series.evolve(weights=seen * odd), series.evolve(weights=seen * (1 - odd))
 
 
 def _thinned(series: TiltSeries, element: str, counts: np.ndarray, share: float) -> TiltSeries:

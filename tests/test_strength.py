@@ -9,7 +9,7 @@ from test_stages import known
 from recon.geometry import TiltGeometry
 from recon.job.sections import Reconstruct
 from recon.operators import make_projector
-from recon.problem import Problem, noise_weights
+from recon.problem import Problem
 from recon.prox import Poisson
 from recon.reconstruct import reconstruct
 from recon.resources import _searched
@@ -21,10 +21,14 @@ from recon.strength import (
     _least,
     _next,
     automatic_strength,
+    bright_counts,
+    by_tilts,
     choose,
-    halves,
     held_out_error,
+    kept_share,
+    noise_and_model,
     of_the_object,
+    thinned,
 )
 
 
@@ -85,8 +89,7 @@ def test_thinned_halves_are_independent_poisson_halves(particle):
     e = series.index("Co")
     maps = np.full_like(series.counts, 0.25)
     series = series.evolve(background_maps=maps)
-    a, b, what = halves(series, "Co", 1.0, 0)
-    assert what == "thinned counts"
+    a, b = thinned(series, "Co", 0.5, 0)
     np.testing.assert_array_equal(a.counts[e] + b.counts[e], series.counts[e])
     np.testing.assert_allclose(a.exposures + b.exposures, series.exposures, rtol=1e-6)
     np.testing.assert_allclose(a.offset(e) + b.offset(e), series.offset(e), rtol=1e-6)
@@ -97,23 +100,53 @@ def test_thinned_halves_are_independent_poisson_halves(particle):
     assert difference.var() == pytest.approx(1, abs=5 * np.sqrt(2 / difference.size))
 
 
-def test_a_share_of_the_counts_is_thinned_to_two_alike(particle):
+def test_a_share_of_the_counts_is_kept_and_the_rest_is_held_out(particle):
     series, _ = particle
     e = series.index("Co")
-    a, b, _ = halves(series, "Co", 0.4, 0)
+    kept, held = thinned(series, "Co", 0.8, 0)
+    np.testing.assert_array_equal(kept.counts[e] + held.counts[e], series.counts[e])
+    np.testing.assert_allclose(kept.exposures, 0.8 * series.exposures)
+    np.testing.assert_allclose(held.exposures, 0.2 * series.exposures)
     total = float(series.counts[e].sum())
-    for part in (a, b):
-        np.testing.assert_allclose(part.exposures, 0.2 * series.exposures)
-        # binomial: five standard deviations
-        assert part.counts[e].sum() == pytest.approx(0.2 * total, abs=5 * np.sqrt(0.2 * 0.8 * total))
-    assert (a.counts[e] + b.counts[e] <= series.counts[e]).all()
+    # binomial: five standard deviations
+    assert kept.counts[e].sum() == pytest.approx(0.8 * total, abs=5 * np.sqrt(0.16 * total))
+
+
+@pytest.mark.parametrize(("bright", "kept"), [(0.2, 0.1), (100, 50), (160, 110), (250, 200), (600, 200), (1e6, 200)])
+def test_half_of_the_counts_is_held_out_but_fifty_in_a_bright_pixel_at_most(bright, kept):
+    """And no more than 200 are reconstructed."""
+    assert kept_share(bright) * bright == pytest.approx(kept)
+
+
+def test_errors_of_the_model_count_as_noise_that_grows_with_the_counts():
+    """A bright pixel of n counts has n of noise and n^2 / 50 of the model, its gradient that over n^2 for share 1."""
+    for bright in (1.0, 50.0, 5000.0):
+        for share in (0.2, 1.0):
+            n = share * bright
+            noise = 3 / bright**0.5  # of all
+            assert noise_and_model(noise, bright, share) == pytest.approx(3 / bright * (n + n**2 / 50) ** 0.5)
+
+
+def test_tilts_that_are_left_out_do_not_make_the_strength(particle):
+    """They have no counts, which is not the same as noise of a fifth of a count."""
+    series, _ = particle
+    weights = np.ones(series.counts.shape[1:], np.float32)
+    weights[1::2] = 0
+    left_out = series.evolve(weights=weights)
+    fewer = series.evolve(
+        counts=series.counts[:, ::2], exposures=series.exposures[:, ::2], background=series.background[:, ::2],
+        tilts_deg=series.tilts_deg[::2], alignment=replace(series.alignment, shifts=series.alignment.shifts[::2]),
+    )  # fmt: skip
+    assert automatic_strength(left_out, "Co") == pytest.approx(automatic_strength(fewer, "Co"))
+    assert bright_counts(left_out, "Co") == pytest.approx(bright_counts(fewer, "Co"))
+    for part in by_tilts(left_out):
+        assert part.used.sum() in (series.n_tilts // 4, (series.n_tilts + 3) // 4)
 
 
 def test_maps_that_are_no_counts_are_split_by_tilts(particle):
     series, _ = particle
     scaled = series.evolve(scaled=True)
-    kept, held, what = halves(scaled, "Zn", 1.0, 0)
-    assert what == "odd and even tilts"
+    kept, held = by_tilts(scaled)
     np.testing.assert_array_equal(np.flatnonzero(kept.used), np.arange(1, series.n_tilts, 2))
     np.testing.assert_array_equal(np.flatnonzero(held.used), np.arange(0, series.n_tilts, 2))
     choice = choose(Problem.of(scaled, "Zn", data_term="least-squares"), "tgv")
@@ -171,17 +204,17 @@ def test_what_the_object_has_more_than_its_means():
         assert sharper.sum() == pytest.approx(p.sum(), abs=1e-2)
 
 
-def test_beyond_five_hundred_counts_the_strength_no_longer_falls():
+def test_at_many_counts_the_strength_no_longer_falls():
     """Relative to the signal, which an a1 is to the gradient of a data term that grows with the dose."""
     choices = []
     for dose in (3000, 100_000, 10_000_000):
         series, truth = simulate(size=24, dose=dose, seed=0, drift=1.0)
         problem = Problem.of(known(series, truth), "Co")
         choices.append(choose(problem, "tgv"))
-        bright = float(np.median(1 / noise_weights(problem.series, "Co")))
-        assert bright > 500
+        bright = bright_counts(problem.series, "Co")
+        assert bright > 1000
         unit = automatic_strength(problem.series, "Co")
-        assert choices[-1].unit == pytest.approx(unit * (bright / 500) ** 0.5)
+        assert choices[-1].unit == pytest.approx(unit * (1 + bright / 50) ** 0.5)
     strengths = [c.strength for c in choices]
     # the noise that is left after thinning is all that makes them differ
     assert max(strengths) <= 1.3 * min(strengths)
