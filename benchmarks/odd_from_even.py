@@ -5,8 +5,8 @@
 The demo's particle with known alignment, exposures and background. Only every second tilt is reconstructed, with
 ``strength = "auto"`` and with multiples of what it chose; each result predicts the tilts left out, as the search for
 the strength does: by projections of the object, whose edges lie inside voxels (`recon.strength.of_the_object`), and
-for comparison by those of the voxels themselves. Printed: deviance a pixel at the automatic strength, and over the least at
-any multiple, of both; the same of the volume's error, which is what the automatic strength aims at.
+for comparison by those of the voxels themselves. Printed: deviance a pixel at the automatic strength, and over the
+least at any multiple, of both; the same of the volume's error, which is what the automatic strength aims at.
 """
 
 from __future__ import annotations
