@@ -148,7 +148,11 @@ def test_a_link_to_a_folder_stays_a_link(tmp_path):
 
 
 def child(code: str, *args, **kwargs) -> subprocess.Popen:
-    head = "import os, sys, time\nfrom pathlib import Path\nfrom recon.io import *\nfrom recon.errors import *\n"
+    head = (
+        "import os, signal, sys, time\nfrom pathlib import Path\nfrom recon.io import *\nfrom recon.errors import *\n"
+    )
+    # what runs in a shell's background inherits that Ctrl-C is ignored
+    head += "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
     return subprocess.Popen(
         [sys.executable, "-c", head + code, *map(str, args)],
         env={**os.environ, "PYTHONPATH": str(ROOT)},
