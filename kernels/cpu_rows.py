@@ -15,7 +15,8 @@ from numba.extending import intrinsic
 
 from recon.kernels.compiling import leaf
 
-WIDE, NARROW = 64, 16  # elements of a row that are summed at a time: 8 registers of AVX2, 4 of AVX-512; the rest
+# elements of a row that are summed at a time, 8 registers of AVX2 or 4 of AVX-512; and fewer, for what is left
+WIDE, NARROW = 64, 16
 _LANES = 16
 _I32, _I64, _VECTOR = ir.IntType(32), ir.IntType(64), ir.VectorType(ir.FloatType(), _LANES)
 
@@ -41,12 +42,11 @@ def _adder(elements: int) -> Any:
             source, at, (near, far, target) = array(0), array(1), (array(k).data for k in (2, 3, 6))
             length = cgutils.unpack_tuple(builder, source.shape, 2)[1]
             (count,) = cgutils.unpack_tuple(builder, at.shape, 1)
-            column, target, gap = (
-                *(builder.gep(p, [args[5]]) for p in (source.data, target)),
-                builder.mul(args[4], length),
-            )
-            fma = cgutils.get_or_insert_function(
-                builder.module, ir.FunctionType(_VECTOR, [_VECTOR] * 3), f"llvm.fma.v{_LANES}f32"
+            column, target = builder.gep(source.data, [args[5]]), builder.gep(target, [args[5]])
+            gap = builder.mul(args[4], length)
+            # in one instruction where the processor has it, else in two
+            multiply_add = cgutils.get_or_insert_function(
+                builder.module, ir.FunctionType(_VECTOR, [_VECTOR] * 3), f"llvm.fmuladd.v{_LANES}f32"
             )
             sums = [cgutils.alloca_once(builder, _VECTOR) for _ in range(vectors)]  # LLVM makes registers of them
             for v in range(vectors):
@@ -58,7 +58,7 @@ def _adder(elements: int) -> Any:
                     weight = in_all_lanes(weights, loop.index)
                     for v in range(vectors):
                         element = builder.load(vector(pointer, v), align=4)
-                        builder.store(builder.call(fma, [weight, element, builder.load(sums[v])]), sums[v])
+                        builder.store(builder.call(multiply_add, [weight, element, builder.load(sums[v])]), sums[v])
             for v in range(vectors):
                 builder.store(builder.load(sums[v]), vector(target, v), align=4)
             return context.get_dummy_value()
