@@ -85,18 +85,12 @@ def median(times: list[float]) -> float:
 def parts(solver: PrimalDual) -> dict:
     """Name to a function without arguments."""
     f32, k, stack = np.float32, cpu, np.empty_like(solver.y)
-    relax = (f32(0), f32(0.5), f32(0.5))
-    u0, w0, p0, q0, _ = solver._anchor
-    step, moved = f32(1e-3), np.zeros((solver.u.shape[0], 2))
+    rho, step = f32(1.6), f32(1e-3)
 
     def tgv():
-        k.tgv_primal(
-            solver.u, solver.w, solver.u_bar, solver.w_bar, solver.p, solver.q, solver.g, u0, w0,
-            step, step, f32(0.5), f32(1), relax, moved,
-        )  # fmt: skip
-        k.tgv_dual(
-            solver.p, solver.q, solver.u_bar, solver.w_bar, p0, q0, step, step, f32(0.5), f32(1), relax,
-            moved,
+        k.tgv_step(
+            solver.u, solver.w, solver.u_bar, solver.w_bar, solver.p, solver.q, solver.g, step, step, step, step,
+            f32(0.5), f32(1), rho,
         )  # fmt: skip
 
     return {
@@ -274,7 +268,7 @@ def measure(n: int, rounds: int, with_odl: bool) -> dict:
 
 def allocated(solver: PrimalDual) -> int:
     """Bytes of the arrays that the solver keeps."""
-    arrays = [*solver._state(), *(solver._anchor or []), solver.u_bar, solver.w_bar, solver.g, solver._stack]
+    arrays = [*solver._state(), *solver._before, solver.u_bar, solver.w_bar, solver.g, solver._stack]
     arrays += [solver._sensitivity]
     arrays += [solver.data.counts, solver.data.scale, solver.data.offset]
     return sum(a.nbytes for a in arrays)

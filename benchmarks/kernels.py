@@ -38,10 +38,10 @@ from recon.prox import Poisson
 from recon.solvers.pdhg import PrimalDual
 
 f32 = np.float32
-RELAX = (f32(0), f32(0.5), f32(0.5))  # with anchors, as nearly all iterations of the solver
-# what the step must move of each voxel, in words: it reads u, w, p, q, their anchors and g, and writes u, w, p, q
-# and u_bar; with one kernel per step, the dual one reads p, q, u_bar and w_bar again, which the primal one writes
-WORDS = {"cpu": 27 + 14, "cuda": 26 + 31}
+RHO = f32(1.6)  # as nearly all iterations of the solver
+# what the step must move of each voxel, in words: it reads u, w, p, q and g, and writes u, w, p, q and u_bar; with one
+# kernel per step, the dual one reads p, q, u_bar and w_bar again, which the primal one writes
+WORDS = {"cpu": 14 + 14, "cuda": 22 + 22}
 TRIAD_WORDS = 1 << 27
 SLICES = 8  # that ASTRA is timed on
 
@@ -203,17 +203,16 @@ def measure_iteration(
 ) -> tuple[dict, dict]:
     solver = problem(n, tilts, device)
     k, xp = kernels(solver.u), solver._xp
-    anchors = solver._anchor[:4]
-    step, moved = f32(1e-3), xp.zeros((n, 4))
+    step = f32(1e-3)
     state = (solver.u, solver.w, solver.u_bar, solver.w_bar, solver.p, solver.q, solver.g)
     turns = {
         "triad": limit,
-        "tgv": lambda: k.tgv_step(*state, *anchors, step, step, step, step, f32(0.5), f32(1), RELAX, moved),
+        "tgv": lambda: k.tgv_step(*state, step, step, step, step, f32(0.5), f32(1), RHO),
         "iteration": solver.step,
     }
     if with_plain:
         arrays = (solver.u, solver.w, solver.p, solver.q, solver.g)
-        turns["plain tgv"] = lambda: plain.step(xp, *arrays, anchors, step, step, f32(0.5), f32(1), RELAX)
+        turns["plain tgv"] = lambda: plain.step(xp, *arrays, step, step, f32(0.5), f32(1), RHO)
     solver.run(1e-9, 20, check_every=20)  # away from zeros
     times = rounds_of(turns, clock, seconds)
     return times, launch_overhead(solver, clock.cupy) if clock.cupy is not None else {}
@@ -250,9 +249,9 @@ def time_to_gap(n: int, tilts: np.ndarray, device: str, tolerance: float = 1e-2)
 def cell(n: int, n_tilts: int, device: str, clock: Clock, args, limit) -> dict:
     tilts = np.linspace(-70, 70, n_tilts)
     times = measure_projectors(n, tilts, device, clock, args.seconds)
-    # plain code holds about 40 arrays of the volume's size
+    # plain code holds about 40 arrays more of the volume's size
     free = psutil.virtual_memory().available if device == "cpu" else clock.cupy.cuda.Device().mem_info[0]
-    needed = {"iteration": 34, "plain": 75}
+    needed = {"iteration": 21, "plain": 60}
     there = {k: words * 4 * n**3 < free for k, words in needed.items()}
     result: dict = {"n": n, "tilts": n_tilts}
     if there["iteration"]:

@@ -45,7 +45,7 @@ def peak() -> int:
         return next(int(line.split()[1]) * 1024 for line in file if line.startswith("VmHWM:"))
 
 
-def here(n: int, n_tilts: int, method: str, device: str, half: bool = False, solver: str = "halpern") -> dict:
+def here(n: int, n_tilts: int, method: str, device: str, half: bool = False) -> dict:
     import time
 
     import recon
@@ -54,10 +54,10 @@ def here(n: int, n_tilts: int, method: str, device: str, half: bool = False, sol
 
     iterations = {"sirt": 3}.get(method, 100)
     large = n >= 512  # one element, to a certified gap of 1e-2
-    how = {"device": device, "strength": 1.0, "half_precision": half, "solver": solver}
+    how = {"device": device, "strength": 1.0, "half_precision": half}
     recon.reconstruct(series(16, 5), method, max_iterations=iterations, **how)
     recorded = series(n, n_tilts, "A" if large else "AB")
-    stated = needed(grid(recorded).shape, n_tilts, (n, n), len(recorded.elements), method, device, half, solver)
+    stated = needed(grid(recorded).shape, n_tilts, (n, n), len(recorded.elements), method, device, half)
     if device == "cuda":
         import cupy
 
@@ -77,25 +77,15 @@ def here(n: int, n_tilts: int, method: str, device: str, half: bool = False, sol
     return {"stated": stated.host, "measured": peak() - before}
 
 
-def measure(
-    n: int, n_tilts: int, method: str, device: str = "cpu", half: bool = False, solver: str = "halpern"
-) -> dict:
+def measure(n: int, n_tilts: int, method: str, device: str = "cpu", half: bool = False) -> dict:
     """Stated and measured bytes of one reconstruction, in a process of its own."""
     for size in (16, n):  # the first compiles, which takes more memory than a small reconstruction
-        command = [sys.executable, __file__, "--here", json.dumps([size, n_tilts, method, device, half, solver])]
+        command = [sys.executable, __file__, "--here", json.dumps([size, n_tilts, method, device, half])]
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode:
             sys.exit(done.stderr)
     found = json.loads(done.stdout.splitlines()[-1])
-    return {
-        "n": n,
-        "tilts": n_tilts,
-        "method": method,
-        "device": device,
-        "half_precision": half,
-        "solver": solver,
-        **found,
-    }
+    return {"n": n, "tilts": n_tilts, "method": method, "device": device, "half_precision": half, **found}
 
 
 def main() -> None:
@@ -105,7 +95,6 @@ def main() -> None:
     parser.add_argument("--methods", nargs="+", default=["tgv", "tv", "none", "sirt", "fbp"])
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--half", action="store_true", help="duals in 16 bits (tgv, tv)")
-    parser.add_argument("--solver", choices=("halpern", "relaxed"), default="halpern")
     parser.add_argument("--here", help=argparse.SUPPRESS)
     parser.add_argument("--output", type=Path)
     args = parser.parse_args()
@@ -116,7 +105,7 @@ def main() -> None:
     print(f"{'N':>5}{'method':>8}{'stated, MiB':>14}{'measured':>12}{'ratio':>8}")
     for n in args.sizes:
         for method in args.methods:
-            r = measure(n, args.tilts, method, args.device, args.half, args.solver)
+            r = measure(n, args.tilts, method, args.device, args.half)
             results.append(r)
             ratio = r["stated"] / r["measured"]
             print(
@@ -124,10 +113,7 @@ def main() -> None:
                 f"{r.get('run', '')}",
                 flush=True,
             )
-    output = (
-        args.output
-        or Path(__file__).parent / "results" / f"memory-{args.device}{'-half' * args.half}-{args.solver}.json"
-    )
+    output = args.output or Path(__file__).parent / "results" / f"memory-{args.device}{'-half' * args.half}.json"
     output.parent.mkdir(parents=True, exist_ok=True)
     output.write_text(json.dumps(results, indent=1) + "\n")
 

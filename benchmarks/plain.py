@@ -37,10 +37,8 @@ def backward_adjoint(xp, a, axis):
     return out
 
 
-def step(xp, u, w, p, q, g, anchors, tau, sigma, a1, a0, relax):
-    """One step in place, over-relaxed towards the anchors; returns u_bar. Arguments as those of `tgv_step`."""
-    keep, move, anchor = relax
-    u0, w0, p0, q0 = anchors
+def step(xp, u, w, p, q, g, tau, sigma, a1, a0, rho):
+    """One step in place, over-relaxed; returns u_bar. Arguments as those of `tgv_step`."""
     r = u.dtype.type(0.5**0.5)
     divergence = sum(forward_adjoint(xp, p[k], axis) for k, axis in enumerate((Z, X, Y)))
     u_bar = 2 * xp.maximum(0, u - tau * (g + divergence)) - u
@@ -52,28 +50,24 @@ def step(xp, u, w, p, q, g, anchors, tau, sigma, a1, a0, relax):
     w_bar[2] = w[2] - 2 * tau * (along(xp, yy, Y) + r * (along(xp, zy, Z) + along(xp, xy, X)) - p[2])
     for k, axis in enumerate((Z, X, Y)):
         w_bar[(k, *_at(axis, -1))] = 0
-    for new, old, old0 in ((u_bar, u, u0), (w_bar, w, w0)):
-        old *= keep
-        old += move * new
-        old += anchor * old0
+    for bar, x in ((u_bar, u), (w_bar, w)):
+        x += rho / 2 * (bar - x)
     v = xp.stack([forward(xp, u_bar, axis) for axis in (Z, X, Y)])
     v -= w_bar
-    _ascend(xp, p, v, p0, sigma, a1, relax)
+    _ascend(xp, p, v, sigma, a1, rho)
     b = [[backward(xp, w_bar[k], axis) for axis in (Z, X, Y)] for k in range(3)]
     for k, axis in enumerate((Z, X, Y)):
         b[k][k][_at(axis, -1)] = 0
     mixed = [r * (b[1][0] + b[0][1]), r * (b[2][0] + b[0][2]), r * (b[2][1] + b[1][2])]
-    _ascend(xp, q, xp.stack([b[0][0], b[1][1], b[2][2], *mixed]), q0, sigma, a0, relax)
+    _ascend(xp, q, xp.stack([b[0][0], b[1][1], b[2][2], *mixed]), sigma, a0, rho)
     return u_bar
 
 
-def _ascend(xp, a, gradient, a0, sigma, radius, relax):
-    keep, move, anchor = relax
+def _ascend(xp, a, gradient, sigma, radius, rho):
     gradient *= sigma
     gradient += a
     length = xp.sqrt(xp.einsum("k...,k...->...", gradient, gradient))
-    gradient *= 2 * radius / xp.maximum(radius, length)
+    gradient *= radius / xp.maximum(radius, length)
     gradient -= a
-    a *= keep
-    a += move * gradient
-    a += anchor * a0
+    gradient *= rho
+    a += gradient

@@ -5,7 +5,7 @@ Arrays are C-ordered float32 in the solver's layout, slice index fastest: volume
 ``(6, z, x, y)`` with components ``(zz, xx, yy, zx, zy, xy)``, off-diagonal ones times sqrt(2) so that
 Euclidean norm and inner product are the tensors' own.
 
-p, q and their anchors may be int16 instead, in units of the radii of their balls over `STEPS`.
+p and q may be int16 instead, in units of the radii of their balls over `STEPS`.
 """
 
 STEPS = 8192

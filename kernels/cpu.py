@@ -40,43 +40,30 @@ __all__ = [
 
 
 @jit
-def poisson_dual(y, projection, counts, offset, scale, y0, sigma, relax, moved):  # type: ignore[no-untyped-def]
-    """Prox of sigma D* at y + sigma s A u_bar for D = Poisson; arrays (tilt, u, y), `scale` is s.
+def poisson_dual(y, projection, counts, offset, scale, sigma, rho):  # type: ignore[no-untyped-def]
+    """y <- y + rho (y' - y), y' = prox of sigma D* at y + sigma s A u_bar for D = Poisson.
 
-    With v = y + sigma (s A u_bar + b): y' = (1 + v - sqrt((1 - v)^2 + 4 sigma counts)) / 2, computed
-    as 1 - y' so that nothing cancels and y' <= 1. Pixels with scale 0 carry no data: y' = 0.
+    Arrays (tilt, u, y), `scale` is s. With v = y + sigma (s A u_bar + b):
+    y' = (1 + v - sqrt((1 - v)^2 + 4 sigma counts)) / 2, computed as 1 - y' so that nothing cancels and y' <= 1. Pixels
+    with scale 0 carry no data: y' = 0.
     """
     n_tilts, nu, ny = y.shape
-    keep, move, anchor = relax
     for t in prange(n_tilts):
-        moved_t = 0.0
         for i in range(nu):
-            total = ZERO
             for j in range(ny):
                 d = ONE - y[t, i, j] - sigma * (scale[t, i, j] * projection[t, i, j] + offset[t, i, j])
                 r = max(abs(d) + sqrt(d * d + FOUR * sigma * counts[t, i, j]), TINY)
                 new = ONE - (HALF * r if d > ZERO else TWO * sigma * counts[t, i, j] / r)
-                bar = (TWO * new if scale[t, i, j] > 0 else ZERO) - y[t, i, j]
-                total += (bar - y[t, i, j]) * (bar - y[t, i, j])
-                y[t, i, j] = keep * y[t, i, j] + move * bar + anchor * y0[t, i, j]
-            moved_t += total
-        moved[t, 0] = moved_t
+                y[t, i, j] += rho * ((new if scale[t, i, j] > 0 else ZERO) - y[t, i, j])
 
 
 @jit
-def least_squares_dual(y, projection, counts, offset, scale, y0, weight, sigma, relax, moved):  # type: ignore[no-untyped-def]
+def least_squares_dual(y, projection, counts, offset, scale, weight, sigma, rho):  # type: ignore[no-untyped-def]
     """The same for D = weight/2 |s A u + b - counts|^2: y' = (y + sigma r) / (1 + sigma / weight)."""
     n_tilts, nu, ny = y.shape
-    keep, move, anchor = relax
     for t in prange(n_tilts):
-        moved_t = 0.0
         for i in range(nu):
-            total = ZERO
             for j in range(ny):
                 r = scale[t, i, j] * projection[t, i, j] + offset[t, i, j] - counts[t, i, j]
                 new = weight[t, i, j] * (y[t, i, j] + sigma * r) / (weight[t, i, j] + sigma)
-                bar = (TWO * new if scale[t, i, j] > 0 else ZERO) - y[t, i, j]
-                total += (bar - y[t, i, j]) * (bar - y[t, i, j])
-                y[t, i, j] = keep * y[t, i, j] + move * bar + anchor * y0[t, i, j]
-            moved_t += total
-        moved[t, 0] = moved_t
+                y[t, i, j] += rho * ((new if scale[t, i, j] > 0 else ZERO) - y[t, i, j])

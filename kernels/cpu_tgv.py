@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 from numba import get_num_threads, prange
 
-from recon.kernels.compiling import FOUR, TWO, jit, leaf
+from recon.kernels.compiling import jit, leaf
 from recon.kernels.cpu_difference import PAD, _edge_backward, _edge_forward
 from recon.kernels.cpu_short import unit_of
 from recon.kernels.cpu_tgv_rows import _copy, _fill_work, _p_row, _q_row, _u_row, _w_row
@@ -26,27 +26,23 @@ def _read_bars(u_bar, w_bar, z, x, bars):  # type: ignore[no-untyped-def]
 
 
 @leaf
-def _primal_plane(z, primal, w_bar, dual, steps, relax, unit, moved, bars, work):  # type: ignore[no-untyped-def]
-    u, w, u_bar, g, u0, w0 = primal
-    p, q, _, _ = dual
+def _primal_plane(z, primal, w_bar, dual, steps, rho, unit, bars, work):  # type: ignore[no-untyped-def]
+    (u, w, u_bar, g), (p, q) = primal, dual
     _fill_work(work)
-    moved[z, 0] = moved[z, 1] = 0.0
     for x in range(u.shape[1]):
-        moved[z, 0] += FOUR * _u_row(z, x, u, bars[0], p, g, u0, steps[0], relax, unit, work)
+        _u_row(z, x, u, bars[0], p, g, steps[0], rho, unit, work)
         _copy(bars[0, PAD : PAD + u.shape[2]], u_bar[z, x])
         if w.shape[0] > 0:
-            moved[z, 1] += FOUR * _w_row(z, x, w, bars, p, q, w0, steps[1], relax, unit, work)
+            _w_row(z, x, w, bars, p, q, steps[1], rho, unit, work)
             for k in range(3):
                 _copy(bars[k + 1, PAD : PAD + u.shape[2]], w_bar[k, z, x])
 
 
 @leaf
-def _dual_plane(z, u_bar, w_bar, dual, steps, relax, unit, moved, bars, work):  # type: ignore[no-untyped-def]
-    p, q, p0, q0 = dual
-    _, _, sigma_p, sigma_q, a1, a0 = steps
+def _dual_plane(z, u_bar, w_bar, dual, steps, rho, unit, bars, work):  # type: ignore[no-untyped-def]
+    (p, q), (sigma_p, sigma_q, a1, a0) = dual, steps
     nz, nx, _ = u_bar.shape
     _fill_work(work)
-    moved[z, 0] = moved[z, 1] = 0.0
     for x in range(nx):
         here, left, right, before, after = bars[0], bars[1], bars[2], bars[3], bars[4]
         _read_bars(u_bar, w_bar, z, x, here)
@@ -55,48 +51,41 @@ def _dual_plane(z, u_bar, w_bar, dual, steps, relax, unit, moved, bars, work):  
         _read_bars(u_bar, w_bar, max(z - 1, 0), x, before)
         _read_bars(u_bar, w_bar, min(z + 1, nz - 1), x, after)
         if p.shape[0] > 0:
-            moved[z, 0] += FOUR * _p_row(z, x, p, here, right, after, p0, sigma_p, a1, relax, unit, work)
+            _p_row(z, x, p, here, right, after, sigma_p, a1, rho, unit, work)
         if w_bar.shape[0] > 0:
-            moved[z, 1] += FOUR * _q_row(z, x, q, here, before, left, q0, sigma_q, a0, relax, unit, work)
+            _q_row(z, x, q, here, before, left, sigma_q, a0, rho, unit, work)
 
 
 @jit
-def _tgv_primal(primal, w_bar, dual, steps, relax, unit, moved):  # type: ignore[no-untyped-def]
+def _tgv_primal(primal, w_bar, dual, steps, rho, unit):  # type: ignore[no-untyped-def]
     nz, _, ny = primal[0].shape
     for z in prange(nz):
         work, bars = np.empty((4, ny + 1), np.float32), np.empty((4, ny + 2 * PAD), np.float32)
-        _primal_plane(np.intp(z), primal, w_bar, dual, steps, relax, unit, moved, bars, work)
+        _primal_plane(np.intp(z), primal, w_bar, dual, steps, rho, unit, bars, work)
 
 
 @jit
-def _tgv_dual(u_bar, w_bar, dual, steps, relax, unit, moved):  # type: ignore[no-untyped-def]
+def _tgv_dual(u_bar, w_bar, dual, steps, rho, unit):  # type: ignore[no-untyped-def]
     nz, _, ny = u_bar.shape
     for z in prange(nz):
         work, bars = np.empty((4, ny + 1), np.float32), np.empty((5, 1 + w_bar.shape[0], ny + 2 * PAD), np.float32)
-        _dual_plane(np.intp(z), u_bar, w_bar, dual, steps, relax, unit, moved, bars, work)
+        _dual_plane(np.intp(z), u_bar, w_bar, dual, steps, rho, unit, bars, work)
 
 
-def tgv_primal(u, w, u_bar, w_bar, p, q, g, u0, w0, tau_u, tau_w, a1, a0, relax, moved):  # type: ignore[no-untyped-def]
-    """u' = max(0, u - tau_u (g + grad* p)), w' = w - tau_w (E* q - p), reflected and relaxed.
+def tgv_primal(u, w, u_bar, w_bar, p, q, g, tau_u, tau_w, a1, a0, rho):  # type: ignore[no-untyped-def]
+    """u' = max(0, u - tau_u (g + grad* p)), w' = w - tau_w (E* q - p); u_bar = 2 u' - u, u <- u + rho (u' - u).
 
-    `w`, `q` have no components for TV, `p` none without a regulariser. ``moved[z]`` receives
-    ``(sum (xbar - x)^2 of u, of w)`` of each plane. `p` and `q` may be int16, see `recon.kernels`.
+    `w`, `q` have no components for TV, `p` none without a regulariser. `p` and `q` may be int16, see `recon.kernels`.
     """
-    if relax[2] == 0:
-        u0, w0 = u, w
-    dual, steps = (p, q, p, q), (tau_u, tau_w)
-    _tgv_primal((u, w, u_bar, g, u0, w0), w_bar, dual, steps, _of_distance(relax), _units(p, q, a1, a0), moved)
+    _tgv_primal((u, w, u_bar, g), w_bar, (p, q), (tau_u, tau_w), rho, _units(p, q, a1, a0))
 
 
-def tgv_dual(p, q, u_bar, w_bar, p0, q0, sigma_p, sigma_q, a1, a0, relax, moved):  # type: ignore[no-untyped-def]
-    """p' = P_a1(p + sigma_p (grad u_bar - w_bar)), q' = P_a0(q + sigma_q E w_bar), reflected and relaxed.
+def tgv_dual(p, q, u_bar, w_bar, sigma_p, sigma_q, a1, a0, rho):  # type: ignore[no-untyped-def]
+    """p' = P_a1(p + sigma_p (grad u_bar - w_bar)), q' = P_a0(q + sigma_q E w_bar); p <- p + rho (p' - p).
 
-    P_a projects each voxel's vector onto the ball of radius a. ``moved[z]``, `p` and `q` as in `tgv_primal`.
+    P_a projects each voxel's vector onto the ball of radius a. `p` and `q` as in `tgv_primal`.
     """
-    if relax[2] == 0:
-        p0, q0 = p, q
-    dual, steps = (p, q, p0, q0), (sigma_p, sigma_p, sigma_p, sigma_q, a1, a0)
-    _tgv_dual(u_bar, w_bar, dual, steps, _of_distance(relax), _units(p, q, a1, a0), moved)
+    _tgv_dual(u_bar, w_bar, (p, q), (sigma_p, sigma_q, a1, a0), rho, _units(p, q, a1, a0))
 
 
 # ---------------------------------------------------------------- both steps in one sweep
@@ -110,9 +99,8 @@ _ROWS = 64  # at most, in a share: two planes' bars and p are to stay in a core'
 
 
 @leaf
-def _sweep(share, first, end, primal, dual, steps, relax, unit, ring, kept, moved, work):  # type: ignore[no-untyped-def]
-    u, w, u_bar, g, u0, w0 = primal
-    p, q, p0, q0 = dual
+def _sweep(share, first, end, primal, dual, steps, rho, unit, ring, kept, work):  # type: ignore[no-untyped-def]
+    (u, w, u_bar, g), (p, q) = primal, dual
     tau_u, tau_w, sigma_p, sigma_q, a1, a0 = steps
     nz, nx, ny = u.shape
     _fill_work(work)
@@ -121,13 +109,13 @@ def _sweep(share, first, end, primal, dual, steps, relax, unit, ring, kept, move
         for x in range(first, end):
             here, before = now[x - first], last[x - first]
             if z < nz:
-                moved[share, z, 0] += _u_row(z, x, u, here[0], p, g, u0, tau_u, relax, unit, work)
+                _u_row(z, x, u, here[0], p, g, tau_u, rho, unit, work)
                 _copy(here[0, PAD : PAD + ny], u_bar[z, x])
                 if w.shape[0] > 0:
-                    moved[share, z, 1] += _w_row(z, x, w, here, p, q, w0, tau_w, relax, unit, work)
+                    _w_row(z, x, w, here, p, q, tau_w, rho, unit, work)
                     if x > first or x == 0:
                         left = now[max(x - first - 1, 0)]
-                        moved[share, z, 3] += _q_row(z, x, q, here, before, left, q0, sigma_q, a0, relax, unit, work)
+                        _q_row(z, x, q, here, before, left, sigma_q, a0, rho, unit, work)
                     for k in range(1, 4):
                         if x == first:
                             _copy(here[k], kept[share, 0, z, k - 1])
@@ -135,14 +123,13 @@ def _sweep(share, first, end, primal, dual, steps, relax, unit, ring, kept, move
                             _copy(here[k], kept[share, 1, z, k - 1])
             if z > 0 and p.shape[0] > 0 and (x + 1 < end or x + 1 == nx):
                 right = last[min(x + 1, end - 1) - first]
-                moved[share, z - 1, 2] += _p_row(z - 1, x, p, before, right, here, p0, sigma_p, a1, relax, unit, work)
+                _p_row(z - 1, x, p, before, right, here, sigma_p, a1, rho, unit, work)
 
 
 @leaf
-def _seam(share, x, primal, dual, steps, relax, unit, kept, bars, moved, work):  # type: ignore[no-untyped-def]
+def _seam(share, x, primal, dual, steps, rho, unit, kept, bars, work):  # type: ignore[no-untyped-def]
     """The dual rows on both sides of the border between rows x - 1 and x."""
-    _, w, u_bar, _, _, _ = primal
-    p, q, p0, q0 = dual
+    (_, w, u_bar, _), (p, q) = primal, dual
     _, _, sigma_p, sigma_q, a1, a0 = steps
     nothing = w[:0]
     _fill_work(work)
@@ -156,23 +143,21 @@ def _seam(share, x, primal, dual, steps, relax, unit, kept, bars, moved, work): 
             _copy(kept[share + 1, 0, z, k - 1], here[k])
             _copy(kept[share + 1, 0, max(z - 1, 0), k - 1], before[k])
         if p.shape[0] > 0:
-            moved[share, z, 2] += _p_row(z, x - 1, p, left, here, after, p0, sigma_p, a1, relax, unit, work)
+            _p_row(z, x - 1, p, left, here, after, sigma_p, a1, rho, unit, work)
         if left.shape[0] > 1:
-            moved[share, z, 3] += _q_row(z, x, q, here, before, left, q0, sigma_q, a0, relax, unit, work)
+            _q_row(z, x, q, here, before, left, sigma_q, a0, rho, unit, work)
 
 
 @jit
-def _tgv_step(shares, seams, primal, dual, steps, relax, unit, rings, kept, works, moved):  # type: ignore[no-untyped-def]
+def _tgv_step(shares, seams, primal, dual, steps, rho, unit, rings, kept, works):  # type: ignore[no-untyped-def]
     nx = primal[0].shape[1]
-    for share in prange(shares):
-        first, end = np.intp(share * nx // shares), np.intp((share + 1) * nx // shares)
+    for part in prange(shares):
+        share = np.intp(part)
+        first, end = share * nx // shares, (share + 1) * nx // shares
         if not seams:
-            _sweep(
-                np.intp(share), first, end, primal, dual, steps, relax, unit, rings[share], kept, moved, works[share]
-            )
+            _sweep(share, first, end, primal, dual, steps, rho, unit, rings[share], kept, works[share])
         elif end < nx:
-            bars = rings[share, 0]
-            _seam(np.intp(share), end, primal, dual, steps, relax, unit, kept, bars, moved, works[share])
+            _seam(share, end, primal, dual, steps, rho, unit, kept, rings[share, 0], works[share])
 
 
 def _shares(nx):  # type: ignore[no-untyped-def]
@@ -181,33 +166,21 @@ def _shares(nx):  # type: ignore[no-untyped-def]
     return min(nx, threads * -(-nx // (_ROWS * threads)))
 
 
-def tgv_step(u, w, u_bar, w_bar, p, q, g, u0, w0, p0, q0, tau_u, tau_w, sigma_p, sigma_q, a1, a0, relax, moved):  # type: ignore[no-untyped-def]
-    """`tgv_primal`, then `tgv_dual`, in one sweep through memory; `w_bar` is neither read nor written.
-
-    ``moved[z]`` receives ``sum (xbar - x)^2`` of u, w, p and q of each plane.
-    """
-    if relax[2] == 0:  # anchors are not read: what is multiplied by 0 is in cache
-        u0, w0, p0, q0 = u, w, p, q
+def tgv_step(u, w, u_bar, w_bar, p, q, g, tau_u, tau_w, sigma_p, sigma_q, a1, a0, rho):  # type: ignore[no-untyped-def]
+    """`tgv_primal`, then `tgv_dual`, in one sweep through memory; `w_bar` is neither read nor written."""
     nz, nx, ny = u.shape
     shares, components = _shares(nx), 1 + w.shape[0]
     line = ny + 2 * PAD
     # scratch of the cores; rings are 0, since what lies before the first plane is read, and multiplied by 0
     rings = np.zeros((shares, 2, max(-(-nx // shares), 4), components, line), np.float32)
     kept = np.empty((shares, 2, nz if components > 1 else 0, 3, line), np.float32)
-    works, parts = np.empty((shares, 4, ny + 1), np.float32), np.zeros((shares, nz, 4))
-    state = (u, w, u_bar, g, u0, w0), (p, q, p0, q0)
-    how = (tau_u, tau_w, sigma_p, sigma_q, a1, a0), _of_distance(relax), _units(p, q, a1, a0)
+    works = np.empty((shares, 4, ny + 1), np.float32)
+    state, steps = ((u, w, u_bar, g), (p, q)), (tau_u, tau_w, sigma_p, sigma_q, a1, a0)
     for seams in (False, True) if shares > 1 else (False,):
-        _tgv_step(shares, seams, *state, *how, rings, kept, works, parts)
-    np.multiply(4, parts.sum(axis=0), out=moved)
+        _tgv_step(shares, seams, *state, steps, rho, _units(p, q, a1, a0), rings, kept, works)
 
 
 def _units(p, q, a1, a0):  # type: ignore[no-untyped-def]
     """What 1 stands for in p and q; and the inverses."""
     one, of_p, of_q = np.float32(1), unit_of(p, a1), unit_of(q, a0)
     return of_p, of_q, one / of_p, one / of_q
-
-
-def _of_distance(relax):  # type: ignore[no-untyped-def]
-    """x <- keep x + move xbar + anchor x0 in terms of x and d = (xbar - x) / 2."""
-    return relax[0] + relax[1], TWO * relax[1], relax[2]

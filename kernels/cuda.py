@@ -1,9 +1,8 @@
 """Launchers of the CUDA kernels for CuPy arrays: the functions of `recon.kernels.cpu`, same arguments.
 
 Everything is written into arguments. A launch allocates nothing and does not wait; `cos`, `sin` and
-`affine` may be NumPy arrays, but then each call copies them to the device. Sums in `moved` are
-accumulated in float64, in an order that differs from run to run in the last digits; `moved`, `values`
-and `largest` are float64 arrays, all others float32.
+`affine` may be NumPy arrays, but then each call copies them to the device. `values`, `sums` and `largest` are float64
+arrays, all others float32; sums are accumulated in an order that differs from run to run in the last digits.
 """
 
 from __future__ import annotations
@@ -22,8 +21,6 @@ _FOLDER = Path(__file__).parent
 _BLOCK = (64, 4, 1)
 _BLOCKS = {"joseph.cu": (16, 8, 1), "tgv.cu": (32, 4, 1)}  # where a thread takes `_WIDTH` elements along y
 _WIDTH = 4
-_FLAGS = ("false", "true")  # is there an anchor?
-
 _DUALS = ("float", "short")  # how p and q are stored
 
 STEP_NEEDS_W_BAR = True  # between the kernels of its two steps; why there are two is said in tgv.cu
@@ -32,10 +29,9 @@ KERNELS = {
     "joseph.cu": tuple(f"{name}<{width}>" for name in ("project", "backproject") for width in (1, _WIDTH)),
     "warp.cu": ("warp", "warp_adjoint"),
     "tgv.cu": tuple(
-        f"{name}<{order}, {flag}, {dual}, {width}>"
+        f"{name}<{order}, {dual}, {width}>"
         for name, orders in (("tgv_primal", (0, 1, 2)), ("tgv_dual", (1, 2)))
         for order in orders
-        for flag in _FLAGS
         for dual in _DUALS
         for width in (1, _WIDTH)
     ),
@@ -45,7 +41,7 @@ KERNELS = {
         "tgv_value<2>",
         "excess_sums",
     ),
-    "data.cu": tuple(f"{name}<{flag}>" for name in ("poisson_dual", "least_squares_dual") for flag in _FLAGS),
+    "data.cu": ("poisson_dual", "least_squares_dual"),
 }
 
 
@@ -110,10 +106,6 @@ def _on_device(*arrays):  # type: ignore[no-untyped-def]
     return tuple(cupy.asarray(a, dtype=np.float64) for a in arrays)
 
 
-def _flag(relax):  # type: ignore[no-untyped-def]
-    return _FLAGS[int(relax[2] != 0)]
-
-
 def _dual_type(p):  # type: ignore[no-untyped-def]
     return _DUALS[int(p.dtype == np.int16)]
 
@@ -169,72 +161,54 @@ def zeros(shape, dtype=np.float32):  # type: ignore[no-untyped-def]
     return cupy.zeros(shape, dtype)
 
 
-def tgv_primal(u, w, u_bar, w_bar, p, q, g, u0, w0, tau_u, tau_w, a1, a0, relax, moved):  # type: ignore[no-untyped-def]
-    """u' = max(0, u - tau_u (g + grad* p)), w' = w - tau_w (E* q - p), reflected and relaxed.
+def tgv_primal(u, w, u_bar, w_bar, p, q, g, tau_u, tau_w, a1, a0, rho):  # type: ignore[no-untyped-def]
+    """u' = max(0, u - tau_u (g + grad* p)), w' = w - tau_w (E* q - p); u_bar = 2 u' - u, u <- u + rho (u' - u).
 
-    `w`, `q` have no components for TV, `p` none without a regulariser. ``moved[z]`` receives
-    ``(sum (xbar - x)^2 of u, of w)`` of each plane. `p` and `q` may be int16, see `recon.kernels`.
+    `w`, `q` have no components for TV, `p` none without a regulariser. `p` and `q` may be int16, see `recon.kernels`.
     """
-    moved.fill(0)
-    _primal(u, w, u_bar, w_bar, p, q, g, u0, w0, tau_u, tau_w, a1, a0, relax, moved, 2)
-
-
-def _primal(u, w, u_bar, w_bar, p, q, g, u0, w0, tau_u, tau_w, a1, a0, relax, moved, columns):  # type: ignore[no-untyped-def]
     order = 2 if w.shape[0] else 1 if p.shape[0] else 0
-    floats = (u, w, u_bar, w_bar, p, q, g, u0, w0)
+    floats = (u, w, u_bar, w_bar, p, q, g)
     width = _width(*floats)
-    name = f"tgv_primal<{order}, {_flag(relax)}, {_dual_type(p)}, {width}>"
-    scalars = (tau_u, tau_w, *_units(p, a1, a0), *relax)
-    _launch("tgv.cu", name, u.shape, floats, (moved,), (*u.shape, columns), scalars, duals=(p, q), width=width)
+    scalars = (tau_u, tau_w, *_units(p, a1, a0), rho)
+    name = f"tgv_primal<{order}, {_dual_type(p)}, {width}>"
+    _launch("tgv.cu", name, u.shape, floats, (), u.shape, scalars, duals=(p, q), width=width)
 
 
-def tgv_dual(p, q, u_bar, w_bar, p0, q0, sigma_p, sigma_q, a1, a0, relax, moved):  # type: ignore[no-untyped-def]
-    """p' = P_a1(p + sigma_p (grad u_bar - w_bar)), q' = P_a0(q + sigma_q E w_bar), reflected and relaxed.
+def tgv_dual(p, q, u_bar, w_bar, sigma_p, sigma_q, a1, a0, rho):  # type: ignore[no-untyped-def]
+    """p' = P_a1(p + sigma_p (grad u_bar - w_bar)), q' = P_a0(q + sigma_q E w_bar); p <- p + rho (p' - p).
 
-    P_a projects each voxel's vector onto the ball of radius a. ``moved[z]``, `p` and `q` as in `tgv_primal`.
+    P_a projects each voxel's vector onto the ball of radius a. `p` and `q` as in `tgv_primal`.
     """
-    moved.fill(0)
-    _dual(p, q, u_bar, w_bar, p0, q0, sigma_p, sigma_q, a1, a0, relax, moved, 2)
-
-
-def _dual(p, q, u_bar, w_bar, p0, q0, sigma_p, sigma_q, a1, a0, relax, moved, columns):  # type: ignore[no-untyped-def]
     order = 2 if w_bar.shape[0] else 1 if p.shape[0] else 0
     if order == 0:
         return
-    floats = (p, q, u_bar, w_bar, p0, q0)
-    width, duals = _width(*floats), (p, q, p0, q0)
-    name = f"tgv_dual<{order}, {_flag(relax)}, {_dual_type(p)}, {width}>"
-    scalars = (sigma_p, sigma_q, a1, a0, *_units(p, a1, a0), *relax)
-    shape = u_bar.shape
-    _launch("tgv.cu", name, shape, floats, (moved,), (*shape, columns), scalars, duals=duals, width=width)
+    floats = (p, q, u_bar, w_bar)
+    width, shape = _width(*floats), u_bar.shape
+    scalars = (sigma_p, sigma_q, a1, a0, *_units(p, a1, a0), rho)
+    name = f"tgv_dual<{order}, {_dual_type(p)}, {width}>"
+    _launch("tgv.cu", name, shape, floats, (), shape, scalars, duals=(p, q), width=width)
 
 
-def tgv_step(u, w, u_bar, w_bar, p, q, g, u0, w0, p0, q0, tau_u, tau_w, sigma_p, sigma_q, a1, a0, relax, moved):  # type: ignore[no-untyped-def]
-    """`tgv_primal`, then `tgv_dual`.
+def tgv_step(u, w, u_bar, w_bar, p, q, g, tau_u, tau_w, sigma_p, sigma_q, a1, a0, rho):  # type: ignore[no-untyped-def]
+    """`tgv_primal`, then `tgv_dual`."""
+    tgv_primal(u, w, u_bar, w_bar, p, q, g, tau_u, tau_w, a1, a0, rho)
+    tgv_dual(p, q, u_bar, w_bar, sigma_p, sigma_q, a1, a0, rho)
 
-    ``moved[z]`` receives ``sum (xbar - x)^2`` of u, w, p and q of each plane.
+
+def poisson_dual(y, projection, counts, offset, scale, sigma, rho):  # type: ignore[no-untyped-def]
+    """y <- y + rho (y' - y), y' = prox of sigma D* at y + sigma s A u_bar for D = Poisson.
+
+    Arrays (tilt, u, y), `scale` is s. With v = y + sigma (s A u_bar + b):
+    y' = (1 + v - sqrt((1 - v)^2 + 4 sigma counts)) / 2, computed as 1 - y' so that nothing cancels and y' <= 1. Pixels
+    with scale 0 carry no data: y' = 0.
     """
-    moved.fill(0)
-    _primal(u, w, u_bar, w_bar, p, q, g, u0, w0, tau_u, tau_w, a1, a0, relax, moved, 4)
-    _dual(p, q, u_bar, w_bar, p0, q0, sigma_p, sigma_q, a1, a0, relax, moved.ravel()[2:], 4)
+    _launch("data.cu", "poisson_dual", y.shape, (y, projection, counts, offset, scale), (), y.shape, (sigma, rho))
 
 
-def poisson_dual(y, projection, counts, offset, scale, y0, sigma, relax, moved):  # type: ignore[no-untyped-def]
-    """Prox of sigma D* at y + sigma s A u_bar for D = Poisson; arrays (tilt, u, y), `scale` is s.
-
-    With v = y + sigma (s A u_bar + b): y' = (1 + v - sqrt((1 - v)^2 + 4 sigma counts)) / 2. Pixels with
-    scale 0 carry no data: y' = 0. ``moved[tilt, 0]`` receives sum (ybar - y)^2.
-    """
-    moved[:, 0] = 0
-    floats = (y, projection, counts, offset, scale, y0)
-    _launch("data.cu", f"poisson_dual<{_flag(relax)}>", y.shape, floats, (moved,), y.shape, (sigma, *relax))
-
-
-def least_squares_dual(y, projection, counts, offset, scale, y0, weight, sigma, relax, moved):  # type: ignore[no-untyped-def]
+def least_squares_dual(y, projection, counts, offset, scale, weight, sigma, rho):  # type: ignore[no-untyped-def]
     """The same for D = weight/2 |s A u + b - counts|^2: y' = (y + sigma r) / (1 + sigma / weight)."""
-    moved[:, 0] = 0
-    floats = (y, projection, counts, offset, scale, y0, weight)
-    _launch("data.cu", f"least_squares_dual<{_flag(relax)}>", y.shape, floats, (moved,), y.shape, (sigma, *relax))
+    floats = (y, projection, counts, offset, scale, weight)
+    _launch("data.cu", "least_squares_dual", y.shape, floats, (), y.shape, (sigma, rho))
 
 
 def tgv_divergence(q, a0, out, largest):  # type: ignore[no-untyped-def]

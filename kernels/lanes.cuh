@@ -48,13 +48,6 @@ __device__ inline Lanes<width> operator*(float factor, const Lanes<width>& a) {
     return map(a, [factor](float x) { return factor * x; });
 }
 
-template <int width>
-__device__ inline float sum(const Lanes<width>& a) {
-    float total = 0;
-    for (int i = 0; i < width; ++i) total += a.at[i];
-    return total;
-}
-
 // ---------------------------------------------------------------- in memory
 
 template <class T, int width>

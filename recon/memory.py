@@ -15,15 +15,14 @@ from recon.solvers.iteration import SAMPLED
 
 WORD = 4  # bytes of a float32
 
-# Arrays of the volume's size, in words a voxel. State: u; w 3; p 3; q 6. p and q may have 16 bits. Halpern's method
-# keeps the state's anchor beside it, the relaxed one a sample of planes. Scratch: u_bar, g and the sensitivity A^T s;
-# on a GPU w_bar 3.
+# Arrays of the volume's size, in words a voxel. State: u; w 3; p 3; q 6, and a sample of its planes. p and q may have
+# 16 bits. Scratch: u_bar, g and the sensitivity A^T s; on a GPU w_bar 3.
 _STATE = {"tgv": 13, "tv": 4, "none": 1}
 _DUALS = {"tgv": 9, "tv": 3, "none": 0}
 _SCRATCH = {"tgv": 3, "tv": 3, "none": 3}
 _W_BAR = {"tgv": 3, "tv": 0, "none": 0}
 # What comes and goes on top: E* q of a check of the certificate where no w_bar takes it in, squares of a way at a
-# restart; what is left of the solver on the coarser grid, and a component of it.
+# balance; what is left of the solver on the coarser grid, and a component of it.
 _CHECK = {"tgv": 3, "tv": 2, "none": 1}
 _MOVING = {"tgv": 2, "tv": 2, "none": 1}
 # The coarser grid that a run starts from leaves holes between arrays that glibc does not map one by one.
@@ -57,7 +56,6 @@ def needed(
     method: str = "tgv",
     device: str = "cpu",
     half_precision: bool = False,
-    solver: str = "halpern",
     search: bool = False,
 ) -> Memory:
     """Memory of reconstructing `n_elements`, one after the other, on a volume ``(z, y, x)`` from frames ``(y, x)``.
@@ -70,9 +68,8 @@ def needed(
         words = _BASELINE[method] * voxels
     else:
         state = _STATE[method] - (_DUALS[method] / 2 if half_precision else 0)
-        anchors = 1.0 if solver == "halpern" else 1 / SAMPLED
-        check = _CHECK[method] if device == "cpu" else _MOVING[method] * anchors
-        per_voxel = (1 + anchors) * state + _SCRATCH[method] + max(check, _COARSER * (state + 1))
+        check = _CHECK[method] if device == "cpu" else _MOVING[method] / SAMPLED
+        per_voxel = (1 + 1 / SAMPLED) * state + _SCRATCH[method] + max(check, _COARSER * (state + 1))
         per_voxel += search
         if device == "cuda":
             per_voxel += _W_BAR[method]
@@ -106,21 +103,3 @@ def available(device: str = "cpu") -> int:
         except (OSError, ValueError):  # no cgroup, or "max"
             continue
     return max(free, 0)
-
-
-def which_solver(
-    solver: str,
-    volume: Shape3,
-    n_tilts: int,
-    frame: Shape2,
-    n_elements: int,
-    method: str = "tgv",
-    device: str = "cpu",
-    half_precision: bool = False,
-    search: bool = False,
-) -> str:
-    """``"halpern"`` or ``"relaxed"`` for ``"auto"``: the second only where memory does not hold the first."""
-    if solver != "auto":
-        return solver
-    most = needed(volume, n_tilts, frame, n_elements, method, device, half_precision, search=search)
-    return "halpern" if (most.device or most.host) <= available(device) else "relaxed"

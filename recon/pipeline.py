@@ -114,7 +114,6 @@ def process(
             max_iterations=options.max_iterations if "max_iterations" in options.model_fields_set else None,
             projector=options.projector,
             thickness=options.thickness,
-            solver=options.solver,
             half_precision=options.half_precision,
             device=device,
             progress=watch.step,

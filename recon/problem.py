@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from recon.geometry import Shape3
 
 SMALLEST_FRAME = 16  # pixels, of the coarsest grid
-COARSE_ITERATIONS = 300
+COARSE_ITERATIONS = 150
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,6 @@ class Options:
     projector: str = "auto"
     device: str = "cpu"
     half_precision: bool = False
-    solver: str = "halpern"
 
 
 @dataclass(frozen=True)
@@ -173,7 +172,6 @@ class Problem:
             regulariser=regulariser,
             a1=a1,
             a0=a0,
-            method=self.options.solver,
             start=start,
             half_precision=self.options.half_precision,
         )

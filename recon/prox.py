@@ -1,20 +1,17 @@
 """Data terms ``D(s A u + b; counts)``: value, conjugate and the proximal step of the conjugate.
 
 Arrays are stacks ``(tilt, u, y)`` float32; sums are accumulated in float64. A pixel with ``scale`` 0
-carries no data and its dual is 0. `moved` and `relax` are those of `recon.kernels`.
+carries no data and its dual is 0.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from recon.backend import Array, kernels, namespace
-
-Relax = tuple[Any, Any, Any]
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,8 +52,8 @@ class DataTerm(ABC):
         return dual
 
     @abstractmethod
-    def dual_step(self, y: Array, projection: Array, y0: Array, sigma: float, relax: Relax, moved: Array) -> None:
-        """y <- relaxed, reflected prox of sigma D* at y + sigma s A u_bar, in place."""
+    def dual_step(self, y: Array, projection: Array, sigma: float, rho: np.float32) -> None:
+        """y <- y + rho (y' - y) with the prox y' of sigma D* at y + sigma s A u_bar; `projection` is A u_bar."""
 
     @abstractmethod
     def total_bound(self) -> float:
@@ -101,10 +98,8 @@ class Poisson(DataTerm):
         xp = namespace(dual)
         return xp.where(self.counts > 0, xp.minimum(dual, np.float32(1 - 1e-6)), np.float32(1))
 
-    def dual_step(self, y: Array, projection: Array, y0: Array, sigma: float, relax: Relax, moved: Array) -> None:
-        kernels(y).poisson_dual(
-            y, projection, self.counts, self.offset, self.scale, y0, np.float32(sigma), relax, moved
-        )
+    def dual_step(self, y: Array, projection: Array, sigma: float, rho: np.float32) -> None:
+        kernels(y).poisson_dual(y, projection, self.counts, self.offset, self.scale, np.float32(sigma), rho)
 
     def total_bound(self) -> float:
         # <s A u, 1 - c/m> <= 0 and s A u <= m
@@ -137,9 +132,9 @@ class LeastSquares(DataTerm):
         quadratic = xp.where(used, y * y / (2 * xp.where(used, self.weight, 1)), 0.0)
         return float(xp.sum(quadratic + y * (self.counts - self.offset)))
 
-    def dual_step(self, y: Array, projection: Array, y0: Array, sigma: float, relax: Relax, moved: Array) -> None:
+    def dual_step(self, y: Array, projection: Array, sigma: float, rho: np.float32) -> None:
         kernels(y).least_squares_dual(
-            y, projection, self.counts, self.offset, self.scale, y0, self.weight, np.float32(sigma), relax, moved
+            y, projection, self.counts, self.offset, self.scale, self.weight, np.float32(sigma), rho
         )
 
     def total_bound(self) -> float:

@@ -10,7 +10,6 @@ import numpy as np
 
 from recon import backend
 from recon.errors import InputError, JobError
-from recon.memory import which_solver
 from recon.problem import Problem, grid
 from recon.solvers import Record, Solution, Status
 from recon.solvers.baseline import fbp, sirt
@@ -21,7 +20,6 @@ if TYPE_CHECKING:
     from recon.checkpoint import Checkpoints
 
 METHODS = ("tgv", "tv", "none", "sirt", "fbp")
-SOLVERS = ("auto", "halpern", "relaxed")
 DATA_TERMS = ("poisson", "least-squares")
 Strength = str | float | Mapping[str, float]
 Progress = Callable[[str, Record], None]
@@ -40,7 +38,6 @@ def reconstruct(
     max_iterations: int | None = None,
     projector: str = "auto",
     thickness: int | str = "auto",
-    solver: str = "auto",
     half_precision: bool = False,
     device: str = "auto",
     progress: Progress | None = None,
@@ -58,9 +55,7 @@ def reconstruct(
         max_iterations: safety net of the PDHG methods (5000), number of iterations of SIRT (30).
         projector: ``"auto"``, ``"native"`` or ``"astra"``.
         thickness: extent along the beam in voxels; the frame's width by default.
-        solver: of the PDHG methods: ``"halpern"``, ``"relaxed"``, which needs two thirds of the memory and somewhat
-            more iterations (see `PrimalDual`), or ``"auto"``: the second only where memory does not hold the first.
-        half_precision: keep the duals of the regulariser in 16 bits: a third less memory, see `PrimalDual`.
+        half_precision: keep the duals of the regulariser in 16 bits: a fifth less memory, see `PrimalDual`.
         device: ``"auto"``, ``"cpu"`` or ``"cuda"``.
         progress: called with the element's name and a `Record` at every check.
         log: called with a line for each strength that a search has tried.
@@ -79,8 +74,6 @@ def reconstruct(
         raise JobError(f"reconstruct method {method!r} is unknown; use one of {', '.join(METHODS)}")
     if data_term not in DATA_TERMS:
         raise JobError(f"data_term {data_term!r} is unknown; use one of {', '.join(DATA_TERMS)}")
-    if solver not in SOLVERS:
-        raise JobError(f"solver {solver!r} is unknown; use one of {', '.join(SOLVERS)}")
     if not 0 < tolerance < 1:
         raise JobError(f"tolerance is {tolerance:g}; a relative gap lies between 0 and 1, such as 1e-2")
     if max_iterations is not None and max_iterations < 1:
@@ -89,9 +82,6 @@ def reconstruct(
         raise InputError("the maps are scaled, so they are not Poisson counts; use data_term = 'least-squares'")
     device = backend.resolve_device(device)
     strengths = resolve_strengths(series, strength)
-    volume = grid(series, thickness).shape
-    sizes = (volume, series.n_tilts, series.frame, len(series.elements), method, device, half_precision)
-    solver = which_solver(solver, *sizes, search=None in strengths.values() and method in ("tgv", "tv"))
     if method == "fbp":
         from recon.align import resample
 
@@ -114,7 +104,6 @@ def reconstruct(
             projector=projector,
             device=device,
             half_precision=half_precision,
-            solver=solver,
         )
         solution = _solve(problem, method, strengths[element], tolerance, max_iterations, report, log, checkpoints)
         my, mx = problem.where.margin

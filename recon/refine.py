@@ -56,13 +56,8 @@ class Matcher:
         """Continue the reconstruction at the present alignment; returns the penalised likelihood."""
         operator = make_operator(self.series.evolve(alignment=self.alignment), self.volume, self.data.counts)
         start = sirt(operator, self.data, iterations=10).value if self.image is None else self.image
-        solver = PrimalDual(
-            operator, self.data, regulariser="tv", a1=self.strength, start=start, omega=self.omega
-        )  # fmt: skip
-        for _ in range(iterations):
-            solver.step()
-            if solver.iteration % 10 == 0:
-                solver.maybe_restart()
+        solver = PrimalDual(operator, self.data, regulariser="tv", a1=self.strength, start=start, omega=self.omega)
+        solver.advance(iterations)
         self.image, self.omega = solver.u, solver.omega
         return solver.objective()
 

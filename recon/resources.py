@@ -13,7 +13,7 @@ from recon.errors import ResourceError
 from recon.io import check_disk
 from recon.job import Job
 from recon.job.sections import Reconstruct
-from recon.memory import available, needed, which_solver
+from recon.memory import available, needed
 from recon.normalise import find_outside
 from recon.overrides import given_alignment, known_exposures
 from recon.problem import grid
@@ -37,7 +37,6 @@ class Plan:
         seconds: forecast for all elements, from the benchmark's rate.
         device: ``"cpu"`` or ``"cuda"``.
         host_bytes: peak on the host; on the CPU the same as `memory_bytes`.
-        solver: ``"halpern"`` or ``"relaxed"``.
     """
 
     volume: tuple[int, int, int]
@@ -47,7 +46,6 @@ class Plan:
     seconds: float
     device: str
     host_bytes: int = 0
-    solver: str = "halpern"
 
 
 def plan(job: Job, series: TiltSeries, device: str = "auto") -> Plan:
@@ -67,8 +65,7 @@ def forecast(
     options = job.reconstruct
     sizes = (shape, n_tilts, frame, n_elements, options.method, device, options.half_precision)
     searched = _searched(options, n_elements)
-    solver = which_solver(options.solver, *sizes, searched > 0)
-    memory = needed(*sizes, solver, searched > 0)
+    memory = needed(*sizes, searched > 0)
     # an uncertainty adds a volume of results, and two sums while it is found
     sure = bool(job.reconstruct.uncertainty)
     results = (1 + n_elements * (1 + sure)) * math.prod(frame) * shape[0] * 4
@@ -84,7 +81,6 @@ def forecast(
         seconds,
         device,
         memory.host + more,
-        solver,
     )
 
 
@@ -127,14 +123,11 @@ def describe(job: Job, series: TiltSeries, needs: Plan, out: Path) -> list[str]:
     alignment = f"{job.align.method} on {' + '.join(job.align.reference)}"
     if job.align.file is not None:
         alignment = given_alignment(job, series).alignment.method
-    solver = ""
-    if needs.solver == "relaxed":
-        solver = ", relaxed solver" + ", since memory does not hold the other" * (options.solver == "auto")
     lines += [
         f"plan: normalise {how}, align {alignment}, "
         f"{options.method} with {options.data_term}, strength {options.strength}, tolerance {options.tolerance:g}",
         f"object: {'isolated' if find_outside(series)[1] else 'not isolated; the volume is wider than the frame'}",
-        f"volume: {' x '.join(map(str, needs.volume))} voxels (z, y, x) on {needs.device}{solver}",
+        f"volume: {' x '.join(map(str, needs.volume))} voxels (z, y, x) on {needs.device}",
         f"memory: {gib(needs.memory_bytes)} needed, {gib(needs.available_bytes)} free"
         + (f" on the GPU; {gib(needs.host_bytes)} on the host" if needs.device == "cuda" else ""),
         f"disk: {gib(needs.disk_bytes)} in {out}",

@@ -64,11 +64,9 @@ def symmetrised(w):
 # ---------------------------------------------------------------- primal-dual steps
 
 
-def relaxed(x, new, x0, relax, axes):
-    """(relaxed x, reflected point, sum of squares of their distance over `axes`)."""
-    keep, move, anchor = (float(r) for r in relax)
-    bar = 2 * new - x
-    return keep * x + move * bar + anchor * x0, bar, np.square(bar - x).sum(axis=axes)
+def relaxed(x, new, rho):
+    """(relaxed x, reflected point)."""
+    return x + float(rho) * (new - x), 2 * new - x
 
 
 def primal(u, w, p, q, g, tau_u, tau_w):
@@ -136,17 +134,15 @@ class State:
 
         vectors, tensors = 3 if order >= 1 else 0, 6 if order == 2 else 0
         gradients = 3 if order == 2 else 0
-        self.u, self.u0, self.u_bar = abs(field()), field(), field()
+        self.u, self.u_bar = abs(field()), field()
         self.g = field()
-        self.w, self.w0, self.w_bar = (existing(field(gradients)) for _ in range(3))
-        self.p, self.p0 = (existing(field(vectors)) for _ in range(2))
-        self.q, self.q0 = (existing(field(tensors)) for _ in range(2))
-        self.moved = np.full((shape[0], 2), np.nan)
+        self.w, self.w_bar = (existing(field(gradients)) for _ in range(2))
+        self.p, self.q = existing(field(vectors)), existing(field(tensors))
 
 
 def in_16_bits(s, a1, a0):
     """The duals of a `State` in 16 bits; returns what 1 stands for in them, by name."""
-    units = {name: np.float32(a / 8192) for name, a in {"p": a1, "p0": a1, "q": a0, "q0": a0}.items()}
+    units = {name: np.float32(a / 8192) for name, a in {"p": a1, "q": a0}.items()}
     for name, unit in units.items():
         setattr(s, name, np.rint(getattr(s, name) / unit).clip(-32768, 32767).astype(np.int16))
     return units
@@ -162,7 +158,6 @@ def data_problem(shape, seed=0):
         "counts": random.poisson(3, size=shape),
         "offset": random.uniform(0, 0.5, size=shape),
         "scale": random.uniform(0.5, 2, size=shape) * used,
-        "y0": random.normal(size=shape),
         "weight": random.uniform(0.2, 3, size=shape) * used,
     }
     return {name: a.astype(np.float32) for name, a in stacks.items()}

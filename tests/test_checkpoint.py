@@ -104,8 +104,6 @@ def loaded(solver, path):
 def spoil_scratch(solver):
     """NaN in every array that is not state: if one mattered, the result would tell."""
     kept = {id(a) for a in solver.state().arrays.values()} | {id(solver._sensitivity)}
-    if not len(solver.p):
-        kept.add(id(solver._moved))  # without a regulariser part of it is constant, zero
     for value in vars(solver).values():
         for array in value if isinstance(value, list) else [value]:
             if isinstance(array, type(solver.u)) and id(array) not in kept:
@@ -129,7 +127,7 @@ def same(first, second):
 # ---------------------------------------------------------------- the solver's state
 
 
-@pytest.mark.parametrize("method", ["halpern", "relaxed", "plain"])
+@pytest.mark.parametrize("method", ["relaxed", "plain"])
 @pytest.mark.parametrize("term", [Poisson, LeastSquares])
 @pytest.mark.parametrize("regulariser", ["tgv", "tv", "none"])
 def test_a_run_of_two_hundred_is_two_of_one_hundred(tmp_path, one_thread, regulariser, term, method):
@@ -177,17 +175,6 @@ def test_the_bound_found_before_counts_after(tmp_path, one_thread):
     solver.run(1e-12, 110, check_every=25)
     again = solver.run(1e-12, 135, check_every=25)  # a second run of the same solver begins a history of its own
     assert [r.iteration for r in again.history] == [125, 135]
-
-
-@pytest.mark.parametrize(("begun", "other"), [("halpern", "relaxed"), ("relaxed", "halpern")])
-def test_the_state_says_which_method_goes_on(tmp_path, one_thread, begun, other):
-    """`solver = "auto"` may choose otherwise where a run is resumed: that machine's memory is another."""
-    data = problem()
-    expected = fresh(data, method=begun).run(1e-12, 200, check_every=25)
-    saved(fresh(data, method=begun), tmp_path / "a.npz", 100)
-    solver = loaded(fresh(data, method=other), tmp_path / "a.npz")
-    assert solver.method == begun
-    same(solver.run(1e-12, 200, check_every=25), expected)
 
 
 def test_a_state_of_another_problem(tmp_path, one_thread):

@@ -20,7 +20,6 @@ import recon.resources
 import recon.results
 from recon.cli import forecast
 from recon.io import read_volume
-from recon.memory import needed
 from recon.solvers import Record
 
 HEAVY = {
@@ -115,20 +114,6 @@ def test_check_shows_the_plan_and_writes_nothing(folder):
     counts = np.load("Zn.npy")
     row = next(line for line in said.splitlines() if line.strip().startswith("-70.00"))
     assert row.split()[3:] == [f"{counts[0].sum():.0f}", f"{counts[0].max():.0f}"]
-
-
-def test_check_says_when_memory_is_for_the_relaxed_solver_only(folder, monkeypatch):
-    job(extra='[reconstruct]\nmethod = "tgv"\n')
-    most, least = (needed((16, 16, 16), 15, (16, 16), 2, solver=s, search=True).host for s in ("halpern", "relaxed"))
-    for free, expected in (
-        (most, "on cpu\n"),
-        (least, "on cpu, relaxed solver, since memory does not hold the other\n"),
-    ):
-        for module in (recon.memory, recon.resources):
-            monkeypatch.setattr(module, "available", lambda device="cpu", free=free: free)
-        done = invoke("check", "job.toml", "--device", "cpu")
-        assert done.exit_code == 0, done.stderr
-        assert expected in done.stdout
 
 
 def test_the_preset_of_the_paper(folder):

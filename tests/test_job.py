@@ -181,14 +181,6 @@ A = INPUT + "[align]\n"
         (R + 'method = "qq"', "job.toml:5: reconstruct.method: 'qq' is not one of its values; use tgv, tv, none, sirt"),
         (R + "method = 3", "job.toml:5: reconstruct.method: 3 is not one of its values; use tgv, tv, none, sirt, fbp"),
         (R + 'data_term = "poison"', "job.toml:5: reconstruct.data_term: 'poison' is not one of its values; did you"),
-        (
-            R + 'solver = "relax"',
-            "job.toml:5: reconstruct.solver: 'relax' is not one of its values; did you mean 'rela",
-        ),
-        (
-            R + 'method = "sirt"\nsolver = "relaxed"',
-            "job.toml:6: reconstruct.solver: is for tgv, tv and none, but reconstruct.method is 'sirt'; leave it out",
-        ),
         (R + 'projector = "cuda"', "job.toml:5: reconstruct.projector: 'cuda' is not one of its values; use auto, "),
         (INPUT + 'tilt_axis = "z"', "job.toml:4: input.tilt_axis: 'z' is not one of its values; use y, x"),
         (INPUT + '[normalise]\nmethod = "total"', "job.toml:5: normalise.method: 'total' is not one of its values; "),

@@ -125,9 +125,6 @@ def _cross_check(job: Job, raw: dict[str, Any], fail: Callable[[tuple[Any, ...],
     if job.reconstruct.half_precision and job.reconstruct.method not in ("tgv", "tv"):
         message = f"is for the duals of tgv and tv, but reconstruct.method is '{job.reconstruct.method}'; leave it out"
         fail(("reconstruct", "half_precision"), message)
-    if job.reconstruct.solver != "auto" and job.reconstruct.method in ("sirt", "fbp"):
-        message = f"is for tgv, tv and none, but reconstruct.method is '{job.reconstruct.method}'; leave it out"
-        fail(("reconstruct", "solver"), message)
     if job.align.file is not None and job.align.method == "none":
         fail(("align", "file"), "is given, but align.method is 'none'; leave out one of the two")
     if job.align.upside_down and job.align.file is None and not job.output.alignment:

@@ -84,7 +84,6 @@ class Reconstruct(Section):
     max_iterations: Annotated[int, Field(ge=1, le=1_000_000)] = 5000
     projector: Literal["auto", "native", "astra"] = "auto"
     thickness: Annotated[int | Literal["auto"], PlainValidator(values.thickness)] = "auto"
-    solver: Literal["auto", "halpern", "relaxed"] = "auto"
     half_precision: bool = False
     uncertainty: Annotated[int, PlainValidator(values.replicates)] = 0
 

@@ -17,7 +17,7 @@ from recon.solvers.solution import Callback, Control, Record, Solution, State, S
 # numbers that change while it runs, or that a restored solver must have exactly
 _NUMBERS = (
     "method", "a1", "a0", "norm_a", "norm_d", "eta", "_norms", "upper", "_follow", "omega", "share", "iteration",
-    "coarse_iterations", "_since", "_first_residual", "_last_residual", "_objective", "_bound", "_seconds",
+    "coarse_iterations", "_begun", "_last_balance", "_objective", "_bound", "_seconds",
 )  # fmt: skip
 
 
@@ -115,22 +115,16 @@ class PrimalDual(PrimalDualIteration):
         To be taken between two iterations.
         """
         arrays = dict(zip("uwpqy", self._state(), strict=True))
-        if self._before is not None:
+        if self._before:
             arrays |= dict(zip(("u0", "w0", "p0", "q0", "y0"), self._before, strict=True))
         return State(arrays, {name: getattr(self, name) for name in _NUMBERS}, list(self.history))
 
     def restore(self, state: State) -> None:
         """Go on from a state of a solver of the same problem: `run` continues its history and its bound.
 
-        The state says which method goes on, of "halpern" and "relaxed".
-
         Raises:
             ValueError: the state is that of another problem or method.
         """
-        method = str(state.numbers.get("method"))
-        if {method, self.method} == {"halpern", "relaxed"}:
-            self.method = method
-            self._remember()
         own = self.state()
         if own.arrays.keys() != state.arrays.keys() or own.numbers.keys() != state.numbers.keys():
             raise ValueError(f"the state holds {', '.join(state.arrays)}, the solver {', '.join(own.arrays)}")
