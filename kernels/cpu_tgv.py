@@ -10,6 +10,7 @@ from numba import get_num_threads, prange
 
 from recon.kernels.compiling import jit, leaf
 from recon.kernels.cpu_difference import PAD, _edge_backward, _edge_forward
+from recon.kernels.cpu_fetch import fetch
 from recon.kernels.cpu_short import unit_of
 from recon.kernels.cpu_tgv_rows import _copy, _fill_work, _p_row, _q_row, _u_row, _w_row
 
@@ -93,6 +94,8 @@ def tgv_dual(p, q, u_bar, w_bar, sigma_p, sigma_q, a1, a0, rho):  # type: ignore
 # the dual steps of these two need no row beyond (z, x): they are taken at once, while everything is in cache, and
 # wbar never goes to memory. Cores share the rows of all planes by x. What the first and last row of a share need of
 # its neighbours is there when all cores have finished: these rows follow in `_seam`, from what is kept of wbar there.
+# Rows are short, and processors do not foresee where the next ones are: they are asked for one step ahead, a few after
+# each row, which takes a fifth of the time off.
 
 STEP_NEEDS_W_BAR = False  # room for a volume of it
 _ROWS = 64  # at most, in a share: two planes' bars and p are to stay in a core's cache
@@ -105,22 +108,29 @@ def _sweep(share, first, end, primal, dual, steps, rho, unit, ring, kept, work):
     nz, nx, ny = u.shape
     _fill_work(work)
     for z in range(nz + 1):
-        now, last = ring[z % 2], ring[(z + 1) % 2]
+        now, last, after = ring[z % 2], ring[(z + 1) % 2], min(z + 1, nz - 1)
         for x in range(first, end):
-            here, before = now[x - first], last[x - first]
+            here, before, ahead = now[x - first], last[x - first], min(x + 1, nx - 1)
             if z < nz:
                 _u_row(z, x, u, here[0], p, g, tau_u, rho, unit, work)
                 _copy(here[0, PAD : PAD + ny], u_bar[z, x])
                 if w.shape[0] > 0:
+                    fetch(w[0, z, ahead], w[1, z, ahead], w[2, z, ahead])
                     _w_row(z, x, w, here, p, q, tau_w, rho, unit, work)
+                    fetch(q[1, z, ahead], q[2, z, ahead], q[5, z, ahead])
                     if x > first or x == 0:
                         left = now[max(x - first - 1, 0)]
                         _q_row(z, x, q, here, before, left, sigma_q, a0, rho, unit, work)
+                    fetch(q[0, z, ahead], q[3, z, ahead], q[4, z, ahead])
+                    fetch(q[0, after, ahead], q[3, after, ahead], q[4, after, ahead])  # for differences along z
                     for k in range(1, 4):
                         if x == first:
                             _copy(here[k], kept[share, 0, z, k - 1])
                         if x + 1 == end:
                             _copy(here[k], kept[share, 1, z, k - 1])
+                if p.shape[0] > 0:
+                    fetch(p[0, z, ahead], p[1, z, ahead], p[2, z, ahead])
+                fetch(u[z, ahead], g[z, ahead], u_bar[z, ahead])
             if z > 0 and p.shape[0] > 0 and (x + 1 < end or x + 1 == nx):
                 right = last[min(x + 1, end - 1) - first]
                 _p_row(z - 1, x, p, before, right, here, sigma_p, a1, rho, unit, work)
