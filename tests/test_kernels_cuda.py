@@ -418,7 +418,7 @@ def test_tgv_steps_on_gpu(gpu, shape, order, rho):
 @pytest.mark.parametrize("order", [1, 2])
 @pytest.mark.parametrize("shape", [*SHAPES, LARGER])
 def test_tgv_steps_in_16_bits_on_gpu(gpu, shape, order):
-    check_tgv_steps(cuda, shape, order, "anchored", short=True, **gpu)
+    check_tgv_steps(cuda, shape, order, RHOS[1], short=True, **gpu)
 
 
 @pytest.mark.gpu
