@@ -21,14 +21,13 @@ _STATE = {"tgv": 13, "tv": 4, "none": 1}
 _DUALS = {"tgv": 9, "tv": 3, "none": 0}
 _SCRATCH = {"tgv": 3, "tv": 3, "none": 3}
 _W_BAR = {"tgv": 3, "tv": 0, "none": 0}
-# What comes and goes on top: E* q of a check of the certificate where no w_bar takes it in, squares of a way at a
-# balance; what is left of the solver on the coarser grid, and a component of it.
+# What comes and goes on top: in a check of the certificate E* q, which w_bar takes in where there is one, or squares
+# of p; what is left of the solver on the coarser grid, and a component of it.
 _CHECK = {"tgv": 3, "tv": 2, "none": 1}
-_MOVING = {"tgv": 2, "tv": 2, "none": 1}
 # The coarser grid that a run starts from leaves holes between arrays that glibc does not map one by one.
 _MAPPED = 1 << 25  # bytes, the largest that its threshold becomes
 _COARSER = 1 / 8
-# Arrays of the stack's size: counts, scale, offset; y, its anchor and A u; four in float64 in a check. FBP pads
+# Arrays of the stack's size: counts, scale, offset; y, y at the last balance and A u; four in float64 in a check. FBP pads
 # rows to the double and more for its filter, and transforms in float64.
 _STACKS = {"tgv": 14, "tv": 14, "none": 14, "sirt": 10, "fbp": 45}
 # SIRT: u, its step, the column sums and what makes them; FBP: the volume alone.
@@ -68,7 +67,7 @@ def needed(
         words = _BASELINE[method] * voxels
     else:
         state = _STATE[method] - (_DUALS[method] / 2 if half_precision else 0)
-        check = _CHECK[method] if device == "cpu" else _MOVING[method] / SAMPLED
+        check = _CHECK[method] - (_W_BAR[method] if device == "cuda" else 0)
         per_voxel = (1 + 1 / SAMPLED) * state + _SCRATCH[method] + max(check, _COARSER * (state + 1))
         per_voxel += search
         if device == "cuda":
