@@ -27,7 +27,7 @@ _CHECK = {"tgv": 3, "tv": 2, "none": 1}
 # The coarser grid that a run starts from leaves holes between arrays that glibc does not map one by one.
 _MAPPED = 1 << 25  # bytes, the largest that its threshold becomes
 _COARSER = 1 / 8
-# Arrays of the stack's size: counts, scale, offset; y, y at the last balance and A u; four in float64 in a check. FBP pads
+# Arrays of the stack's size: counts, scale, offset; y, y at the last balance, A u; four in float64 in a check. FBP pads
 # rows to the double and more for its filter, and transforms in float64.
 _STACKS = {"tgv": 14, "tv": 14, "none": 14, "sirt": 10, "fbp": 45}
 # SIRT: u, its step, the column sums and what makes them; FBP: the volume alone.
