@@ -31,8 +31,7 @@ def _primal_plane(z, primal, w_bar, dual, steps, rho, unit, bars, work):  # type
     (u, w, u_bar, g), (p, q) = primal, dual
     _fill_work(work)
     for x in range(u.shape[1]):
-        _u_row(z, x, u, bars[0], p, g, steps[0], rho, unit, work)
-        _copy(bars[0, PAD : PAD + u.shape[2]], u_bar[z, x])
+        _u_row(z, x, u, u_bar, bars[0], p, g, steps[0], rho, unit, work)
         if w.shape[0] > 0:
             _w_row(z, x, w, bars, p, q, steps[1], rho, unit, work)
             for k in range(3):
@@ -105,15 +104,14 @@ _ROWS = 64  # at most, in a share: two planes' bars and p are to stay in a core'
 def _sweep(share, first, end, primal, dual, steps, rho, unit, ring, kept, work):  # type: ignore[no-untyped-def]
     (u, w, u_bar, g), (p, q) = primal, dual
     tau_u, tau_w, sigma_p, sigma_q, a1, a0 = steps
-    nz, nx, ny = u.shape
+    nz, nx, _ = u.shape
     _fill_work(work)
     for z in range(nz + 1):
         now, last, after = ring[z % 2], ring[(z + 1) % 2], min(z + 1, nz - 1)
         for x in range(first, end):
             here, before, ahead = now[x - first], last[x - first], min(x + 1, nx - 1)
             if z < nz:
-                _u_row(z, x, u, here[0], p, g, tau_u, rho, unit, work)
-                _copy(here[0, PAD : PAD + ny], u_bar[z, x])
+                _u_row(z, x, u, u_bar, here[0], p, g, tau_u, rho, unit, work)
                 if w.shape[0] > 0:
                     fetch(w[0, z, ahead], w[1, z, ahead], w[2, z, ahead])
                     _w_row(z, x, w, here, p, q, tau_w, rho, unit, work)

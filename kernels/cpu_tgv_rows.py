@@ -26,13 +26,11 @@ from recon.kernels.cpu_short import load, store, wide
 
 
 @leaf
-def _u_row(z, x, u, bar, p, g, tau, rho, unit, work):  # type: ignore[no-untyped-def]
-    """u of one row: the step is g + grad* p."""
+def _u_row(z, x, u, u_bar, bar, p, g, tau, rho, unit, work):  # type: ignore[no-untyped-def]
+    """u of one row: the step is g + grad* p. ubar goes into its array, too."""
     wide()
-    here, step, edged = u[z, x], work[0], work[1]
-    n = here.size
-    for i in range(n):
-        step[i] = g[z, x, i]
+    here, reflected, step, edged = u[z, x], u_bar[z, x], work[0], work[1]
+    data, n = g[z, x], here.size
     if p.shape[0] > 0:
         mz, _, before, _ = _ends(z, u.shape[0])
         mx, _, left, _ = _ends(x, u.shape[1])
@@ -41,11 +39,13 @@ def _u_row(z, x, u, bar, p, g, tau, rho, unit, work):  # type: ignore[no-untyped
         for i in range(n):
             along_z = mz * load(p_z_before, i, unit[0]) - load(p_z, i, unit[0])
             along_x = mx * load(p_x_left, i, unit[0]) - load(p_x, i, unit[0])
-            step[i] += along_z + along_x + (edged[i] - edged[i + 1])
+            step[i] = data[i] + along_z + along_x + (edged[i] - edged[i + 1])
+    else:
+        _copy(data, step[:n])
     for i in range(n):
         old = here[i]
         d = max(-old, -tau * step[i])
-        bar[PAD + i] = old + TWO * d
+        bar[PAD + i] = reflected[i] = old + TWO * d
         here[i] = old + rho * d
     _edge_forward(bar)
 
