@@ -19,8 +19,8 @@ from recon.overrides import given_alignment, known_exposures
 from recon.problem import grid
 from recon.tiltseries import TiltSeries
 
-# Measured, 15 tilts: benchmarks/iteration.py on two cores, benchmarks/kernels.py on one H100.
-NANOSECONDS_PER_VOXEL = {"cpu": 18.0, "cuda": 0.15}  # and iteration
+# Measured by benchmarks/kernels.py, 15 tilts: on two cores of an EPYC, on one H100.
+NANOSECONDS_PER_VOXEL = {"cpu": 14.0, "cuda": 0.1}  # and iteration
 TYPICAL_ITERATIONS = 800
 SEARCH_ITERATIONS = 700  # of a search for the strength, see benchmarks/strength.py
 
