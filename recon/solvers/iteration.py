@@ -37,12 +37,11 @@ class PrimalDualIteration:
     where ``n_k`` is the block's norm, for A divided and for grad and E multiplied by ``share^(1/4)``, and
     ``eta |K / n| <= 1``. It converges for any primal weight omega and any share; how fast depends on them.
 
-    The iteration is over-relaxed, z <- z + 1.6 (T(z) - z) (Condat, J. Optim. Theory Appl. 158, 460 (2013)): a fifth
-    to a third fewer iterations, mostly, than restarted Halpern (Lu, Yang, arXiv:2407.16144), which this
-    project used before, and no z_0 beside z, so a third less memory. omega and share are balanced by the ways that u
-    and w, y, and p and q have gone since the last balance, as those of restarted methods are (Applegate et al.,
-    NeurIPS 2021), here on a sample of planes, at growing intervals and ever more gently, so that they settle; the
-    share is ours. Measured by benchmarks/convergence.py. ``method="plain"`` is the textbook's, z <- T(z) from zero with
+    The iteration is over-relaxed, z <- z + 1.6 (T(z) - z) (Condat, J. Optim. Theory Appl. 158, 460 (2013)): mostly a
+    fifth to a third fewer iterations than restarted Halpern (Lu, Yang, arXiv:2407.16144), which needs z_0 beside z and
+    so half as much memory again. omega and share are balanced by the ways that u and w, y, and p and q have gone since
+    the last balance, as those of restarted methods are (Applegate et al., NeurIPS 2021), here on a sample of planes, at
+    growing intervals and ever more gently, so that they settle; the share is ours. ``method="plain"`` is the textbook's, z <- T(z) from zero with
     ``tau = sigma = 0.99 / |K|``, K the whole operator (s A, grad, E), for reference.
 
     TV leaves w and q out; no regulariser leaves p out as well.
