@@ -41,8 +41,8 @@ class PrimalDualIteration:
     fifth to a third fewer iterations than restarted Halpern (Lu, Yang, arXiv:2407.16144), which needs z_0 beside z and
     so half as much memory again. omega and share are balanced by the ways that u and w, y, and p and q have gone since
     the last balance, as those of restarted methods are (Applegate et al., NeurIPS 2021), here on a sample of planes, at
-    growing intervals and ever more gently, so that they settle; the share is ours. ``method="plain"`` is the textbook's, z <- T(z) from zero with
-    ``tau = sigma = 0.99 / |K|``, K the whole operator (s A, grad, E), for reference.
+    growing intervals and ever more gently, so that they settle; the share is ours. ``method="plain"`` is the textbook's,
+    z <- T(z) from zero with ``tau = sigma = 0.99 / |K|``, K the whole operator (s A, grad, E), for reference.
 
     TV leaves w and q out; no regulariser leaves p out as well.
 
