@@ -22,7 +22,7 @@ from recon.tiltseries import TiltSeries
 # Measured by benchmarks/kernels.py, 15 tilts: on two cores of an EPYC, on one H100.
 NANOSECONDS_PER_VOXEL = {"cpu": 14.0, "cuda": 0.1}  # and iteration
 TYPICAL_ITERATIONS = 800
-SEARCH_ITERATIONS = 700  # of a search for the strength, see benchmarks/strength.py
+SEARCH_ITERATIONS = 500  # of a search for the strength, see benchmarks/strength.py
 
 
 @dataclass(frozen=True)

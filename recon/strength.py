@@ -47,7 +47,7 @@ FIRST_FACTOR = 1.0
 FACTOR_LIMITS = (1 / 16, 16.0)
 EVERY = 25  # iterations after which a volume is compared with what it was
 SETTLED = 5e-3  # relative change of the volume at which the next strength is tried
-FIRST_ITERATIONS, MAX_ITERATIONS = 125, 250  # at most, of the first strength and of each other
+FIRST_ITERATIONS, MAX_ITERATIONS = 100, 200  # at most, of the first strength and of each other
 COARSE_TOLERANCE = 1e-2  # certified gap on the coarse grids that the first strength starts from
 THINNED, BY_TILTS = "thinned counts", "odd and even tilts"
 # means of a bright pixel
