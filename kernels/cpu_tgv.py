@@ -94,7 +94,7 @@ def tgv_dual(p, q, u_bar, w_bar, sigma_p, sigma_q, a1, a0, rho):  # type: ignore
 # wbar never goes to memory. Cores share the rows of all planes by x. What the first and last row of a share need of
 # its neighbours is there when all cores have finished: these rows follow in `_seam`, from what is kept of wbar there.
 # Rows are short, and processors do not foresee where the next ones are: they are asked for one step ahead, a few after
-# each row, which takes a fifth of the time off.
+# each row; all at once would hold the computation up.
 
 STEP_NEEDS_W_BAR = False  # room for a volume of it
 _ROWS = 64  # at most, in a share: two planes' bars and p are to stay in a core's cache

@@ -37,9 +37,9 @@ class PrimalDualIteration:
     where ``n_k`` is the block's norm, for A divided and for grad and E multiplied by ``share^(1/4)``, and
     ``eta |K / n| <= 1``. It converges for any primal weight omega and any share; how fast depends on them.
 
-    The iteration is over-relaxed, z <- z + 1.6 (T(z) - z) (Condat, J. Optim. Theory Appl. 158, 460 (2013)): mostly a
-    fifth to a third fewer iterations than restarted Halpern (Lu, Yang, arXiv:2407.16144), which needs z_0 beside z and
-    so half as much memory again. omega and share are balanced by the ways that u and w, y, and p and q have gone since
+    The iteration is over-relaxed, z <- z + 1.6 (T(z) - z) (Condat, J. Optim. Theory Appl. 158, 460 (2013)): mostly
+    fewer iterations than restarted Halpern (Lu, Yang, arXiv:2407.16144), which needs z_0 beside z and so half as much
+    memory again. omega and share are balanced by the ways that u and w, y, and p and q have gone since
     the last balance, as those of restarted methods are (Applegate et al., NeurIPS 2021), here on a sample of planes, at
     growing intervals and ever more gently, so that they settle; the share is ours. ``method="plain"`` is the
     textbook's, z <- T(z) from zero with ``tau = sigma = 0.99 / |K|``, K the whole operator (s A, grad, E), for
