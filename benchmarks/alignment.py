@@ -24,13 +24,13 @@ from pathlib import Path
 import numpy as np
 from demo_quality import displacement_errors
 
-from recon.align import align
-from recon.demo import register
-from recon.joint import translation
-from recon.normalise import normalise
-from recon.reconstruct import reconstruct
+from recon.alignment.align import align
+from recon.alignment.joint import translation
+from recon.job.demo import register
+from recon.preparation.normalise import normalise
+from recon.reconstruction.reconstruct import reconstruct
+from recon.series.tilt_series import TiltSeries
 from recon.simulate import Truth, simulate
-from recon.tiltseries import TiltSeries
 
 REAL = Path(__file__).resolve().parents[2] / "shared" / "data" / "L2083-K-4-1"
 
@@ -143,7 +143,8 @@ def measure(seed: int, dose: float, size: int, volumes: bool) -> dict:
 
 def real(pixels: int, seeds: int) -> list[dict]:
     """Shifts added to each tilt of the real series: how far the result is from the unperturbed one, in raw pixels."""
-    from recon.maps import Options, line_maps
+    from recon.eds.maps import line_maps
+    from recon.eds.windows import Options
 
     factor = 256 // pixels
     series = normalise(line_maps(REAL, ("Fe_Ka", "Si_Ka", "O_Ka"), options=Options(bin=factor)).series())

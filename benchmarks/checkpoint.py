@@ -18,11 +18,13 @@ from pathlib import Path
 
 import numpy as np
 
-import recon.checkpoint
-from recon.checkpoint import Checkpoints, Identity
-from recon.problem import Problem
+import recon.job.checkpoint
+import recon.job.schedule
+from recon.job.checkpoint import Checkpoints, Identity
+from recon.model.noise import automatic_strength
+from recon.reconstruction.problem import Problem
+from recon.reconstruction.strength import A0_PER_A1
 from recon.simulate import simulate
-from recon.strength import A0_PER_A1, automatic_strength
 
 
 def measure(size: int, seconds: float, folder: Path) -> dict:
@@ -34,7 +36,7 @@ def measure(size: int, seconds: float, folder: Path) -> dict:
     checkpoints = Checkpoints(folder / f"size-{size}", Identity({}, {}))
     control = checkpoints.control("Co")
     asking, writes = 0.0, []
-    write = recon.checkpoint.write_checkpoint
+    write = recon.job.checkpoint.write_checkpoint
 
     def timed_write(*args, **kwargs):
         clock = time.perf_counter()
@@ -48,13 +50,13 @@ def measure(size: int, seconds: float, folder: Path) -> dict:
         asking += time.perf_counter() - clock
         return stop or time.perf_counter() - start > seconds
 
-    recon.checkpoint.write_checkpoint = timed_write
+    recon.job.checkpoint.write_checkpoint = timed_write
     try:
         start = time.perf_counter()
         solver.run(1e-12, 10**6, control=timed_control)
         end = time.perf_counter()
     finally:
-        recon.checkpoint.write_checkpoint = write
+        recon.job.checkpoint.write_checkpoint = write
     moments = [start, *(w[1] for w in writes), end]
     found = sorted(checkpoints.folder.glob("*.npz"))
     return {
@@ -83,7 +85,7 @@ def main() -> None:
     print(f"largest share {max(r['share'] for r in rows):.2%}")
     output = args.output or Path(__file__).parent / "results" / "checkpoint.json"
     output.parent.mkdir(parents=True, exist_ok=True)
-    output.write_text(json.dumps({"schedule_share": recon.checkpoint.SHARE, "rows": rows}, indent=1) + "\n")
+    output.write_text(json.dumps({"schedule_share": recon.job.schedule.SHARE, "rows": rows}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -25,10 +25,11 @@ from strength import PARTICLES, known
 
 from kernels import device_name
 from recon.backend import namespace
-from recon.problem import Problem
+from recon.model.noise import automatic_strength
+from recon.reconstruction.problem import Problem
+from recon.reconstruction.strength import A0_PER_A1
 from recon.simulate import simulate
 from recon.solvers.pdhg import PrimalDual
-from recon.strength import A0_PER_A1, automatic_strength
 
 ACCURACY, GAP = 1e-3, 1e-2
 EVERY = 10  # iterations between two looks

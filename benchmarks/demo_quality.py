@@ -3,7 +3,7 @@
     python benchmarks/demo_quality.py [--seeds 3] [--size 64] [--dose 40] [--output FILE]
 
 For each seed the demo's series goes through the whole pipeline blind. Errors are relative RMS after
-`recon.demo.register`. Beside TGV stand SIRT at its best number of iterations on the same blind series, and TGV
+`recon.job.demo.register`. Beside TGV stand SIRT at its best number of iterations on the same blind series, and TGV
 with the true alignment, exposures and background. Alignment errors are those of the displacements after the
 free translation of the object is removed.
 """
@@ -17,11 +17,11 @@ from pathlib import Path
 
 import numpy as np
 
-from recon.demo import register
-from recon.pipeline import process
-from recon.reconstruct import reconstruct
+from recon.job.demo import register
+from recon.job.pipeline import process
+from recon.reconstruction.reconstruct import reconstruct
+from recon.series.alignment import Alignment
 from recon.simulate import simulate
-from recon.tiltseries import Alignment
 
 SIRT_ITERATIONS = (5, 10, 20, 30, 50)
 

@@ -16,10 +16,10 @@ from pathlib import Path
 
 import numpy as np
 
-from recon.memory import needed
-from recon.problem import Problem
+from recon.reconstruction.problem import Problem
+from recon.reconstruction.strength import A0_PER_A1, StrengthChoice
 from recon.simulate import simulate
-from recon.strength import A0_PER_A1, StrengthChoice
+from recon.solvers.memory import needed
 
 
 def solver(problem: Problem, a1: float, half: bool):

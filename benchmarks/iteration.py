@@ -36,10 +36,10 @@ import numba
 import numpy as np
 import psutil
 
-from recon.geometry import TiltGeometry
+from recon.geometry.tilt_geometry import TiltGeometry
 from recon.kernels import cpu
 from recon.operators import make_projector
-from recon.prox import Poisson
+from recon.solvers.data_terms import Poisson
 from recon.solvers.pdhg import PrimalDual
 
 TILTS = np.arange(-70.0, 71.0, 10.0)

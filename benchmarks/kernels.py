@@ -32,9 +32,9 @@ import psutil
 from iteration import cpu_name, odl_iterations
 
 from recon.backend import cuda_unavailable, kernels, to_device
-from recon.geometry import TiltGeometry
+from recon.geometry.tilt_geometry import TiltGeometry
 from recon.operators import make_projector
-from recon.prox import Poisson
+from recon.solvers.data_terms import Poisson
 from recon.solvers.pdhg import PrimalDual
 
 f32 = np.float32

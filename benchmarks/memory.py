@@ -3,8 +3,8 @@
     python benchmarks/memory.py [--sizes 128 192] [--methods tgv tv none sirt fbp] [--tilts 15]
 
 Each reconstruction of two elements runs in a process of its own, after a tiny one that compiles; its peak resident
-memory beyond what was there then is compared with `recon.memory.needed`. Two checks of the certificate are in it.
-With a GPU (--device cuda) the peak is that of CuPy's pool, and from 512^3 on the run is one element's, to the
+memory beyond what was there then is compared with `recon.solvers.memory.needed`. Two checks of the certificate are
+in it. With a GPU (--device cuda) the peak is that of CuPy's pool, and from 512^3 on the run is one element's, to the
 certified gap, with its time.
 """
 
@@ -21,7 +21,7 @@ import numpy as np
 
 
 def series(n: int, n_tilts: int, elements: str = "AB"):
-    from recon.tiltseries import TiltSeries
+    from recon.series.tilt_series import TiltSeries
 
     u = (np.arange(n, dtype=np.float32) - (n - 1) / 2) / (0.35 * n)
     chord = np.sqrt(np.maximum(1 - u[:, None] ** 2 - u**2, 0)) * 40 + 0.4
@@ -49,8 +49,8 @@ def here(n: int, n_tilts: int, method: str, device: str, half: bool = False) -> 
     import time
 
     import recon
-    from recon.memory import needed
-    from recon.problem import grid
+    from recon.model.grid import grid
+    from recon.solvers.memory import needed
 
     iterations = {"sirt": 3}.get(method, 100)
     large = n >= 512  # one element, to a certified gap of 1e-2

@@ -4,7 +4,7 @@
 
 The demo's particle with known alignment, exposures and background. Only every second tilt is reconstructed, with
 ``strength = "auto"`` and with multiples of what it chose; each result predicts the tilts left out, as the search for
-the strength does: by projections of the object, whose edges lie inside voxels (`recon.strength.of_the_object`), and
+the strength does: by projections of the object, whose edges lie inside voxels (`of_the_object`), and
 for comparison by those of the voxels themselves. Printed: deviance a pixel at the automatic strength, and over the
 least at any multiple, of both; the same of the volume's error, which is what the automatic strength aims at.
 """
@@ -19,10 +19,10 @@ from pathlib import Path
 import numpy as np
 from strength import known
 
-from recon.problem import Problem
-from recon.prox import Poisson
+from recon.reconstruction.problem import Problem
+from recon.reconstruction.strength import A0_PER_A1, choose, of_the_object
 from recon.simulate import simulate
-from recon.strength import A0_PER_A1, choose, of_the_object
+from recon.solvers.data_terms import Poisson
 
 MULTIPLES = (4.0, 2.8, 2.0, 1.4, 1.0, 0.7, 0.5, 0.35, 0.25)
 TOLERANCE = 5e-3

@@ -37,7 +37,7 @@ def independent_difference(folder: Path) -> int:
     """Largest difference of any pixel of any map from a plain sum of the file's counts in the same energies."""
     from rsciio.bruker import file_reader
 
-    from recon.maps import line_maps
+    from recon.eds.maps import line_maps
 
     maps = line_maps(folder, LINES)
     worst = 0

@@ -4,7 +4,7 @@
 
 Six particles of two elements each, at several doses, alignment, exposures and background known: what is left is
 the strength. Every element is reconstructed (TGV, Poisson) at multiples (`CONSTANTS`) of the noise rule
-(`automatic_strength`) and at what `recon.strength.choose` finds. Printed: for each dose and element the error of every
+(`automatic_strength`) and at what the search finds (`choose`). Printed: for each dose and element the error of every
 multiple and of the choice over the least error, and what the choice cost in reconstructions; then medians and worst.
 With `--curves`, errors at the multiples are those of earlier results, of the same cells and solver, and only the search
 and the reconstruction at its choice run.
@@ -20,11 +20,12 @@ from pathlib import Path
 
 import numpy as np
 
-from recon.problem import Problem
+from recon.model.noise import STRENGTH_PER_NOISE, automatic_strength
+from recon.reconstruction.problem import Problem
+from recon.reconstruction.strength import A0_PER_A1, choose
+from recon.series.tilt_series import TiltSeries
 from recon.simulate import Ellipsoid, Particle, Truth, simulate, two_metal_particle
 from recon.solvers import Status
-from recon.strength import A0_PER_A1, STRENGTH_PER_NOISE, automatic_strength, choose
-from recon.tiltseries import TiltSeries
 
 ELEMENTS = ("A", "B")
 CONSTANTS = (0.18, 0.25, 0.35, 0.5, 0.7, 1.0, 1.4, 2.0, 2.8, 4.0, 5.6)

@@ -9,9 +9,9 @@ Errors are those of benchmarks/strength.py (its results, `--from`), read off bet
   computed from the true volume: the noise level could not be known better.
 - L-curve: the corner of log deviance over log penalty (P. C. Hansen, SIAM Rev. 34, 561 (1992)).
 - thinned, deviance: half of the counts held out, split off by thinning; the least deviance of these.
-- thinned, + ramp; + means: the same with the two parts of `recon.strength.held_out_error` one by one: the ramp filter
+- thinned, + ramp; + means: the same with the two parts of `held_out_error` one by one: the ramp filter
   on plain residuals, and the deviance of projections corrected for voxels that are means.
-- thinned, error: both, as `recon.strength.choose` has it, here with halves and a fixed ladder of strengths.
+- thinned, error: both, as `recon.reconstruction.strength` has it, here with halves and a fixed ladder of strengths.
 - tilts, deviance: every fifth tilt held out, as leave-one-tilt-out has them one by one at 15 times the cost.
 - tilts, error: the same judged by `held_out_error`.
 - chosen: what `choose` found in the results.
@@ -29,18 +29,18 @@ from scipy import stats
 from scipy.interpolate import CubicSpline, PchipInterpolator
 from strength import curve, simulated
 
-from recon.problem import Problem
-from recon.prox import DataTerm
-from recon.strength import (
+from recon.model.noise import automatic_strength
+from recon.reconstruction.problem import Problem
+from recon.reconstruction.strength import (
     StrengthPath,
     _least,
-    automatic_strength,
     bright_counts,
     held_out_error,
     noise_and_model,
     of_the_object,
     thinned,
 )
+from recon.solvers.data_terms import DataTerm
 
 LADDER = (4.0, 2.0, 1.0, 0.5, 0.25)
 HELD_OUT = 5  # every so many tilts

@@ -24,11 +24,11 @@ from pathlib import Path
 
 import numpy as np
 
-from recon.reconstruct import reconstruct
+from recon.model.noise import automatic_strength
+from recon.reconstruction.reconstruct import reconstruct
+from recon.reconstruction.uncertainty import LEVEL, uncertainty
+from recon.series.tilt_series import TiltSeries
 from recon.simulate import simulate
-from recon.strength import automatic_strength
-from recon.tiltseries import TiltSeries
-from recon.uncertainty import LEVEL, uncertainty
 
 
 def recording(size: int, dose: float, seed: int) -> tuple[TiltSeries, dict[str, np.ndarray], object]:

@@ -6,43 +6,44 @@ Importing this package loads nothing heavy: each name below is imported when it 
 from __future__ import annotations
 
 import importlib
-import sys
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from recon._version import __version__
 
 if TYPE_CHECKING:
-    from recon.align import align
-    from recon.analyse import analyse, mask
-    from recon.exclude import exclude
-    from recon.geometry import TiltGeometry
+    from recon.alignment.align import align
+    from recon.analysis.composition import analyse
+    from recon.analysis.mask import mask
+    from recon.eds.maps import line_maps
+    from recon.geometry.tilt_geometry import TiltGeometry
     from recon.io import read, write
     from recon.io.signals import to_signals
-    from recon.maps import line_maps
-    from recon.normalise import normalise
     from recon.operators import backproject, project
-    from recon.reconstruct import reconstruct
-    from recon.tiltseries import Alignment, TiltSeries, Volume
-    from recon.uncertainty import uncertainty
+    from recon.preparation.exclude import exclude
+    from recon.preparation.normalise import normalise
+    from recon.reconstruction.reconstruct import reconstruct
+    from recon.reconstruction.uncertainty import uncertainty
+    from recon.series.alignment import Alignment
+    from recon.series.tilt_series import TiltSeries
+    from recon.series.volume import Volume
 
 _WHERE = {
-    "Alignment": "tiltseries",
+    "Alignment": "series",
     "TiltGeometry": "geometry",
-    "TiltSeries": "tiltseries",
-    "Volume": "tiltseries",
-    "align": "align",
-    "analyse": "analyse",
+    "TiltSeries": "series",
+    "Volume": "series",
+    "align": "alignment.align",
+    "analyse": "analysis.composition",
     "backproject": "operators",
-    "exclude": "exclude",
-    "line_maps": "maps",
-    "mask": "analyse",
-    "normalise": "normalise",
+    "exclude": "preparation.exclude",
+    "line_maps": "eds.maps",
+    "mask": "analysis.mask",
+    "normalise": "preparation.normalise",
     "project": "operators",
     "read": "io",
-    "reconstruct": "reconstruct",
+    "reconstruct": "reconstruction.reconstruct",
     "to_signals": "io.signals",
-    "uncertainty": "uncertainty",
+    "uncertainty": "reconstruction.uncertainty",
     "write": "io",
 }
 
@@ -78,17 +79,3 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted(__all__)
-
-
-class _Package(ModuleType):
-    """A package whose functions keep their names when the modules of those names are imported.
-
-    Importing ``recon.align`` anywhere would otherwise put that module in the place of `recon.align`.
-    """
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        if not (name in _WHERE and isinstance(value, ModuleType)):
-            super().__setattr__(name, value)
-
-
-sys.modules[__name__].__class__ = _Package

@@ -5,19 +5,17 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from recon._version import __version__
 from recon.errors import JobError, ReconError, StoppedError, SuspendedError
+from recon.job.progress import progress
 
 if TYPE_CHECKING:
-    from recon.pipeline import Watcher
-    from recon.solvers import Record
+    from recon.job.progress import Watcher
 
 DEVICES = click.Choice(["auto", "cpu", "cuda"])
 # KEPT: stopped, and a result written; SUSPENDED: a batch system's signal, --resume goes on (EX_TEMPFAIL)
@@ -48,8 +46,8 @@ def demo(size: int, out: Path, device: str, seed: int, uncertainty: int, overwri
     """Simulate the two-metal particle, run everything blind, write a report."""
 
     def work(watch: Watcher) -> None:
-        from recon.demo import demo as run_demo
-        from recon.demo import summary
+        from recon.job.demo import demo as run_demo
+        from recon.job.demo import summary
 
         clock = time.perf_counter()
         result, comparison, _ = run_demo(
@@ -79,8 +77,8 @@ def run(jobs: tuple[Path, ...], out: Path | None, device: str, resume: bool, ove
     for path in jobs:
 
         def work(watch: Watcher, path: Path = path) -> None:
-            from recon.job import load_job
-            from recon.pipeline import run_job
+            from recon.job.file import load_job
+            from recon.job.pipeline import run_job
 
             job = load_job(path)
             target = job.output_dir if out is None else (out / job.output_dir.name if len(jobs) > 1 else out)
@@ -116,14 +114,14 @@ def check(path: Path, device: str, out: Path | None, picture: Path | None) -> No
     """
 
     def work(watch: Watcher) -> None:
-        from recon.inputs import read_job, read_spectra_job, spectra_series
-        from recon.job import load_job
-        from recon.resources import check_resources, describe, plan
+        from recon.job.file import load_job
+        from recon.job.inputs import read_job, read_spectra_job, spectra_series
+        from recon.job.resources import check_resources, describe, plan
 
         job = load_job(path)
         if job.input.maps is None:
-            from recon.io.line_maps import write_picture
-            from recon.preview import table
+            from recon.eds.preview import table
+            from recon.eds.write import write_picture
 
             maps = read_spectra_job(job, watch.log)
             for line in table(maps):
@@ -153,11 +151,11 @@ def maps(path: Path, out: Path | None, overwrite: bool) -> None:
     """Make element maps from spectrum images and write them as files, in the formats of the job."""
 
     def work(watch: Watcher) -> None:
-        from recon.inputs import read_spectra_job
+        from recon.eds.preview import table
+        from recon.eds.write import write_maps
         from recon.io import check_target
-        from recon.io.line_maps import write_maps
-        from recon.job import load_job
-        from recon.preview import table
+        from recon.job.file import load_job
+        from recon.job.inputs import read_spectra_job
 
         job = load_job(path)
         if job.input.maps is not None:
@@ -179,7 +177,7 @@ def report(folder: Path) -> None:
     """Rebuild the report of a finished run."""
 
     def work(watch: Watcher) -> None:
-        from recon.report import rebuild_report
+        from recon.report.page import rebuild_report
 
         watch.log(f"{rebuild_report(folder)} written")
 
@@ -206,89 +204,6 @@ def guarded(what: str, work: Callable[[Watcher], None]) -> int:
         click.echo(f"error: {shown}", err=True)
         return FAILED
     return 0
-
-
-def progress() -> AbstractContextManager[Any]:
-    return Bar() if sys.stderr.isatty() else Lines()
-
-
-class Lines:
-    """Plain log lines on stderr, for files and batch jobs; a solver reports every few seconds."""
-
-    def __init__(self, every: float = 5.0) -> None:
-        self.start, self.last, self.every = time.perf_counter(), 0.0, every
-
-    def __enter__(self) -> Watcher:
-        from recon.pipeline import Watcher
-
-        return Watcher(self.log, self.step)
-
-    def __exit__(self, *exc: object) -> None:
-        return None
-
-    def log(self, line: str) -> None:
-        click.echo(f"{time.perf_counter() - self.start:7.1f} s  {line}", err=True)
-
-    def step(self, element: str, record: Record) -> None:
-        if time.perf_counter() - self.last >= self.every:
-            self.last = time.perf_counter()
-            self.log(f"{element}: iteration {record.iteration}, objective {record.objective:.6g}, gap {record.gap:.2g}")
-
-
-class Bar:
-    """A live line on a terminal: element, iteration, certified gap and time left."""
-
-    def __init__(self) -> None:
-        from rich.console import Console
-        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-
-        self.bar = Progress(
-            TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[state]}"), TimeElapsedColumn(),
-            console=Console(stderr=True), transient=True,
-        )  # fmt: skip
-        self.task: Any = None
-        self.element = ""
-        self.history: list[Record] = []
-
-    def __enter__(self) -> Watcher:
-        from recon.pipeline import Watcher
-
-        self.bar.start()
-        self.watch = Watcher(self.log, self.step)
-        return self.watch
-
-    def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None) -> None:
-        self.bar.stop()
-
-    def log(self, line: str) -> None:
-        self.bar.console.print(line, highlight=False, markup=False)
-
-    def step(self, element: str, record: Record) -> None:
-        if element != self.element:
-            if self.task is not None:
-                self.bar.remove_task(self.task)
-            self.task = self.bar.add_task(element, total=1.0, state="")
-            self.element, self.history = element, []
-        self.history.append(record)
-        done, left = forecast(self.history, self.watch.tolerance)
-        text = f"iteration {record.iteration}, gap {record.gap:.1e}" + ("" if left is None else f", {left:.0f} s left")
-        self.bar.update(self.task, completed=done, state=text)
-
-
-def forecast(history: list[Record], tolerance: float) -> tuple[float, float | None]:
-    """Part done and seconds left, from the trend of the logarithm of the gap; None while unknown."""
-    import math
-
-    seen = [r for r in history if r.gap > 0]
-    if len(seen) < 2 or not math.isfinite(seen[-1].gap):
-        return 0.0, None
-    first, last = seen[max(0, len(seen) - 6)], seen[-1]
-    drop = math.log(first.gap / last.gap)
-    done = min(1.0, math.log(max(seen[0].gap / last.gap, 1.0)) / max(math.log(seen[0].gap / tolerance), 1e-9))
-    if drop <= 0:
-        return max(done, 0.0), None
-    rate = drop / max(last.seconds - first.seconds, 1e-9)
-    return max(done, 0.0), max(0.0, math.log(last.gap / tolerance) / rate)
 
 
 def main() -> None:

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from recon.errors import JobError
-from recon.tiltseries import Alignment, TiltSeries
+from recon.series.alignment import Alignment
+from recon.series.tilt_series import TiltSeries
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

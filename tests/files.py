@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from recon.tiltseries import Volume
+from recon.series.volume import Volume
 
 RNG = np.random.default_rng(7)
 STACK = RNG.poisson(5.0, (6, 9, 8)).astype(np.float32)

@@ -8,17 +8,20 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 
-from recon.align import align, combine
-from recon.blobs import View, normal_matrix
-from recon.coarse import centre_of_mass
+from recon.alignment.align import align
+from recon.alignment.blobs import View, normal_matrix
+from recon.alignment.coarse import centre_of_mass
+from recon.alignment.joint import JointFit, translation
 from recon.errors import InputError
-from recon.geometry import TiltGeometry
-from recon.joint import JointFit, translation
-from recon.normalise import asymmetry, find_outside, normalise
+from recon.geometry.tilt_geometry import TiltGeometry
 from recon.operators import project
-from recon.screening import leave_out, screen, unusable, warnings
+from recon.preparation.isolation import find_outside
+from recon.preparation.normalise import asymmetry, normalise
+from recon.preparation.screening import leave_out, screen, unusable, warnings
+from recon.series.alignment import Alignment
+from recon.series.combine import combine
+from recon.series.tilt_series import TiltSeries
 from recon.simulate import simulate
-from recon.tiltseries import Alignment, TiltSeries
 
 
 def rms(a):

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from recon.errors import InputError
-from recon.geometry import TiltGeometry
+from recon.geometry.tilt_geometry import TiltGeometry
 from recon.io.alignment import load_alignment, write_shifts, write_xf
 from recon.operators import DetectorWarp
-from recon.tiltseries import Alignment
+from recon.series.alignment import Alignment
 
 TILTS = np.array([-60.0, -20.0, 1.0, 35.0])
 FRAME = (44, 56)  # rows, columns of the series

@@ -17,12 +17,12 @@ from commands import stacks as stacks
 from PIL import Image
 
 import recon
-from recon.agreement import agreement
-from recon.align import resample
-from recon.alignment_figures import FRAMES, doubts, doubts_box, flip_book, load_frames
+from recon.analysis.agreement import agreement
 from recon.errors import InputError
+from recon.model.resampling import resample
+from recon.report.alignment import FRAMES, doubts, doubts_box, flip_book, load_frames
+from recon.series.volume import Volume
 from recon.simulate import simulate
-from recon.tiltseries import Volume
 
 N = 32
 

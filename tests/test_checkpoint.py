@@ -20,19 +20,23 @@ from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import recon.checkpoint
-from recon.checkpoint import Checkpoints, Identity, Schedule, read_checkpoint, write_checkpoint
+import recon.job.checkpoint
+import recon.job.checkpoint_file
+import recon.job.schedule
 from recon.cli import cli
 from recon.errors import InputError, OutputError, SuspendedError
-from recon.geometry import TiltGeometry
-from recon.interrupts import Interrupts
+from recon.geometry.tilt_geometry import TiltGeometry
 from recon.io import read_volume
+from recon.job.checkpoint import Checkpoints, Identity
+from recon.job.checkpoint_file import read_checkpoint, write_checkpoint
+from recon.job.interrupts import Interrupts
+from recon.job.schedule import Schedule
 from recon.operators import make_projector
-from recon.prox import LeastSquares, Poisson
+from recon.series.alignment import Alignment
 from recon.simulate import simulate
 from recon.solvers import State
+from recon.solvers.data_terms import LeastSquares, Poisson
 from recon.solvers.pdhg import PrimalDual
-from recon.tiltseries import Alignment
 
 ROOT = Path(__file__).resolve().parent.parent
 f32 = np.float32
@@ -271,12 +275,13 @@ def test_checkpoints_take_at_most_a_fiftieth_of_the_time(n_bytes, rate, noise, s
     """A solver whose iterations take `seconds`, on a disk of `rate`, up to `noise` times slower now and then."""
     clock, spent, worst, last = Clock(), 0.0, 0.0, 0.0
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(recon.checkpoint, "time", clock)
+        patch.setattr(recon.job.checkpoint, "time", clock)
+        patch.setattr(recon.job.schedule, "time", clock)
         schedule = Schedule(lambda: rate)
         for _ in range(steps):
             clock.now += seconds
             if not schedule.early and schedule.due(int(n_bytes)):
-                assert clock.now - last >= recon.checkpoint.SHORTEST
+                assert clock.now - last >= recon.job.schedule.SHORTEST
                 duration = n_bytes / rate * rng.uniform(1, noise)
                 clock.now += duration
                 spent, worst, last = spent + duration, max(worst, duration), clock.now
@@ -379,9 +384,9 @@ def test_what_was_left_needs_a_word(tmp_path):
 def test_a_checkpoint_that_will_not_do(tmp_path, monkeypatch, change, words):
     series, _ = simulate(size=16, seed=1)
     if change == "version":
-        monkeypatch.setattr(recon.checkpoint, "__version__", "0.0.1")
+        monkeypatch.setattr(recon.job.checkpoint_file, "__version__", "0.0.1")
     if change == "format":
-        monkeypatch.setattr(recon.checkpoint, "FORMAT", 99)
+        monkeypatch.setattr(recon.job.checkpoint_file, "FORMAT", 99)
     checkpoints(tmp_path).keep_series(series, series, {})
     monkeypatch.undo()
     path = tmp_path / "out.partial" / "series.npz"
@@ -469,7 +474,7 @@ max_iterations = ITERATIONS
 """
 # a checkpoint before every iteration, so that a random moment often lies within a write
 EAGER = (
-    "from recon import checkpoint, cli; checkpoint.Schedule.__init__.__defaults__ = (1e9, 0.0); "
+    "from recon import cli; from recon.job import checkpoint; checkpoint.Schedule.__init__.__defaults__ = (1e9, 0.0); "
     "cli.Lines.__init__.__defaults__ = (0.0,); cli.main()"
 )
 
@@ -625,8 +630,8 @@ def test_a_second_ctrl_c_stops_at_once(folder):
 def test_a_short_run_writes_no_checkpoint(folder, monkeypatch):
     """Short: of less than an hour, here, as the machine that tests may be a busy one."""
     written = []
-    monkeypatch.setattr(Schedule.__init__, "__defaults__", (recon.checkpoint.SHARE, 3600.0))
-    monkeypatch.setattr(recon.checkpoint, "write_checkpoint", lambda *args: written.append(args))
+    monkeypatch.setattr(Schedule.__init__, "__defaults__", (recon.job.schedule.SHARE, 3600.0))
+    monkeypatch.setattr(recon.job.checkpoint, "write_checkpoint", lambda *args: written.append(args))
     (folder / "job.toml").write_text(JOB.replace("ITERATIONS", "20"))
     assert CliRunner().invoke(cli, ["run", "job.toml"]).exit_code == 0
     assert not written

@@ -15,11 +15,11 @@ from commands import QUICK, RECORDS, ROOT, N, contents, fails, invoke, job, reco
 from commands import folder as folder  # a fixture
 from commands import stacks as stacks
 
-import recon.memory
-import recon.resources
-import recon.results
-from recon.cli import forecast
+import recon.job.resources
+import recon.job.results
+import recon.solvers.memory
 from recon.io import read_volume
+from recon.job.progress import forecast
 from recon.solvers import Record
 
 HEAVY = {
@@ -237,7 +237,7 @@ def test_resume_refuses_the_folder_of_another_job(folder, what, monkeypatch):
     elif what == "input":
         np.save("Co.npy", np.load("Co.npy") + 1)
     elif what == "version":
-        monkeypatch.setattr(recon.results, "__version__", "999")
+        monkeypatch.setattr(recon.job.results, "__version__", "999")
     else:
         (folder / "job-recon" / "job.json").write_text("{")
     said = fails(folder, "run", "job.toml", "--resume")

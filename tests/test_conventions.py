@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 
 import recon
-from recon.geometry import TiltGeometry
+from recon.geometry.tilt_geometry import TiltGeometry
 from recon.operators import affine, aligned_projector
+from recon.series.alignment import Alignment
+from recon.series.tilt_series import TiltSeries
 from recon.simulate import Ellipsoid, Particle, simulate
-from recon.tiltseries import Alignment, TiltSeries
 
 f32 = np.float32
 HOST = np.empty(0, f32)

@@ -16,8 +16,8 @@ from commands import ROOT, contents, fails, invoke, job, strict
 from commands import folder as folder  # a fixture
 from commands import stacks as stacks
 
-import recon.pipeline
-import recon.results
+import recon.job.pipeline
+import recon.job.results
 
 
 def started(folder, *args):
@@ -133,7 +133,7 @@ def test_ctrl_c_at_any_stage(folder, monkeypatch, stage):
     def stop(*args, **kwargs):
         raise KeyboardInterrupt
 
-    module = recon.results if stage in ("write_volumes", "job_record") else recon.pipeline
+    module = recon.job.results if stage in ("write_volumes", "job_record") else recon.job.pipeline
     monkeypatch.setattr(module, stage, stop)
     before = contents(folder)
     done = invoke("run", "job.toml")

@@ -10,9 +10,9 @@ import pytest
 
 from recon import backend
 from recon.errors import BackendError, GeometryError, ReconError, ResourceError
-from recon.geometry import TiltGeometry
+from recon.geometry.tilt_geometry import TiltGeometry
 from recon.operators import DetectorWarp, make_projector
-from recon.tiltseries import Alignment
+from recon.series.alignment import Alignment
 
 HOST = np.empty(0, np.float32)
 GEOMETRY = TiltGeometry.single_axis([-30.0, 10.0], (5, 6))

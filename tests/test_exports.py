@@ -13,9 +13,10 @@ import zarr
 import recon
 from recon.errors import InputError, OutputError
 from recon.io import find_volume, read_volume, write_volume, write_volumes
-from recon.io.exports import Cube
+from recon.io.formats.common import Cube
 from recon.io.volumes import FORMATS, write_cube, write_stacks
-from recon.tiltseries import TiltSeries, Volume
+from recon.series.tilt_series import TiltSeries
+from recon.series.volume import Volume
 
 RNG = np.random.default_rng(11)
 VALUES = RNG.normal(size=(5, 7, 9)).astype(np.float32)  # (z, y, x), all different

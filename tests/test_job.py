@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 import recon.io
 from recon.errors import JobError
-from recon.job import PRESETS, Job, load_job, values
+from recon.job.file import PRESETS, Job, load_job, values
 
 INPUT = '[input]\nmaps = { Co = "Co.tif", Zn = "maps/Zn.mrc" }\ntilts = "tilts.rawtlt"\n'
 
@@ -408,7 +408,7 @@ def test_no_permission():
     import tempfile
 
     code = (
-        "import os, sys\nfrom recon.job import load_job\nfrom recon.errors import JobError\n"
+        "import os, sys\nfrom recon.job.file import load_job\nfrom recon.errors import JobError\n"
         "os.getuid() or os.setuid(65534)\n"
         "try:\n    load_job(sys.argv[1])\nexcept JobError as exc:\n    print(exc)\n"
     )

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy.ndimage import map_coordinates
 from scipy.optimize import minimize_scalar
 
-from recon.geometry import TiltGeometry
+from recon.geometry.tilt_geometry import TiltGeometry
 from recon.kernels import cpu, cpu_joseph, cpu_tgv
 
 f32 = np.float32

@@ -545,9 +545,9 @@ def test_device_memory_is_returned_on_gpu(gpu):
 def test_an_iteration_allocates_nothing_on_gpu(gpu):
     import cupy
 
-    from recon.geometry import TiltGeometry
+    from recon.geometry.tilt_geometry import TiltGeometry
     from recon.operators import make_projector
-    from recon.prox import Poisson
+    from recon.solvers.data_terms import Poisson
     from recon.solvers.pdhg import PrimalDual
 
     counts = cupy.random.default_rng(0).poisson(5, size=(5, 20, 20)).astype(f32)

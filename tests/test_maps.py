@@ -12,10 +12,11 @@ from scipy import ndimage
 
 import recon
 from recon.cli import cli
-from recon.components import binned
+from recon.eds.components import binned
+from recon.eds.lines import Resolution, families, find_line, lines_of
+from recon.eds.maps import line_maps
+from recon.eds.windows import Options
 from recon.errors import InputError, JobError
-from recon.lines import Resolution, families, find_line, lines_of
-from recon.maps import Options, line_maps
 
 N = 24
 TILTS = (-40.0, -20.0, 0.0, 20.0, 40.0)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from recon.memory import needed
+from recon.solvers.memory import needed
 
 ROOT = Path(__file__).parent.parent
 

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 import recon
 from recon.backend import cuda_unavailable
 from recon.errors import BackendError, GeometryError, ReconError
-from recon.geometry import TiltGeometry
+from recon.geometry.tilt_geometry import TiltGeometry
 from recon.operators import aligned_projector, make_projector
+from recon.series.alignment import Alignment
 from recon.simulate import Ellipsoid, Particle
-from recon.tiltseries import Alignment
 
 f32 = np.float32
 HOST = np.empty(0, f32)

@@ -16,7 +16,7 @@ from recon.errors import InputError
 from recon.io import read_volume
 from recon.io.alignment import load_alignment
 from recon.io.exposures import read_exposures
-from recon.tiltseries import TiltSeries
+from recon.series.tilt_series import TiltSeries
 
 TILTS = [-40.0, -20.02, 0.0, 20.0, 40.0]
 SIRT = '[align]\nmethod = "none"\n[reconstruct]\nmethod = "sirt"\nmax_iterations = 3\n'

@@ -1,8 +1,7 @@
-"""What is shipped, what importing it costs, and which way imports point."""
+"""What is shipped, and what importing it costs."""
 
 from __future__ import annotations
 
-import ast
 import email
 import importlib.metadata
 import json
@@ -21,7 +20,6 @@ import pytest
 import recon
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from email.message import Message
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -166,97 +164,6 @@ def test_the_device_code_is_installed_as_recon_kernels_only(tmp_path: Path) -> N
     assert fresh(code, cwd=tmp_path).stdout.strip() == "True"
 
 
-# ---------------------------------------------------------------- which way imports point
-
-LAYERS = (  # lowest first; a module imports from its own layer and those before it
-    {"_version", "errors", "geometry", "interrupts", "reading", "tiltseries"},
-    {"kernels", "backend"},
-    {"operators", "prox"},
-    {"solvers"},
-    {
-        "io",
-        "lines",
-        "spectrum",
-        "components",
-        "findings",
-        "maps",
-        "preview",
-        "exclude",
-        "agreement",
-        "alignment_figures",
-        "drawing",
-        "screening",
-        "normalise",
-        "coarse",
-        "artefacts",
-        "blobs",
-        "joint",
-        "refine",
-        "align",
-        "binning",
-        "problem",
-        "strength",
-        "reconstruct",
-        "analyse",
-        "report",
-        "simulate",
-        "job",
-        "checkpoint",
-        "uncertainty",
-        "memory",
-        "",
-    },  # "": recon itself
-    {"demo", "hpc", "inputs", "overrides", "pipeline", "resources", "results"},
-    {"cli", "__main__"},
-)
-LAYER = {room: number for number, rooms in enumerate(LAYERS) for room in rooms}
-
-
-def rooms_imported(tree: ast.AST, package: str) -> Iterator[tuple[str, int]]:
-    """The rooms of recon that a module names in import statements, wherever they stand, and the lines."""
-    for node in ast.walk(tree):
-        names: list[str] = []
-        if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom):
-            parents = package.split(".")
-            base = ".".join(parents[: len(parents) + 1 - node.level]) if node.level else ""
-            source = ".".join(filter(None, [base, node.module]))
-            names = [f"{source}.{alias.name}" if source == "recon" else source for alias in node.names]
-        for name in names:
-            parts = name.split(".")
-            if parts[0] == "recon":
-                room = parts[1] if len(parts) > 1 else ""
-                yield ("_version" if room == "__version__" else room), node.lineno
-
-
-def modules() -> list[tuple[str, Path]]:
-    """Every module with the package it is in: ("recon.io", .../recon/io/mrc.py)."""
-    found = [p for p in (ROOT / "recon").rglob("*.py") if p.relative_to(ROOT).parts[1] != "kernels"]
-    found += (ROOT / "kernels").glob("*.py")
-    home = {p: p.parent.relative_to(ROOT).parts for p in sorted(found)}
-    return [(".".join(h if h[0] == "recon" else ("recon", *h)), p) for p, h in home.items()]
-
-
-@pytest.mark.parametrize(("package", "path"), modules(), ids=lambda a: a.name if isinstance(a, Path) else a)
-def test_imports_point_down(package: str, path: Path) -> None:
-    if path == ROOT / "recon" / "__init__.py":
-        return  # the facade names everything and imports it when it is asked for
-    room = package.split(".")[1] if "." in package else path.stem
-    assert room in LAYER, f"recon.{room} is in no layer; give it one here and in CONTRIBUTING.md"
-    for other, line in rooms_imported(ast.parse(path.read_text("utf-8")), package):
-        assert other in LAYER, f"{path}:{line}: recon.{other} is in no layer"
-        assert LAYER[other] <= LAYER[room], f"{path}:{line}: {room} imports {other}, which lies above it"
-
-
-def test_the_import_rule_sees_every_form() -> None:
-    code = (
-        "import recon.cli\nfrom recon import pipeline, __version__\nfrom ..io import a\nfrom . import b\nimport numpy"
-    )
-    seen = [room for room, _ in rooms_imported(ast.parse(code), "recon.solvers")]
-    assert sorted(seen) == ["_version", "cli", "io", "pipeline", "solvers"]
-
-
 # ---------------------------------------------------------------- what must not be in the tree
 
 
@@ -278,15 +185,3 @@ def test_no_tracked_file_names_a_machine(pattern: str) -> None:
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode in (0, 1), done.stderr
     assert done.stdout == ""
-
-
-def test_functions_keep_their_names_when_modules_of_those_names_are_imported():
-    """As in the README: each stage is called after others have imported its module."""
-    code = (
-        "import recon.pipeline, recon.align, recon\n"
-        "for name in ('read', 'normalise', 'align', 'reconstruct', 'mask', 'analyse', 'write'):\n"
-        "    assert callable(getattr(recon, name)), name\n"
-        "from recon.align import combine\n"
-        "assert callable(recon.align)\n"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)

@@ -7,8 +7,10 @@ import pytest
 import rsciio.bruker
 
 import recon
-from recon.align import combine, cross_correlation
-from recon.maps import Options, line_maps
+from recon.alignment.align import cross_correlation
+from recon.eds.maps import line_maps
+from recon.eds.windows import Options
+from recon.series.combine import combine
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA = ROOT.parent / "shared" / "data" / "L2083-K-4-1"

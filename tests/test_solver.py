@@ -17,15 +17,17 @@ from hypothesis import strategies as st
 from scipy.optimize import minimize_scalar
 from scipy.sparse import csr_matrix
 
+from recon.model.assembly import make_data_term, make_operator
 from recon.operators import aligned_projector, norm_estimate
-from recon.problem import make_data_term, make_operator
-from recon.prox import LeastSquares, Poisson
-from recon.reconstruct import reconstruct
+from recon.reconstruction.reconstruct import reconstruct
+from recon.series.alignment import Alignment
+from recon.series.tilt_series import TiltSeries
 from recon.solvers import Status
-from recon.solvers.baseline import fbp, sirt
 from recon.solvers.bounds import largest_gain
+from recon.solvers.data_terms import LeastSquares, Poisson
+from recon.solvers.fbp import fbp
 from recon.solvers.pdhg import PrimalDual
-from recon.tiltseries import Alignment, TiltSeries
+from recon.solvers.sirt import sirt
 
 f32 = np.float32
 HOST = np.empty(0, f32)

@@ -13,10 +13,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from recon.eds.read import READERS, find_spectra, read_spectra
+from recon.eds.recording import agree
+from recon.eds.tilts import find_tilts
 from recon.errors import InputError, ReconError
-from recon.io.metadata import agree
-from recon.io.spectra import READERS, find_spectra, read_spectra
-from recon.io.tilt_sources import find_tilts
 from recon.io.tilts import read_mdoc, read_tilts
 
 COUNTS = eds.spectrum_image({"Fe": 8 * eds.disc(12), "Si": 3 + 0 * eds.disc(12)}, 4 + 0 * eds.disc(12))[:, :10]

@@ -9,19 +9,26 @@ import numpy as np
 import pytest
 from scipy.ndimage import fourier_shift, gaussian_filter
 
-from recon.align import align, axis_by_artefacts, centre_of_mass, combine, cross_correlation, resample
-from recon.analyse import analyse, apply_mask, mask
-from recon.binning import binned_to
-from recon.demo import register
+from recon.alignment.align import align, axis_by_artefacts, centre_of_mass, cross_correlation
+from recon.analysis.composition import analyse
+from recon.analysis.mask import apply_mask, mask
 from recon.errors import InputError, JobError
 from recon.io.alignment import alignment_record, load_alignment
-from recon.normalise import find_outside, normalise
-from recon.problem import grid, make_data_term, noise_weights
-from recon.reconstruct import reconstruct, resolve_strengths
+from recon.job.demo import register
+from recon.model.assembly import make_data_term
+from recon.model.grid import grid
+from recon.model.noise import automatic_strength, noise_weights
+from recon.model.resampling import resample
+from recon.preparation.isolation import find_outside
+from recon.preparation.normalise import normalise
+from recon.reconstruction.reconstruct import reconstruct, resolve_strengths
+from recon.series.alignment import Alignment
+from recon.series.binning import binned_to
+from recon.series.combine import combine
+from recon.series.tilt_series import TiltSeries
+from recon.series.volume import Volume
 from recon.simulate import Ellipsoid, Particle, simulate
 from recon.solvers import Status
-from recon.strength import automatic_strength
-from recon.tiltseries import Alignment, TiltSeries, Volume
 
 
 def known(series, truth):
@@ -486,7 +493,7 @@ def test_the_automatic_strength_is_the_noise_of_the_gradient():
     for n in (5, 20):
         counts = rng.poisson(50.0, (n, 40, 40))
         series = TiltSeries.create({"A": counts}, np.linspace(-60, 60, n), 1.0).evolve(exposures=np.full((1, n), 2.0))
-        from recon.strength import STRENGTH_PER_NOISE
+        from recon.model.noise import STRENGTH_PER_NOISE
 
         assert automatic_strength(series, "A") == pytest.approx(STRENGTH_PER_NOISE * 2 * np.sqrt(n / 50), rel=0.01)
 

@@ -6,21 +6,19 @@ import numpy as np
 import pytest
 from test_stages import known
 
-from recon.geometry import TiltGeometry
-from recon.job.sections import Reconstruct
+from recon.geometry.tilt_geometry import TiltGeometry
+from recon.job.file.sections import Reconstruct
+from recon.job.resources import _searched
+from recon.model.noise import automatic_strength
 from recon.operators import make_projector
-from recon.problem import Problem
-from recon.prox import Poisson
-from recon.reconstruct import reconstruct
-from recon.resources import _searched
-from recon.simulate import simulate
-from recon.strength import (
+from recon.reconstruction.problem import Problem
+from recon.reconstruction.reconstruct import reconstruct
+from recon.reconstruction.strength import (
     A0_PER_A1,
     FACTOR_LIMITS,
     StrengthChoice,
     _least,
     _next,
-    automatic_strength,
     bright_counts,
     by_tilts,
     choose,
@@ -30,6 +28,8 @@ from recon.strength import (
     of_the_object,
     thinned,
 )
+from recon.simulate import simulate
+from recon.solvers.data_terms import Poisson
 
 
 @pytest.fixture(scope="module")

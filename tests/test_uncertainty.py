@@ -14,21 +14,22 @@ from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recon.checkpoint import Checkpoints, Identity, Schedule
 from recon.cli import cli
 from recon.errors import InputError, JobError, SuspendedError
-from recon.geometry import TiltGeometry
-from recon.interrupts import Interrupts
+from recon.geometry.tilt_geometry import TiltGeometry
 from recon.io import read_volume
-from recon.job import Job
-from recon.job.sections import Reconstruct
+from recon.job.checkpoint import Checkpoints, Identity
+from recon.job.file import Job
+from recon.job.file.sections import Reconstruct
+from recon.job.interrupts import Interrupts
+from recon.job.schedule import Schedule
 from recon.operators import make_projector
-from recon.prox import LeastSquares, Poisson
-from recon.reconstruct import reconstruct
+from recon.reconstruction.reconstruct import reconstruct
+from recon.reconstruction.uncertainty import Uncertainty, _Model, _Sums, uncertainty
+from recon.series.tilt_series import TiltSeries
 from recon.simulate import simulate
+from recon.solvers.data_terms import LeastSquares, Poisson
 from recon.solvers.pdhg import PrimalDual
-from recon.tiltseries import TiltSeries
-from recon.uncertainty import Uncertainty, _Model, _Sums, uncertainty
 
 f32 = np.float32
 
@@ -311,22 +312,22 @@ def test_scaled_maps_get_gaussian_noise(folder):
 
 def test_the_demo_answers_with_intervals(tmp_path, monkeypatch):
     """Means of the two protrusions, in the lines that are printed and in the report."""
-    import recon.demo
+    import recon.job.demo
 
-    process = recon.demo.process
+    process = recon.job.demo.process
 
     def quick(series, **options):
         return process(series, Job.model_construct(reconstruct=Reconstruct(tolerance=0.1)), **options)
 
-    monkeypatch.setattr(recon.demo, "process", quick)
-    result, comparison, truth = recon.demo.demo(16, tmp_path / "out", device="cpu", replicates=2)
+    monkeypatch.setattr(recon.job.demo, "process", quick)
+    result, comparison, truth = recon.job.demo.demo(16, tmp_path / "out", device="cpu", replicates=2)
     for name in truth.particle.regions:
         for element in ("Co", "Zn"):
             interval = result.analysis["uncertainty"][element]["intervals"][f"region {name}"]
             mean = result.analysis["regions"][name]["mean"][element]
             assert interval["low"] <= mean <= interval["high"]
             shown = f"[{interval['low']:.2f} to {interval['high']:.2f}]"
-            assert any(name in line and shown in line for line in recon.demo.summary(result, comparison))
+            assert any(name in line and shown in line for line in recon.job.demo.summary(result, comparison))
             assert shown in (tmp_path / "out" / "report.html").read_text()
     assert (tmp_path / "out" / "Zn-uncertainty.tif").exists()
 

@@ -19,8 +19,9 @@ from hypothesis import strategies as st
 
 import recon
 from recon.errors import InputError, JobError, OutputError
-from recon.io import OutputFolder, exports, read_volume, write_volume, write_volumes
-from recon.tiltseries import Volume
+from recon.io import OutputFolder, read_volume, write_volume, write_volumes
+from recon.io.formats import tiff
+from recon.series.volume import Volume
 
 
 def tags_of(path: Path) -> tuple[list[dict[int, object]], str]:
@@ -131,7 +132,7 @@ def test_other_arrays_are_converted(tmp_path):
 
 def test_a_volume_above_4_gb_is_one_page_and_all_slices(tmp_path, monkeypatch):
     """ImageJ's convention, with the limit lowered."""
-    monkeypatch.setattr(exports, "CLASSIC_LIMIT", 100)
+    monkeypatch.setattr(tiff, "CLASSIC_LIMIT", 100)
     write_volume(tmp_path / "a.tif", VALUES, 2.5)
     pages, order = tags_of(tmp_path / "a.tif")
     assert len(pages) == 1

@@ -16,8 +16,8 @@ from commands import N, contents, fails, invoke, job, recon_
 from commands import folder as folder  # a fixture
 from commands import stacks as stacks
 
-import recon.pipeline
-import recon.resources
+import recon.job.pipeline
+import recon.job.resources
 from recon.io import folder as output
 
 
@@ -143,7 +143,7 @@ def test_no_room_on_the_disk(folder, monkeypatch):
     job()
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(output.shutil, "disk_usage", lambda path: usage(10**9, 10**9 - 1000, 1000))
-    monkeypatch.setattr(recon.pipeline, "process", lambda *a, **k: pytest.fail("it started"))
+    monkeypatch.setattr(recon.job.pipeline, "process", lambda *a, **k: pytest.fail("it started"))
     for command in ("run", "check"):
         said = fails(folder, command, "job.toml")
         assert "need 49.2 kB, the disk has 1 kB free" in said  # 3 volumes of 16^3 float32
@@ -161,8 +161,8 @@ def test_a_disk_that_fills_up_while_writing(folder, monkeypatch):
 
 def test_more_memory_than_there_is(folder, monkeypatch):
     job(extra="")
-    monkeypatch.setattr(recon.resources, "available", lambda device="cpu": 2**19)
-    monkeypatch.setattr(recon.pipeline, "process", lambda *a, **k: pytest.fail("it started"))
+    monkeypatch.setattr(recon.job.resources, "available", lambda device="cpu": 2**19)
+    monkeypatch.setattr(recon.job.pipeline, "process", lambda *a, **k: pytest.fail("it started"))
     for command in ("run", "check"):
         said = fails(folder, command, "job.toml")
         assert re.search(r"16 x 16 x 16 voxels needs \d+ MiB of memory, 0 MiB are free", said)
@@ -174,7 +174,7 @@ def test_memory_that_runs_out_after_all(folder, monkeypatch):
     def run_out(*args, **kwargs):
         raise MemoryError
 
-    monkeypatch.setattr(recon.pipeline, "process", run_out)
+    monkeypatch.setattr(recon.job.pipeline, "process", run_out)
     assert "out of memory" in fails(folder, "run", "job.toml")
 
 
@@ -206,8 +206,8 @@ def test_a_demo_with_a_negative_seed(tmp_path):
 
 
 def test_a_demo_that_needs_more_memory_than_there_is(tmp_path, monkeypatch):
-    monkeypatch.setattr(recon.resources, "available", lambda device="cpu": 2**19)
-    monkeypatch.setattr("recon.demo.process", lambda *a, **k: pytest.fail("it started"))
+    monkeypatch.setattr(recon.job.resources, "available", lambda device="cpu": 2**19)
+    monkeypatch.setattr("recon.job.demo.process", lambda *a, **k: pytest.fail("it started"))
     assert "memory" in fails(tmp_path, "demo", "--size", N, "--out", tmp_path / "out")
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from recon.io.folder import OutputFolder, check_disk, check_target, whole_file
-from recon.io.stacks import STACK_TYPES, read, read_stack
+from recon.io.read import read
+from recon.io.stacks import STACK_TYPES, read_stack
 from recon.io.tilts import read_tilts
 from recon.io.volumes import FORMATS, check_formats, find_volume, read_volume, write, write_volume, write_volumes
 

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from recon.errors import InputError
+from recon.files import plain, read_json
 from recon.io.folder import whole_file
 from recon.io.transforms import XF_TYPES, check_number, from_shifts, from_xf, shift_rows, xf_rows, xf_text
-from recon.reading import read_json
-from recon.tiltseries import Alignment, TiltSeries
+from recon.series.alignment import Alignment
+from recon.series.tilt_series import TiltSeries
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -52,11 +53,6 @@ def alignment_record(series: TiltSeries) -> dict[str, Any]:
             n: series.background[e].round(6).tolist() for e, n in enumerate(series.elements)
         },
     }
-
-
-def plain(values: Sequence[float] | NDArray[np.float64], digits: int) -> list[float | None]:
-    """Numbers as JSON has them: rounded, and null for what is not finite."""
-    return [round(float(v), digits) if np.isfinite(v) else None for v in values]
 
 
 def write_xf(path: str | Path, alignment: Alignment, *, tilt_axis: str = "y", upside_down: bool = False) -> Path:

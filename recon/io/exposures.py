@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from recon.errors import InputError
+from recon.files import read_text
 from recon.io.alignment import load_exposures
-from recon.reading import read_text
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from recon.errors import BackendError, InputError
-from recon.io.exports import Cube, signal_dict
-from recon.io.metadata import recording_of
-from recon.io.spectra import SpectrumImage, axes_of, check_counts
-from recon.io.stacks import SAME_SIZE, unit_nm
+from recon.io.formats.common import SAME_SIZE, Cube, unit_nm
+from recon.io.formats.hspy import signal_dict
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from numpy.typing import NDArray
 
-    from recon.tiltseries import TiltSeries, Volume
+    from recon.series.tilt_series import TiltSeries
+    from recon.series.volume import Volume
 
 
 def is_signal(thing: Any) -> bool:
@@ -47,32 +43,6 @@ def as_dict(signal: Any) -> dict[str, Any]:
 
 def _unit(unit: Any) -> str:
     return unit if isinstance(unit, str) else ""  # traits' Undefined
-
-
-def spectrum_images(signals: Iterable[Any]) -> Iterable[SpectrumImage]:
-    """EDS spectrum images ``(y, x | energy)`` from HyperSpy signals, one a tilt; lazy ones are computed in turn.
-
-    Raises:
-        InputError: one is no such signal; the message has its number and title.
-    """
-    for number, signal in enumerate(signals, start=1):
-        if isinstance(signal, SpectrumImage):
-            yield signal
-            continue
-        if not is_signal(signal):
-            raise InputError(f"signal {number} is a {type(signal).__name__}; give HyperSpy signals or files")
-        plain = as_dict(signal)
-        where = Path(f"signal {number} ({signal.metadata.get_item('General.title', '') or 'untitled'})")
-        axes = axes_of(plain)
-        if axes is None:
-            raise InputError(
-                f"{where} has the shape {plain['data'].shape} and is no EDS spectrum image; give one signal a tilt, "
-                "with two axes of pixels and one of energy in keV or eV"
-            )
-        energy, nav = axes
-        data = plain["data"].transpose(*nav, energy)
-        check_counts(where, data)
-        yield SpectrumImage(data[None], ("",), recording_of(where, plain, energy, nav))
 
 
 def stack_of(signal: Any, name: str) -> tuple[NDArray[Any], float | None, NDArray[np.float64] | None]:
@@ -116,7 +86,8 @@ def to_signals(result: TiltSeries | dict[str, Volume] | Volume, *, etspy: bool =
     Raises:
         BackendError: HyperSpy or ETSpy is not installed.
     """
-    from recon.tiltseries import TiltSeries, Volume
+    from recon.series.tilt_series import TiltSeries
+    from recon.series.volume import Volume
 
     if isinstance(result, TiltSeries):
         return {

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from recon.errors import InputError
-from recon.reading import read_text
-from recon.tiltseries import check_tilts
+from recon.files import read_text
+from recon.series.checks import check_tilts
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

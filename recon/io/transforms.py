@@ -27,8 +27,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from recon.errors import InputError
-from recon.reading import read_text
-from recon.tiltseries import Alignment
+from recon.files import read_text
+from recon.series.alignment import Alignment
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

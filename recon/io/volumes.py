@@ -14,26 +14,20 @@ import numpy as np
 from recon._version import __version__
 from recon.backend import to_host
 from recon.errors import InputError, JobError
-from recon.io.exports import (
-    Cube,
-    read_emd,
-    read_hspy,
-    read_ome_zarr,
-    read_vti,
-    write_emd,
-    write_hspy,
-    write_mrc,
-    write_ome_zarr,
-    write_tiff,
-    write_vti,
-)
 from recon.io.folder import MARK, OutputFolder, check_disk, whole_file
-from recon.io.stacks import check_file, parse, read_mrc, read_tiff
+from recon.io.formats.common import Cube, check_file, parse
+from recon.io.formats.emd import read_emd, write_emd
+from recon.io.formats.hspy import read_hspy, write_hspy
+from recon.io.formats.mrc import read_mrc, write_mrc
+from recon.io.formats.ome_zarr import read_ome_zarr, write_ome_zarr
+from recon.io.formats.tiff import read_tiff, write_tiff
+from recon.io.formats.vti import read_vti, write_vti
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
-    from recon.tiltseries import TiltSeries, Volume
+    from recon.series.tilt_series import TiltSeries
+    from recon.series.volume import Volume
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_+.-]*")
 _RESERVED = ("mask", "job", "alignment", "report")

@@ -1,8 +1,1 @@
-"""Job files: TOML in, a checked `Job` out, or one line that says what is wrong and where."""
-
-from __future__ import annotations
-
-from recon.job.load import PRESETS, load_job
-from recon.job.sections import Job
-
-__all__ = ["PRESETS", "Job", "load_job"]
+"""From a job file to a folder of results."""

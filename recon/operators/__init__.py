@@ -8,14 +8,14 @@ import numpy as np
 
 from recon.backend import Array, is_device_array, namespace
 from recon.errors import BackendError, GeometryError
-from recon.geometry import Shape2, Shape3, TiltGeometry
+from recon.geometry.tilt_geometry import Shape2, Shape3, TiltGeometry
 from recon.operators.base import Operator, norm2, norm_estimate
 from recon.operators.warp import AlignedProjector, DetectorWarp, affine, ideal_geometry
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
-    from recon.tiltseries import Alignment
+    from recon.series.alignment import Alignment
 
 PROJECTORS = ("auto", "native", "astra")
 

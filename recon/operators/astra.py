@@ -12,7 +12,7 @@ import numpy as np
 
 from recon.backend import Array, is_device_array, namespace
 from recon.errors import BackendError, GeometryError
-from recon.geometry import TiltGeometry
+from recon.geometry.tilt_geometry import TiltGeometry
 
 
 def astra_projector(geometry: TiltGeometry, like: Array) -> AstraMatrix | AstraGpu:

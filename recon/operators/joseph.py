@@ -6,7 +6,7 @@ import numpy as np
 
 from recon.backend import Array, is_device_array, kernels, namespace
 from recon.errors import GeometryError
-from recon.geometry import TiltGeometry
+from recon.geometry.tilt_geometry import TiltGeometry
 from recon.operators.base import check_array
 
 

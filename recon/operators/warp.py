@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from recon.backend import Array, is_device_array, kernels, namespace
-from recon.geometry import Shape2, Shape3, TiltGeometry
+from recon.geometry.tilt_geometry import Shape2, Shape3, TiltGeometry
 from recon.operators.base import Operator, check_array
-from recon.tiltseries import Alignment
+from recon.series.alignment import Alignment
 
 ROTATED = 2  # detector columns on a voxel's edge where the axis is rotated
 

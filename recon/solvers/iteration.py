@@ -7,7 +7,7 @@ import numpy as np
 from recon.backend import Array, kernels, namespace
 from recon.kernels import STEPS
 from recon.operators import Operator, norm2, norm_estimate
-from recon.prox import DataTerm
+from recon.solvers.data_terms import DataTerm
 from recon.solvers.grids import enlarge
 
 _ORDER = {"none": 0, "tv": 1, "tgv": 2}

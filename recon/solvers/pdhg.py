@@ -9,10 +9,11 @@ import numpy as np
 
 from recon.backend import to_host
 from recon.operators import Operator
-from recon.prox import DataTerm
+from recon.series.volume import Record, Solution, Status
 from recon.solvers.bounds import largest_gain
+from recon.solvers.data_terms import DataTerm
 from recon.solvers.iteration import PrimalDualIteration
-from recon.solvers.solution import Callback, Control, Record, Solution, State, Status
+from recon.solvers.solution import Callback, Control, State
 
 # numbers that change while it runs, or that a restored solver must have exactly
 _NUMBERS = (

@@ -3,66 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from enum import Enum
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from recon.backend import Array
-
-
-class Status(Enum):
-    """Why a solver stopped; the text tells the user what it means."""
-
-    CONVERGED = "certified: the relative gap is below the tolerance"
-    MAX_ITERATIONS = (
-        "not certified: max_iterations was reached first; raise max_iterations or the tolerance, or take it as it is"
-    )
-    INTERRUPTED = "not converged: stopped by the user"
-    FIXED = "done: this method runs a fixed number of iterations and has no certificate"
-
-
-@dataclass(frozen=True)
-class Record:
-    """One line of a solver's history.
-
-    Attributes:
-        iteration: iterations done.
-        objective: ``D + R`` of the current value.
-        gap: certified relative gap: no value is better by more than ``gap * objective``. NaN if none.
-        seconds: since the start.
-    """
-
-    iteration: int
-    objective: float
-    gap: float
-    seconds: float
-
-
-@dataclass(frozen=True, eq=False)
-class Solution:
-    """Result of a reconstruction.
-
-    Attributes:
-        value: ``(z, x, y)`` float32, the solver's layout.
-        status: see `Status`.
-        iterations: done.
-        history: one `Record` per check.
-        parameters: strengths, step sizes, bounds: what determined the result.
-    """
-
-    value: Array
-    status: Status
-    iterations: int
-    history: list[Record]
-    parameters: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def objective(self) -> float:
-        return self.history[-1].objective if self.history else float("nan")
-
-    @property
-    def gap(self) -> float:
-        return self.history[-1].gap if self.history else float("nan")
+from recon.series.volume import Record
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,0 +1,165 @@
+"""Shifts, tilt-axis offset and rotation, and exposures of a series, from the maps themselves.
+
+Coarse: the centre of mass where the object is isolated, else cross-correlation of neighbours and the axis that leaves
+the fewest artefacts. Joint: shifts, exposures and rotation together with a smooth object (`joint`), which also
+says how sure they are, and which maps the others contradict. Fine: each map is matched with the re-projection of a
+sharp reconstruction (`reprojection`). What fails a check on the way is among the alignment's doubts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from recon.alignment.axis import axis_by_artefacts
+from recon.alignment.coarse import cross_correlation
+from recon.alignment.doubts import MOST_ODD, _contradicts, _doubts, _other_axis
+from recon.alignment.exposures import _exposures
+from recon.alignment.reprojection import Matcher, residuals
+from recon.alignment.start import FINE, Log, _axis, _joint
+from recon.errors import InputError, JobError
+from recon.model.resampling import resample
+from recon.preparation.normalise import OPEN
+from recon.preparation.screening import leave_out, screen, warnings
+from recon.series.alignment import Alignment
+from recon.series.binning import binned_to
+from recon.series.combine import combine
+from recon.series.tilt_series import TiltSeries
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+METHODS = ("auto", "cross-correlation", "none")
+COMMON = 0.5  # correlation with what the other tilts foretell, below which maps have nothing in common
+
+
+def align(
+    series: TiltSeries,
+    method: str = "auto",
+    *,
+    reference: Sequence[str] | None = None,
+    resampled: bool = False,
+    log: Log | None = None,
+) -> TiltSeries:
+    """Estimate the alignment; it goes into the model, the counts stay as they are.
+
+    Args:
+        series: after `normalise`.
+        method: ``"auto"`` as the module says; ``"cross-correlation"`` as Longley et al. (2018) did:
+            neighbours are cross-correlated, then the axis's offset and rotation minimise artefacts;
+            ``"none"``.
+        reference: elements whose sum is aligned; all by default, since one alone is noisy.
+        resampled: interpolate the maps into the aligned frame, as that paper did, instead.
+        log: called with a line for each stage.
+
+    Returns:
+        The series with `alignment` set, which serves every element, with standard errors and whatever makes one doubt
+        it. Where the object is not isolated and exposures were not given, `exposures` are found too. Tilts that
+        contradict the others get weight 0, with a warning in the history. With `resampled`, aligned maps.
+
+    Raises:
+        JobError: an unknown method.
+        InputError: an unknown reference element, maps that hold nothing to align on or have nothing in common, fewer
+            than three tilts that can be used.
+    """
+    if method not in METHODS:
+        raise JobError(f"align method {method!r} is unknown; use one of {', '.join(METHODS)}")
+    say = log or (lambda line: None)
+    combined = combine(series, reference)
+    if method == "none":
+        aligned = series.evolve("align: none", alignment=Alignment.identity(series.n_tilts))
+    elif method == "cross-correlation":
+        start = Alignment(cross_correlation(combined))
+        say("align: cross-correlation done")
+        final = split_offset(axis_by_artefacts(combined, start), series.used)
+        final = replace(final, method=method, residual=residuals(combined, final))
+        aligned = series.evolve(_note(final), alignment=final)
+    else:
+        aligned = _automatic(series, reference, say)
+    for doubt in aligned.alignment.doubts:
+        say(f"warning: {doubt}")
+    return resample(aligned) if resampled else aligned
+
+
+def _note(a: Alignment) -> str:
+    sure = "" if a.rotation_error is None else f" +- {a.rotation_error:.2f}"
+    return (
+        f"align: {a.method}; axis at {a.axis_offset:+.2f} pixels, rotated by {a.rotation_deg:+.2f}{sure} degrees; "
+        f"largest shift {np.abs(a.shifts).max():.1f} pixels"
+    )
+
+
+# ---------------------------------------------------------------- from nothing to fine
+
+
+def _automatic(series: TiltSeries, reference: Sequence[str] | None, say: Log) -> TiltSeries:
+    series = screen(series)
+    first = int(series.used.sum())
+    while True:
+        combined, taken = combine(series, reference), series.used
+        joint = _joint(combined, say)
+        agreement = joint.fit.agreement()
+        typical = float(np.median(agreement[taken]))
+        if typical < COMMON or taken.sum() < MOST_ODD * first:
+            raise InputError(
+                f"the maps have nothing in common: what the other tilts foretell of one correlates {typical:.2f} with "
+                "it; check the tilts, their order and the reference elements"
+            )
+        worst = int(np.nanargmin(agreement))
+        if not _contradicts(agreement, worst):
+            break
+        why = (
+            f"it contradicts the others, whose prediction correlates {agreement[worst]:.2f} with it; "
+            f"{typical:.2f} is typical"
+        )
+        series = leave_out(series, {worst: why})
+        say(series.history[-1])
+    fit, bins = joint.fit, joint.bins
+    covariance = fit.uncertainty()
+    found = bins.up(fit.found())
+    turn = float(np.degrees(np.sqrt(covariance[-1, -1])))
+    say(
+        f"align: joint fit, axis at {_axis(found, taken):+.2f} pixels, "
+        f"rotated by {found.rotation_deg:+.2f} +- {turn:.2f} degrees"
+    )
+    doubts = list(warnings(series)) + _other_axis(combined, joint, say)
+    if not joint.settled:
+        doubts.append("the joint fit of shifts and rotation did not settle")
+    if OPEN in "".join(series.history):
+        series, more = _exposures(series, joint)
+        doubts += more
+        combined = combine(series, reference)
+    fine, fine_bins = binned_to(combined, FINE)
+    matcher = Matcher(fine, fine_bins.down(found))
+    converged = matcher.converge(8, 40)
+    if not converged:
+        doubts.append("the matching of re-projections did not settle")
+    final = split_offset(fine_bins.up(matcher.alignment), taken)
+    # what it costs that the object is unknown, from the joint fit
+    spread = np.sqrt(np.diag(covariance)[:-1].reshape(-1, 3)[:, :2])
+    final = replace(
+        final,
+        method=f"{joint.how}, joint fit, re-projection matching",
+        residual=residuals(combined, final),
+        errors=np.where(
+            taken[:, None], matcher.errors() * fine_bins.factor * np.maximum(spread / fit.known(), 1), np.nan
+        ),
+        rotation_error=turn,
+        converged=joint.settled and converged,
+    )
+    doubts += _doubts(series, final, taken)
+    final = replace(final, doubts=tuple(dict.fromkeys(doubts)))
+    return series.evolve(_note(final), alignment=final)
+
+
+def split_offset(alignment: Alignment, taken: NDArray[np.bool_] | None = None) -> Alignment:
+    """Displacements as residual shifts plus one axis offset, their median along u; only the sum enters the model.
+
+    The median is that of the tilts that take part, all by default.
+    """
+    moved = alignment.displacements
+    offset = float(np.median(moved[:, 1] if taken is None else moved[taken, 1]))
+    return replace(alignment, shifts=moved - [0.0, offset], axis_offset=offset)

@@ -1,0 +1,59 @@
+"""Exposures of an object that leaves the frame, from what re-projections agree on."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from recon.alignment.joint import JointFit
+from recon.alignment.start import FINE, _Joint
+from recon.preparation.normalise import asymmetry
+from recon.series.binning import binned_to
+from recon.series.combine import combine
+from recon.series.tilt_series import TiltSeries
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+WELL_KNOWN = 0.1  # relative error up to which an exposure found from re-projections is used
+
+
+def _exposures(series: TiltSeries, joint: _Joint) -> tuple[TiltSeries, list[str]]:
+    """Exposures of an object that is not wholly in view, from what re-projections agree on, element by element.
+
+    Where an element is too weak for that, the curve that all of them share serves it; where that is not known either,
+    exposures stay 1.
+    """
+    taken = series.used
+    exposures, errors = series.exposures.copy(), np.full(series.exposures.shape, np.nan)
+    shared, shared_errors = joint.fit.exposures, _exposure_errors(joint.fit)
+    weak, unknown = [], []
+    for e, name in enumerate(series.elements):
+        small, _ = binned_to(combine(series, [name]), FINE)
+        fit = JointFit(small, joint.fit.found(), taken, most=joint.fit.most // 2)
+        fit.solve(hold="geometry")
+        own = _exposure_errors(fit, hold="geometry")
+        if np.median(own[taken]) < WELL_KNOWN and fit.log_exposures.std() < 1:
+            exposures[e], errors[e] = fit.exposures, own
+        elif np.median(shared_errors[taken]) < WELL_KNOWN:
+            exposures[e], errors[e] = shared, shared_errors
+            weak.append(name)
+        else:
+            unknown.append(name)
+    exposures, errors = np.where(taken, exposures, 1.0), np.where(taken, errors, np.nan)
+    doubts = []
+    if unknown:
+        doubts.append(
+            f"exposures of {', '.join(unknown)} cannot be told from the maps and stay 1; give live times or a curve"
+        )
+    note = "exposures from the re-projections' own consistency"
+    if weak:
+        note += f"; {', '.join(weak)} shares the curve of all elements"
+    note += asymmetry(series.tilts_deg[taken], exposures[:, taken])
+    return series.evolve(f"normalise: {note}", exposures=exposures, exposure_errors=errors), doubts
+
+
+def _exposure_errors(fit: JointFit, hold: str = "") -> NDArray[np.float64]:
+    variance = np.diag(fit.uncertainty(hold))[:-1].reshape(-1, 3)[:, 2]
+    return np.asarray(np.sqrt(np.maximum(variance, 0)) * fit.exposures)

@@ -1,0 +1,135 @@
+"""Shifts from coarse to fine: maps are matched with re-projections of a reconstruction from all of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from recon.alignment.joint import translation
+from recon.model.assembly import make_data_term, make_operator
+from recon.model.grid import grid
+from recon.model.noise import automatic_strength, noise_weights
+from recon.series.alignment import Alignment
+from recon.series.binning import binned_to
+from recon.series.tilt_series import TiltSeries
+from recon.solvers.pdhg import PrimalDual
+from recon.solvers.sirt import sirt
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+MIDDLE = 64  # pixels along a frame's edge for residuals
+
+
+@dataclass
+class Matcher:
+    """Matches maps with re-projections of a reconstruction that is kept from round to round."""
+
+    series: TiltSeries
+    alignment: Alignment
+    smoothing: float = 0.0
+    softness: float = 1.0
+    image: NDArray[np.float32] | None = None
+    omega: float | None = None
+
+    def __post_init__(self) -> None:
+        # TV needs a third of TGV's memory and time, and alignment no more than edges
+        poisson = not (self.series.scaled or self.smoothing)
+        self.data = make_data_term(self.series, self.series.elements[0], "poisson" if poisson else "least-squares")
+        if self.smoothing:
+            from scipy import ndimage
+
+            smooth = ndimage.gaussian_filter(self.data.counts, (0, self.smoothing, self.smoothing), mode="nearest")
+            self.data = replace(self.data, counts=smooth)
+        self.strength = self.softness * automatic_strength(self.series, self.series.elements[0])
+        self.volume = grid(self.series.evolve(alignment=self.alignment)).shape
+
+    def at(self, rotation_deg: float) -> Matcher:
+        """A matcher that continues from here at another rotation."""
+        other = replace(self, alignment=replace(self.alignment, rotation_deg=rotation_deg))
+        if self.image is not None:
+            nz, ny, nx = other.volume  # wider or narrower where the object leaves the frame
+            other.image = centred(self.image, (nz, nx, ny))
+        return other
+
+    def reconstruct(self, iterations: int) -> float:
+        """Continue the reconstruction at the present alignment; returns the penalised likelihood."""
+        operator = make_operator(self.series.evolve(alignment=self.alignment), self.volume, self.data.counts)
+        start = sirt(operator, self.data, iterations=10).value if self.image is None else self.image
+        solver = PrimalDual(operator, self.data, regulariser="tv", a1=self.strength, start=start, omega=self.omega)
+        solver.advance(iterations)
+        self.image, self.omega = solver.u, solver.omega
+        return solver.objective()
+
+    def match(self) -> float:
+        """One weighted Gauss-Newton step of all displacements; returns its largest component, pixels.
+
+        The part of a step that only moves the object is left out.
+        """
+        assert self.image is not None
+        prediction = self.predict()
+        slope = np.stack([-np.gradient(prediction, axis=2), -np.gradient(prediction, axis=1)])  # d/dv, d/du
+        mean = prediction + self.data.offset
+        weight = (self.data.scale > 0) / np.maximum(mean, 0.05 * float(mean.max()))
+        misfit = self.data.counts - mean
+        normal = np.einsum("atij,btij,tij->tab", slope, slope, weight)
+        right = np.einsum("atij,tij,tij->ta", slope, misfit, weight)
+        normal += 1e-6 * np.trace(normal, axis1=1, axis2=2)[:, None, None] * np.eye(2) + 1e-9 * np.eye(2)
+        step = np.clip(np.linalg.solve(normal, right[..., None])[..., 0], -2, 2)
+        taken = self.series.used
+        self._normal = normal
+        along = translation(np.radians(self.series.tilts_deg), float(np.radians(self.alignment.rotation_deg)))
+        basis = np.concatenate([a[taken] for a in along])
+        flat = step[taken].T.ravel()
+        step[taken] = (flat - basis @ np.linalg.lstsq(basis, flat, rcond=None)[0]).reshape(2, -1).T
+        step[~taken] = 0
+        self.alignment = replace(self.alignment, shifts=self.alignment.shifts + step)
+        return float(np.abs(step).max())
+
+    def predict(self) -> NDArray[np.float32]:
+        """Exposed re-projections in the recorded frames ``(tilt, u, y)``, without background."""
+        operator = make_operator(self.series.evolve(alignment=self.alignment), self.volume, self.data.counts)
+        out = np.empty(operator.range_shape, np.float32)
+        operator(self.image, out)
+        return np.asarray(out * self.data.scale)
+
+    def converge(self, rounds: int, iterations: int, accuracy: float = 0.02) -> bool:
+        """Reconstruct and match in turn until no displacement moves by more than `accuracy` pixels; whether it did.
+
+        Nor need it move by less than a fourth of what the noise leaves open.
+        """
+        for _ in range(rounds):
+            self.reconstruct(iterations)
+            moved = self.match()
+            for _ in range(2):
+                moved = max(moved, self.match())
+            if moved < max(accuracy, 0.25 * float(np.nanmedian(self.errors()))):
+                return True
+        return False
+
+    def errors(self) -> NDArray[np.float64]:
+        """Standard errors ``(tilt, 2)`` of the displacements were the object known, pixels; after `match`."""
+        variance = np.stack([np.diag(np.linalg.inv(n)) for n in self._normal])
+        return np.asarray(np.where(self.series.used[:, None], np.sqrt(variance), np.nan))
+
+
+def residuals(series: TiltSeries, alignment: Alignment) -> NDArray[np.float64]:
+    """Mean squared misfit of each map over its variance where the object is, near 1 for a good model."""
+    small, bins = binned_to(series, MIDDLE)
+    matcher = Matcher(small, bins.down(alignment))
+    matcher.reconstruct(60)
+    mean = matcher.predict() + matcher.data.offset
+    weight = np.where((matcher.data.scale > 0) & (mean > 0.05 * float(mean.max())), 1 / np.maximum(mean, 1e-12), 0)
+    if small.scaled:
+        weight = np.where(weight > 0, noise_weights(small, small.elements[0])[:, None, None], 0)
+    misfit = np.sum(weight * np.square(matcher.data.counts - mean), axis=(1, 2), dtype=np.float64)
+    return np.asarray(misfit / np.maximum((weight > 0).sum(axis=(1, 2)), 1))
+
+
+def centred(image: NDArray[np.float32], shape: tuple[int, int, int]) -> NDArray[np.float32]:
+    """A copy about the same centre on a grid with an even number of voxels more or fewer, repeated at the edges."""
+    grow = [(n - m) // 2 for m, n in zip(image.shape, shape, strict=True)]
+    inner = image[tuple(slice(max(-g, 0), m - max(-g, 0)) for g, m in zip(grow, image.shape, strict=True))]
+    return np.pad(inner, [(max(g, 0), max(g, 0)) for g in grow], mode="edge")

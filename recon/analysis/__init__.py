@@ -1,0 +1,1 @@
+"""What the volumes say, and how well they agree with the data."""

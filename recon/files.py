@@ -1,0 +1,80 @@
+"""Text and JSON from files, and in one line why a file cannot be read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from recon.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+import contextlib
+import json
+import os
+from collections.abc import Iterator
+
+from recon.errors import ReconError
+
+
+@contextlib.contextmanager
+def explain_reading(path: str | os.PathLike[str], remedy: str, error: type[ReconError] = InputError) -> Iterator[None]:
+    """Turn what goes wrong while `path` is opened and its text decoded into an `error` of one line.
+
+    Args:
+        path: as the user knows it.
+        remedy: what to do if it is no file or no text: "name a file with one tilt angle a line".
+        error: the type to raise.
+    """
+    try:
+        yield
+    except ReconError:
+        raise
+    except FileNotFoundError as exc:
+        raise error(f"{path} does not exist; check the name and the folder") from exc
+    except IsADirectoryError as exc:
+        raise error(f"{path} is a folder; {remedy}") from exc
+    except PermissionError as exc:
+        raise error(f"{path} may not be read; ask for permission to read it") from exc
+    except UnicodeDecodeError as exc:
+        raise error(f"{path} is not text in UTF-8; {remedy}") from exc
+    except (OSError, ValueError) as exc:  # a ValueError tells of a zero byte in the name
+        raise error(f"{path} cannot be opened ({getattr(exc, 'strerror', None) or exc})") from exc
+
+
+def reason(error: BaseException) -> str:
+    """What a library said of a bad file, in one line; the error's type if it said nothing."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def read_text(path: Path, remedy: str) -> str:
+    """The text of a file in UTF-8, with or without a byte order mark; every line ends in ``\\n``.
+
+    Raises:
+        InputError: see `explain_reading`.
+    """
+    with explain_reading(path, remedy):
+        return path.read_text(encoding="utf-8-sig")
+
+
+def read_json(path: Path, remedy: str) -> Any:
+    """The value of a JSON file.
+
+    Raises:
+        InputError: it is not JSON, or see `explain_reading`.
+    """
+    text = read_text(path, remedy)
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as exc:
+        raise InputError(f"{path} is not JSON ({exc}); {remedy}".replace("\n", " ")) from exc
+
+
+def plain(values: Sequence[float] | NDArray[np.float64], digits: int) -> list[float | None]:
+    """Numbers as JSON has them: rounded, and null for what is not finite."""
+    return [round(float(v), digits) if np.isfinite(v) else None for v in values]

@@ -1,0 +1,1 @@
+"""One file a format: how it is written, how it is read."""

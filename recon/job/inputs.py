@@ -1,0 +1,88 @@
+"""What a job names as its input: the series it is about, and the hashes of its files."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from recon.eds.maps import LineMaps, line_maps
+from recon.eds.read import find_spectra
+from recon.eds.windows import Options
+from recon.errors import JobError
+from recon.files import explain_reading
+from recon.io import read
+from recon.job.file import Job
+from recon.job.overrides import files_of, leave_out
+from recon.series.tilt_series import TiltSeries
+
+Log = Callable[[str], None]
+
+
+def read_job(job: Job, log: Log | None = None) -> TiltSeries:
+    """The series that a job file names."""
+    if job.input.maps is None:
+        if job.maps.detectors == "each":
+            raise JobError("maps.detectors = 'each' keeps detectors apart for `recon maps`; use 'sum' to reconstruct")
+        maps = read_spectra_job(job, log)
+        if log is not None:
+            for warning in maps.warnings:
+                log(f"warning: {warning}")
+        return spectra_series(job, maps)
+    assert job.input.tilts is not None
+    series = read(
+        {name: str(path) for name, path in job.input.maps.items()},
+        job.input.tilts,
+        job.input.pixel_size_nm,
+        tilt_axis=job.input.tilt_axis,
+        scaled=job.input.scaled,
+        base_dir=job.path.parent,
+    )
+    return leave_out(job, series)
+
+
+def spectra_series(job: Job, maps: LineMaps) -> TiltSeries:
+    """The series of a job's line maps."""
+    return leave_out(job, maps.series(tilt_axis=job.input.tilt_axis, pixel_size_nm=job.input.pixel_size_nm))
+
+
+def read_spectra_job(job: Job, log: Log | None = None) -> LineMaps:
+    """Maps of the lines that a job file names, from its spectrum images."""
+    source, options = job.input.spectra, job.maps
+    assert source is not None
+    return line_maps(
+        list(source) if isinstance(source, tuple) else source,
+        job.input.lines or (),
+        tilts=job.input.tilts,
+        options=Options(**options.model_dump()),
+        base=job.path.parent,
+        log=log,
+    )
+
+
+def input_hashes(job: Job) -> dict[str, str]:
+    """SHA-256 of every file that the job reads."""
+    files: dict[str, Any] = {**(job.input.maps or {}), "tilts": job.input.tilts, **files_of(job)}
+    if job.input.spectra is not None:
+        source = job.input.spectra
+        files |= {p.name: p for p in (source if isinstance(source, tuple) else find_spectra(source))}
+    out = {}
+    for name, path in files.items():
+        if isinstance(path, Path):
+            with explain_reading(path, "name a file", JobError):
+                out[name] = folder_hash(path) if path.is_dir() else file_hash(path)  # a .zspy is a folder
+    return out
+
+
+def file_hash(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def folder_hash(path: Path) -> str:
+    """SHA-256 over the names and contents of all files below a folder."""
+    digest = hashlib.sha256()
+    for file in sorted(p for p in path.rglob("*") if p.is_file()):
+        digest.update(file.relative_to(path).as_posix().encode() + b"\0" + file.read_bytes())
+    return digest.hexdigest()

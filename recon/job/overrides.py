@@ -1,0 +1,82 @@
+"""What a job file gives in place of an estimate: tilts and pixels left out, exposures, an alignment."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from recon.errors import InputError
+from recon.io.alignment import load_alignment, load_exposures, load_left_out
+from recon.io.exposures import Exposures, read_exposures
+from recon.io.stacks import read_stack
+from recon.job.file import Job
+from recon.preparation.exclude import exclude
+from recon.preparation.normalise import given_exposures
+from recon.series.tilt_series import TiltSeries
+
+
+def leave_out(job: Job, series: TiltSeries) -> TiltSeries:
+    """The series without weight where ``[input] leave_out`` and ``bad_pixels`` say so, or an alignment that is given.
+
+    A tilt that an estimate left out has no alignment and no exposure.
+    """
+    bad = None
+    if job.input.bad_pixels is not None:
+        bad, _ = read_stack(job.input.bad_pixels, image=True)
+        if job.input.tilt_axis == "x":
+            bad = bad.swapaxes(1, 2)
+    series = exclude(series, job.input.leave_out, pixels=bad)
+    if job.align.file is None:
+        return series
+    return exclude(series, load_left_out(job.align.file), why=f"as {job.align.file.name} says")
+
+
+def known_exposures(job: Job, series: TiltSeries) -> tuple[Exposures | None, np.ndarray | None]:
+    """Exposures that the job gives, and their errors ``(element, tilt)`` where it knows them.
+
+    They are those of ``[normalise] exposures``, or else, since an alignment found exposures as well, those of an
+    ``alignment.json`` in ``[align] file``, unless ``[normalise] method`` asks for others.
+    """
+    given = job.normalise.exposures
+    if given is not None:
+        if isinstance(given, Path):
+            return _checked(given, read_exposures(given, series.tilts_deg), series), None
+        given_exposures(series, given)
+        return given, None
+    if job.align.file is None or job.normalise.method != "auto":
+        return None, None
+    values, errors = load_exposures(job.align.file)
+    if not all(name in values for name in series.elements):
+        return None, None
+    sure = [errors.get(name, ()) for name in series.elements]
+    fits = all(len(e) == series.n_tilts for e in sure)
+    known = _checked(job.align.file, values, series)
+    return known, np.array(sure, dtype=np.float64) if fits else None
+
+
+def _checked(path: Path, exposures: Exposures, series: TiltSeries) -> Exposures:
+    try:
+        given_exposures(series, exposures)
+    except InputError as exc:
+        raise InputError(f"{path}: {exc}") from exc
+    return exposures
+
+
+def given_alignment(job: Job, series: TiltSeries) -> TiltSeries:
+    """The series with the alignment of ``[align] file``."""
+    assert job.align.file is not None
+    found = load_alignment(
+        job.align.file, series.tilts_deg, tilt_axis=job.input.tilt_axis, upside_down=job.align.upside_down
+    )
+    return series.evolve(f"align: {found.method}", alignment=found)
+
+
+def files_of(job: Job) -> dict[str, Any]:
+    """The files behind these, by what they are."""
+    return {
+        "alignment": job.align.file,
+        "bad_pixels": job.input.bad_pixels,
+        "exposures": job.normalise.exposures,
+    }

@@ -1,0 +1,141 @@
+"""Memory, disk and time that a run will take, known before it starts."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from recon import backend
+from recon.errors import ResourceError
+from recon.io import check_disk
+from recon.job.file import Job
+from recon.job.file.sections import Reconstruct
+from recon.job.overrides import given_alignment, known_exposures
+from recon.model.grid import grid
+from recon.preparation.isolation import find_outside
+from recon.series.tilt_series import TiltSeries
+from recon.solvers.memory import available, needed
+
+# Measured by benchmarks/kernels.py, 15 tilts: on two cores of an EPYC, on one H100.
+NANOSECONDS_PER_VOXEL = {"cpu": 14.0, "cuda": 0.1}  # and iteration
+TYPICAL_ITERATIONS = 800
+SEARCH_ITERATIONS = 500  # of a search for the strength, see benchmarks/strength.py
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run will need, known before it starts.
+
+    Attributes:
+        volume: ``(nz, ny, nx)`` that is solved for.
+        memory_bytes: peak of a reconstruction on the device that it runs on, see `recon.solvers.memory`.
+        available_bytes: memory there is.
+        disk_bytes: results.
+        seconds: forecast for all elements, from the benchmark's rate.
+        device: ``"cpu"`` or ``"cuda"``.
+        host_bytes: peak on the host; on the CPU the same as `memory_bytes`.
+    """
+
+    volume: tuple[int, int, int]
+    memory_bytes: int
+    available_bytes: int
+    disk_bytes: int
+    seconds: float
+    device: str
+    host_bytes: int = 0
+
+
+def plan(job: Job, series: TiltSeries, device: str = "auto") -> Plan:
+    """Memory, disk and time of a run, before it starts."""
+    device = backend.resolve_device(device)
+    # where the object is not isolated, the volume is wider than the frame
+    series = series.evolve(isolated=find_outside(series)[1])
+    shape = grid(series, job.reconstruct.thickness).shape
+    return forecast(shape, series.n_tilts, series.frame, len(series.elements), job, device)
+
+
+def forecast(
+    shape: tuple[int, int, int], n_tilts: int, frame: tuple[int, int], n_elements: int, job: Job, device: str
+) -> Plan:
+    """The plan for a volume of a shape ``(z, y, x)``."""
+    voxels = math.prod(shape)
+    options = job.reconstruct
+    sizes = (shape, n_tilts, frame, n_elements, options.method, device, options.half_precision)
+    searched = _searched(options, n_elements)
+    memory = needed(*sizes, searched > 0)
+    # an uncertainty adds a volume of results, and two sums while it is found
+    sure = bool(job.reconstruct.uncertainty)
+    results = (1 + n_elements * (1 + sure)) * math.prod(frame) * shape[0] * 4
+    more = voxels * 8 * sure + 2 * sure * n_elements * math.prod(frame) * shape[0] * 4
+    iterations = min(job.reconstruct.max_iterations, TYPICAL_ITERATIONS)
+    iterations = iterations * n_elements * (1 + options.uncertainty) + SEARCH_ITERATIONS * searched
+    seconds = voxels * iterations * NANOSECONDS_PER_VOXEL[device] * 1e-9
+    return Plan(
+        shape,
+        memory.device if device == "cuda" else memory.host + more,
+        available(device),
+        results * len(job.output.formats),
+        seconds,
+        device,
+        memory.host + more,
+    )
+
+
+def _searched(options: Reconstruct, n_elements: int) -> int:
+    """How many elements need a search for their strength."""
+    if options.method not in ("tgv", "tv"):
+        return 0
+    if isinstance(options.strength, dict):
+        return n_elements - len(options.strength)
+    return n_elements if options.strength == "auto" else 0
+
+
+def check_resources(needs: Plan, out: Path) -> None:
+    """Raise ResourceError, saying how much is needed, if memory or disk will not do."""
+    if needs.memory_bytes > needs.available_bytes:
+        what = "device memory" if needs.device == "cuda" else "memory"
+        raise ResourceError(
+            f"a volume of {' x '.join(map(str, needs.volume))} voxels needs {gib(needs.memory_bytes)} of {what}, "
+            f"{gib(needs.available_bytes)} are free; bin the maps, set reconstruct.thickness, "
+            "set reconstruct.half_precision, or use a larger machine"
+        )
+    check_disk(out, needs.disk_bytes)
+
+
+def describe(job: Job, series: TiltSeries, needs: Plan, out: Path) -> list[str]:
+    """What `recon check` shows: the series as it was read, the plan, memory, disk and time."""
+    order = np.argsort(series.tilts_deg)
+    lines = [
+        f"{job.path.name}: {', '.join(series.elements)}; {series.n_tilts} tilts of {series.frame[0]} x "
+        f"{series.frame[1]} pixels, {series.pixel_size_nm:g} nm each",
+        "  tilt (deg)  " + "".join(f"{n + ' counts':>16}{'brightest':>11}" for n in series.elements),
+    ]
+    for i in order:
+        cells = "".join(
+            f"{series.counts[e, i].sum():16.0f}{series.counts[e, i].max():11.0f}" for e in range(len(series.elements))
+        )
+        lines.append(f"  {series.tilts_deg[i]:10.2f}  {cells}" + ("" if series.used[i] else "   left out"))
+    options = job.reconstruct
+    how = job.normalise.method if known_exposures(job, series)[0] is None else "by known exposures"
+    alignment = f"{job.align.method} on {' + '.join(job.align.reference)}"
+    if job.align.file is not None:
+        alignment = given_alignment(job, series).alignment.method
+    lines += [
+        f"plan: normalise {how}, align {alignment}, "
+        f"{options.method} with {options.data_term}, strength {options.strength}, tolerance {options.tolerance:g}",
+        f"object: {'isolated' if find_outside(series)[1] else 'not isolated; the volume is wider than the frame'}",
+        f"volume: {' x '.join(map(str, needs.volume))} voxels (z, y, x) on {needs.device}",
+        f"memory: {gib(needs.memory_bytes)} needed, {gib(needs.available_bytes)} free"
+        + (f" on the GPU; {gib(needs.host_bytes)} on the host" if needs.device == "cuda" else ""),
+        f"disk: {gib(needs.disk_bytes)} in {out}",
+        f"time: about {max(needs.seconds / 60, 0.1):.1f} min at {NANOSECONDS_PER_VOXEL[needs.device]:g} ns per voxel "
+        f"and iteration ({'an H100' if needs.device == 'cuda' else 'two CPU cores'}), compilation and alignment aside",
+    ]
+    return lines
+
+
+def gib(n: int) -> str:
+    return f"{n / 2**30:.1f} GiB" if n >= 2**28 else f"{n / 2**20:.0f} MiB"

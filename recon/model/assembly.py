@@ -1,0 +1,52 @@
+"""From a series to operator and data term."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from recon import backend
+from recon.model.noise import noise_weights
+from recon.operators import Operator, aligned_projector
+from recon.series.tilt_series import TiltSeries
+from recon.solvers.data_terms import DataTerm, LeastSquares, Poisson
+
+if TYPE_CHECKING:
+    from recon.backend import Array
+    from recon.geometry.tilt_geometry import Shape3
+
+
+def make_operator(series: TiltSeries, shape: Shape3, like: Array, projector: str = "auto") -> Operator:
+    """``A_i = W_i P_i`` of a series onto a volume ``(nz, ny, nx)``, in the solver's layout."""
+    return aligned_projector(series.tilts_deg, series.alignment, series.frame, shape, like, projector)
+
+
+def make_data_term(series: TiltSeries, element: str, data_term: str, device: str = "cpu") -> DataTerm:
+    """The data term of one element, arrays ``(tilt, u, y)`` on a device."""
+    e = series.index(element)
+    counts = series.counts[e]
+    seen = np.ones_like(counts) if series.weights is None else series.weights
+    scale = seen * series.exposures[e][:, None, None]
+    offset = seen * series.offset(e)
+
+    def place(a: np.ndarray) -> Array:
+        return backend.to_device(np.ascontiguousarray(a.swapaxes(1, 2), dtype=np.float32), device)
+
+    # a pixel of weight f counts like one that was exposed for the fraction f
+    used = place(counts * seen), place(scale), place(offset)
+    if data_term == "poisson":
+        return Poisson(*used)
+    variance = np.broadcast_to(seen / noise_weights(series, element)[:, None, None], counts.shape)
+    return LeastSquares(*used, weight=place(np.where(seen > 0, 1 / np.where(seen > 0, variance, 1), 0)))
+
+
+def reachable(data: DataTerm, operator: Operator) -> DataTerm:
+    """The data term without pixels that no voxel reaches: drift carried them out of the volume."""
+    xp = backend.namespace(data.counts)
+    ones = xp.ones(operator.domain_shape, dtype=np.float32)
+    seen = operator(ones, xp.empty(operator.range_shape, dtype=np.float32)) > 0
+    if bool(seen.all()):
+        return data
+    return replace(data, counts=data.counts * seen, scale=data.scale * seen, offset=data.offset * seen)

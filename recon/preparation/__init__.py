@@ -1,0 +1,1 @@
+"""What is done to a series before its alignment: screening, leaving out, normalising."""

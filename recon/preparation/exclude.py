@@ -1,0 +1,83 @@
+"""Tilts and pixels that the user leaves out: they keep their counts and lose their weight."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from recon.errors import InputError
+from recon.series.checks import MIN_TILTS
+from recon.series.tilt_series import TiltSeries
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
+
+NEAR = 0.5  # degrees within which a number means a tilt
+Tilts = Sequence[float] | Mapping[str, Sequence[int]]
+
+
+def exclude(
+    series: TiltSeries, tilts: Tilts = (), *, pixels: ArrayLike | None = None, why: str = "as the user says"
+) -> TiltSeries:
+    """Give tilts or pixels no weight: they take no part in exposures, alignment or reconstruction.
+
+    The series keeps them, so that what is listed by tilt (an alignment, exposures) has one entry for each map still.
+
+    Args:
+        series: at any stage.
+        tilts: to leave out, in degrees, each within half a degree of the tilt it means; or ``{"number": [..]}``,
+            counted from 1 in the order of the maps.
+        pixels: ``(y, x)`` for all tilts or ``(tilt, y, x)``, in the frame of the series; other than 0 is a bad pixel.
+        why: for the history.
+
+    Raises:
+        InputError: a tilt that the series has not, a frame that does not fit, or fewer than three tilts left.
+    """
+    weights = np.ones(series.counts.shape[1:], np.float32) if series.weights is None else series.weights.copy()
+    notes = []
+    out = _find(series.tilts_deg, tilts)
+    if out.any():
+        weights[out] = 0
+        notes.append(f"tilts {', '.join(f'{t:g}' for t in series.tilts_deg[out])}")
+    if pixels is not None:
+        bad = np.asarray(pixels) != 0
+        if bad.shape not in (weights.shape, weights.shape[1:], (1, *weights.shape[1:])):
+            raise InputError(
+                f"bad pixels have shape {bad.shape}, the maps {weights.shape}; give one image (y, x) for all tilts, or "
+                "one for each"
+            )
+        bad = np.broadcast_to(bad, weights.shape)
+        weights[bad] = 0
+        notes.append(f"{bad.mean():.2%} of the pixels")
+    if not notes:
+        return series
+    left = int(weights.any(axis=(1, 2)).sum())
+    if left < MIN_TILTS:
+        raise InputError(
+            f"{left} of {series.n_tilts} tilts would be left; tomography needs at least {MIN_TILTS}, leave out fewer"
+        )
+    return series.evolve(f"left out {why}: {' and '.join(notes)}", weights=weights)
+
+
+def _find(tilts_deg: NDArray[np.float64], wanted: Tilts) -> NDArray[np.bool_]:
+    """Which tilts are meant ``(tilt,)``."""
+    out = np.zeros(tilts_deg.size, bool)
+    if isinstance(wanted, Mapping):
+        if set(wanted) != {"number"}:
+            raise InputError(f"tilts to leave out are degrees or a table {{ number = [..] }}, not {', '.join(wanted)}")
+        for number in wanted["number"]:
+            if not 1 <= number <= tilts_deg.size:
+                raise InputError(f"there is no tilt number {number} to leave out; they run from 1 to {tilts_deg.size}")
+            out[int(number) - 1] = True
+        return out
+    for tilt in wanted:
+        nearest = int(np.argmin(np.abs(tilts_deg - tilt)))
+        if not abs(tilts_deg[nearest] - tilt) <= NEAR:
+            raise InputError(
+                f"there is no tilt {tilt:g} to leave out; the nearest is {tilts_deg[nearest]:g} degrees "
+                f"(number {nearest + 1})"
+            )
+        out[nearest] = True
+    return out

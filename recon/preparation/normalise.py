@@ -1,0 +1,244 @@
+"""Background and exposure of each map, from the maps themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from recon.errors import InputError, JobError
+from recon.preparation.isolation import is_isolated, objects
+from recon.preparation.screening import leave_out, screen
+from recon.series.tilt_series import TiltSeries
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+METHODS = ("auto", "constant-total", "none")
+Background = str | float | dict[str, float]
+Exposures = Sequence[float] | Mapping[str, Sequence[float]]
+OPEN = "exposures are left to the alignment"  # in the history, where totals do not tell them
+SHADOWED = 0.25  # relative error of an exposure beyond which a tilt may be left out
+ASYMMETRY = 0.2  # difference of the logarithms at +t and -t that is worth a word
+
+
+def normalise(
+    series: TiltSeries,
+    method: str = "auto",
+    background: Background = "auto",
+    exposures: Exposures | None = None,
+) -> TiltSeries:
+    """Estimate background and exposures; the counts stay as they are.
+
+    The background of a map is the mean of its pixels away from the object, beyond what its
+    `background_maps` tell. Where the whole object is in view at every tilt, its total is constant, so the
+    total above background is the exposure (Longley et al., Nat. Commun. 9:2135 (2018)), which takes detector
+    shadowing out. Maps that cannot take part (see `screening`) are left out: weight 0, with a warning in
+    the history.
+
+    Args:
+        series: raw counts.
+        method: ``"constant-total"`` as above, each element on its own; ``"none"`` leaves all exposures 1; ``"auto"``
+            is constant-total where the object is isolated (tested on the data), each element's exposures drawn
+            towards what the elements share as far as their noise asks for it, and none elsewhere, where
+            `recon.align` finds them.
+        background: ``"auto"``, or counts per pixel for all elements, or a table by element.
+        exposures: known ones, such as live times, in place of an estimate: one number for each tilt, or a table of
+            these by element. Only their ratios matter.
+
+    Returns:
+        The series with `exposures` (mean 1 per element over the tilts that take part), `exposure_errors` if they were
+        estimated (0 where exposures were given), `background`, `isolated` and maybe `weights` set.
+
+    Raises:
+        JobError: an unknown method.
+        InputError: a map is empty, so that it has no exposure; the background exceeds the data; exposures that do not
+            fit the series; fewer than three tilts can be used.
+    """
+    if method not in METHODS:
+        raise JobError(f"normalise method {method!r} is unknown; use one of {', '.join(METHODS)}")
+    series = screen(series)
+    outside, reach = objects(series)
+    isolated = is_isolated(reach[series.used])
+    gone = np.flatnonzero(series.used & (reach > 0))
+    if isolated and gone.size:
+        series = leave_out(series, dict.fromkeys(map(int, gone), "the object touches the frame's border, there only"))
+    level = _background(series, background, outside, isolated)
+    taken = series.used
+    found, errors, left = np.ones_like(series.exposures), None, False
+    if exposures is not None:
+        found, method = given_exposures(series, exposures), "exposures given"
+        errors = np.zeros_like(found)
+    elif method == "auto":
+        method, left = ("constant-total", False) if isolated else ("none", True)
+        if isolated:
+            series, found, errors = _shared_totals(series, level, outside)
+    elif method == "constant-total":
+        found, errors = _totals(series, level, outside)
+        for e, name in enumerate(series.elements):
+            if found[e, taken].min() <= 0:
+                tilt = int(np.flatnonzero(taken)[found[e, taken].argmin()])
+                raise InputError(
+                    f"{name} at tilt {series.tilts_deg[tilt]:g} has no counts above background "
+                    f"({found[e, tilt]:.0f}); leave this tilt out, or use normalise method 'none'"
+                )
+    taken = series.used
+    mean = found[:, taken].mean(axis=1, keepdims=True)
+    found = np.where(taken, found / mean, 1.0)
+    errors = None if errors is None else np.where(taken, errors / mean, np.nan)
+    note = f"normalise: {method}, object {'isolated' if isolated else 'not isolated'}, background " + ", ".join(
+        f"{n} {b[taken].mean():.3g}" for n, b in zip(series.elements, level, strict=True)
+    )
+    if left:
+        note += f"; {OPEN}"
+    note += asymmetry(series.tilts_deg[taken], found[:, taken])
+    return series.evolve(note, exposures=found, exposure_errors=errors, background=level, isolated=isolated)
+
+
+def given_exposures(series: TiltSeries, given: Exposures) -> NDArray[np.float64]:
+    """Exposures ``(element, tilt)`` that the user knows, with mean 1 over the tilts in use.
+
+    Raises:
+        InputError: an element without any, a wrong number of them, or one that is not positive.
+    """
+    table = given if isinstance(given, Mapping) else dict.fromkeys(series.elements, given)
+    out = np.empty_like(series.exposures)
+    used = series.used
+    for name in series.elements:
+        if name not in table:
+            raise InputError(f"no exposures were given for {name}; give one for each of {', '.join(series.elements)}")
+        try:
+            values = np.array(table[name], dtype=np.float64)
+        except (TypeError, ValueError) as exc:
+            raise InputError(f"exposures of {name} must be numbers, one for each tilt") from exc
+        if values.shape != (series.n_tilts,):
+            raise InputError(
+                f"{values.size} exposures were given for {name}, the series has {series.n_tilts} tilts; the numbers "
+                "must agree"
+            )
+        bad = used & ~(np.isfinite(values) & (values > 0))
+        if bad.any():
+            tilt = int(bad.argmax())
+            raise InputError(
+                f"the exposure of {name} at tilt {series.tilts_deg[tilt]:g} is {values[tilt]:g}; it must be positive, "
+                "or leave this tilt out"
+            )
+        out[series.index(name)] = np.where(used, values / values[used].mean(), 1.0)
+    return out
+
+
+def _totals(
+    series: TiltSeries, level: NDArray[np.float64], outside: NDArray[np.bool_]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Counts above background ``(element, tilt)`` and their standard errors."""
+    seen = np.ones(series.counts.shape[1:], np.float32) if series.weights is None else series.weights
+    area = seen.sum(axis=(1, 2), dtype=np.float64)
+    total = np.sum(_above_maps(series) * seen, axis=(2, 3), dtype=np.float64) - level * area
+    counts = np.sum(series.counts * seen, axis=(2, 3), dtype=np.float64)
+    away = np.maximum(outside.sum(axis=(1, 2)), 1)
+    return total, np.sqrt(np.maximum(counts, 1.0) + area**2 * level / away)
+
+
+def _shared_totals(
+    series: TiltSeries, level: NDArray[np.float64], outside: NDArray[np.bool_]
+) -> tuple[TiltSeries, NDArray[np.float64], NDArray[np.float64]]:
+    """Exposures and their errors from totals, each element's as near to the common one as its noise allows.
+
+    The detectors shadow all elements alike; how far elements differ beyond their noise is estimated from the maps
+    (an empirical Bayes estimate: Efron, Morris, JASA 70, 311 (1975)). A tilt that lacks what it should show is left
+    out, and so is one whose exposure cannot be told.
+    """
+    total, sigma = _totals(series, level, outside)
+    taken = series.used
+    together = total.sum(axis=0)
+    typical = np.median(total[:, taken] / np.maximum(together[taken], 1e-9), axis=1)
+    error = np.sqrt((sigma**2).sum(axis=0)) / np.maximum(together, 1e-9)
+    usual = float(np.median(error[taken]))
+    reasons: dict[int, str] = {}
+    for i in np.flatnonzero(taken):
+        if together[i] <= 0 or (error[i] > SHADOWED and error[i] > 3 * usual):
+            reasons[int(i)] = f"shadowed or empty, {max(together[i], 0):.0f} counts above background are too few"
+            continue
+        for e, name in enumerate(series.elements):
+            expected = typical[e] * together[i]
+            if expected > 100 and total[e, i] < expected / 4:
+                reasons[int(i)] = f"{name} has {total[e, i]:.0f} counts where {expected:.0f} are expected"
+    series = leave_out(series, reasons)
+    taken = series.used
+    relative = np.where(total > sigma, sigma / np.maximum(total, 1e-9), np.inf)
+    scale = np.array([max(float(np.median(t[taken])), 1e-9) for t in total])[:, None]
+    logs = np.log(np.where(np.isfinite(relative), total, scale) / scale)
+    precision = 1 / relative**2
+    if (precision.sum(axis=0)[taken] <= 0).any() or not taken.any():
+        bare = np.where(together > 0, together, 1.0)
+        return series, np.broadcast_to(bare, total.shape).copy(), np.broadcast_to(bare * error, total.shape).copy()
+    whole = np.maximum(precision.sum(axis=0), 1e-30)
+    shared = (precision * logs).sum(axis=0) / whole
+    apart = logs - shared
+    apart -= _mean(apart[:, taken], precision[:, taken])
+    noise = np.maximum(relative**2 - 1 / whole, 0)
+    known = np.isfinite(relative) & taken
+    tau = 0.0
+    if len(total) > 1 and known.any():
+        weight = 1 / (noise[known] + 1e-4) ** 2  # what is well known says how far elements differ
+        tau = max(0.0, float((weight * (apart[known] ** 2 - noise[known])).sum() / weight.sum()))
+    with np.errstate(invalid="ignore"):
+        keep = np.where(np.isfinite(noise), tau / np.maximum(tau + noise, 1e-30), 0.0) if len(total) > 1 else 0.0
+        spread = np.where(np.isfinite(noise), keep * noise, tau) + 1 / whole
+    found = np.exp(shared + keep * apart)
+    return series, found, found * np.sqrt(spread)
+
+
+def _mean(values: NDArray[np.float64], weight: NDArray[np.float64]) -> NDArray[np.float64]:
+    whole = np.maximum(weight.sum(axis=1, keepdims=True), 1e-30)
+    return np.asarray((values * weight).sum(axis=1, keepdims=True) / whole)
+
+
+def asymmetry(tilts_deg: NDArray[np.float64], exposures: NDArray[np.float64]) -> str:
+    """What to say of exposures ``(element, tilt)`` that differ between +t and -t, or an empty string."""
+    order = np.argsort(tilts_deg)
+    tilts, curve = tilts_deg[order], np.log(np.maximum(exposures.mean(axis=0)[order], 1e-9))
+    both = tilts[(tilts > 0) & (tilts <= -tilts[0] + 0.5)]
+    if not both.size:
+        return ""
+    difference = np.interp(both, tilts, curve) - np.interp(-both, tilts, curve)
+    k = int(np.argmax(np.abs(difference)))
+    if abs(difference[k]) < ASYMMETRY:
+        return ""
+    return (
+        f"; exposures are asymmetric: {np.exp(np.interp(both[k], tilts, curve)):.2f} at {both[k]:g} degrees, "
+        f"{np.exp(np.interp(-both[k], tilts, curve)):.2f} at {-both[k]:g}"
+    )
+
+
+def _above_maps(series: TiltSeries) -> NDArray[np.float32]:
+    """Counts above the background that the spectra tell, ``(element, tilt, y, x)``."""
+    return series.counts if series.background_maps is None else series.counts - series.background_maps
+
+
+def _background(
+    series: TiltSeries, background: Background, outside: NDArray[np.bool_], isolated: bool
+) -> NDArray[np.float64]:
+    level = np.zeros_like(series.background)
+    if background == "auto":
+        if isolated:
+            for i in range(series.n_tilts):
+                if outside[i].sum() >= 16:
+                    level[:, i] = _above_maps(series)[:, i, outside[i]].mean(axis=1, dtype=np.float64)
+        return np.maximum(level, 0)
+    table = background if isinstance(background, dict) else dict.fromkeys(series.elements, background)
+    for name, value in table.items():
+        e = series.index(name)
+        number = float(value)
+        mean = series.counts[e].mean(axis=(1, 2), dtype=np.float64)
+        if not number >= 0:
+            raise InputError(f"background of {name} is {number:g} counts per pixel; it cannot be negative")
+        if number >= mean.min():
+            tilt = int(mean.argmin())
+            raise InputError(
+                f"background of {name} is {number:g} counts per pixel, but the map at tilt "
+                f"{series.tilts_deg[tilt]:g} has only {mean[tilt]:.3g} on average; lower it or use 'auto'"
+            )
+        level[e] = number
+    return level

@@ -1,0 +1,125 @@
+"""Maps that cannot take part: blank, saturated, carried out of the frame, or so shadowed that they only hurt.
+
+Rules on the counts themselves, before anything is estimated. What contradicts the other tilts is found later,
+by `recon.align`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from recon.errors import InputError
+from recon.series.checks import MIN_TILTS
+from recon.series.tilt_series import TiltSeries
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+WARNING = "warning: "
+BLANK = 0.02  # of the typical total
+JUMP = 4.0  # times a total may differ from those of its neighbours
+PLATEAU = 0.005  # of all pixels at exactly the largest value
+BLOCKS = 8  # along a frame's edge, whose totals tell whether a map shows anything
+
+
+def leave_out(series: TiltSeries, reasons: dict[int, str]) -> TiltSeries:
+    """Give every pixel of some tilts weight 0, and say why in the history.
+
+    Args:
+        series: any.
+        reasons: position of a tilt to why it is left out.
+
+    Raises:
+        InputError: fewer than three tilts would remain.
+    """
+    if not reasons:
+        return series
+    weights = np.ones(series.counts.shape[1:], np.float32) if series.weights is None else series.weights.copy()
+    weights[list(reasons)] = 0
+    lines = [f"{WARNING}tilt {series.tilts_deg[i]:g} left out: {why}" for i, why in sorted(reasons.items())]
+    remain = int(weights.any(axis=(1, 2)).sum())
+    if remain < MIN_TILTS:
+        raise InputError(
+            f"only {remain} of {series.n_tilts} tilts can be used, tomography needs at least {MIN_TILTS} "
+            f"(the first problem: {lines[0].removeprefix(WARNING)})"
+        )
+    return series.evolve(weights=weights, history=(*series.history, *lines))
+
+
+def screen(series: TiltSeries) -> TiltSeries:
+    """The series without the maps that cannot take part; each is named in the history, with the reason.
+
+    Raises:
+        InputError: fewer than three tilts remain.
+    """
+    return leave_out(series, unusable(series))
+
+
+def unusable(series: TiltSeries) -> dict[int, str]:
+    """Position of a tilt to why its map cannot take part."""
+    total = series.counts.sum(axis=0, dtype=np.float64)
+    seen = np.ones(total.shape) if series.weights is None else series.weights.astype(np.float64)
+    area = seen.sum(axis=(1, 2))
+    take = area > 0
+    level = np.where(take, (total * seen).sum(axis=(1, 2)) / np.maximum(area, 1), 0)
+    if series.scaled:  # values without a unit: only their absence says anything
+        return {int(i): "blank, every pixel is 0" for i in np.flatnonzero(take & ~(total * seen).any(axis=(1, 2)))}
+    typical = float(np.median(level[take])) if take.any() else 0.0
+    structure = np.array([_structure(m, s) for m, s in zip(total, seen, strict=True)])
+    shown = float(np.median(structure[take])) if take.any() else 1.0
+    order = np.argsort(series.tilts_deg)
+    order = order[(take & (level > BLANK * typical))[order]]
+    out: dict[int, str] = {}
+    for i in np.flatnonzero(take):
+        near = level[_neighbours(order, int(i))]
+        counts = float((total[i] * seen[i]).sum())
+        if level[i] <= BLANK * typical:
+            out[int(i)] = f"blank, {counts:.0f} counts in all where {typical * area[i]:.0f} are typical"
+        elif shown > 4 and structure[i] < 1.5:
+            out[int(i)] = f"blank, its {counts:.0f} counts are spread like noise over the frame"
+        elif (plateau := _plateau(total[i], seen[i])) > 0:
+            out[int(i)] = f"saturated, {plateau} pixels share the largest value {float((total[i] * seen[i]).max()):.0f}"
+        elif len(near) >= 2 and not near.min() / JUMP < level[i] < near.max() * JUMP:
+            out[int(i)] = f"{counts:.0f} counts in all, its neighbours {float(np.median(near)) * area[i]:.0f}"
+    return out
+
+
+def _neighbours(order: NDArray[np.intp], i: int) -> NDArray[np.intp]:
+    """Up to two tilts on each side of tilt i, of those in `order`."""
+    at = np.flatnonzero(order == i)
+    if not at.size:
+        return order[:0]
+    k = int(at[0])
+    return np.concatenate([order[max(k - 2, 0) : k], order[k + 1 : k + 3]])
+
+
+def _structure(image: NDArray[np.float64], seen: NDArray[np.float64]) -> float:
+    """Variance of the counts of large blocks over their mean: 1 for a map of nothing but noise."""
+    rows, columns = (np.linspace(0, n, BLOCKS + 1).astype(int)[:-1] for n in image.shape)
+
+    def totals(a: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.asarray(np.add.reduceat(np.add.reduceat(a, np.unique(rows)), np.unique(columns), axis=1).ravel())
+
+    blocks, areas = totals(image * seen), totals(seen)
+    whole = areas > 0.5 * areas.max() if areas.max() > 0 else areas > 0
+    if whole.sum() < 3:
+        return 1.0
+    expected = blocks[whole].sum() * areas[whole] / areas[whole].sum()
+    return float(np.sum((blocks[whole] - expected) ** 2 / np.maximum(expected, 1e-9)) / (whole.sum() - 1))
+
+
+def _plateau(image: NDArray[np.float64], seen: NDArray[np.float64]) -> int:
+    """Pixels at exactly the largest value, where that is more than chance would put there; else 0."""
+    values = image[seen > 0]
+    top = values.max()
+    if top < 16:
+        return 0
+    count = int((values == top).sum())
+    return count if count >= max(8, PLATEAU * values.size) else 0
+
+
+def warnings(series: TiltSeries) -> tuple[str, ...]:
+    """Warnings of the series' history, without their mark."""
+    return tuple(line.removeprefix(WARNING) for line in series.history if line.startswith(WARNING))

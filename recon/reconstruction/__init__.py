@@ -1,0 +1,1 @@
+"""One element of a series: its volume, its strength, its uncertainty."""

@@ -1,0 +1,297 @@
+"""The strength of the regulariser from the data: the one whose volume is least wrong, told by counts not seen.
+
+The counts are split by binomial thinning: each recorded count goes to one part or the other by chance, so both are
+Poisson data of the same object at a part of the exposure, independent of each other at every tilt. One part is
+reconstructed at several strengths, the other says which of them is best. It is half of the counts where they are few.
+Where fewer than half tell strengths apart, `HELD_COUNTS`, more are reconstructed, so that less is left to extrapolate,
+but `KEPT_COUNTS` at most. Maps that are no counts are split by tilts instead, odd against even.
+
+What counts is the error of the volume, not how well counts are predicted: much of what a weak strength lets in
+averages out in projections. By the Fourier slice theorem the square of a volume is that of its projections with the
+ramp filter of filtered back projection between them (A. C. Kak, M. Slaney, "Principles of Computerized Tomographic
+Imaging", 1988, chapter 3). So held-out residuals are judged with it, `held_out_error`: but for a constant, the noise,
+that is the squared error of the volume, in all directions that were recorded.
+
+A voxel is the mean of what is in it, but the detector sees the object itself, whose edges lie inside voxels. Averaging
+over a voxel and drawing the voxel as a box again blurs by a quadratic B-spline, whose samples are 1/8, 3/4, 1/8
+(M. Unser, IEEE Signal Process. Mag. 16(6), 22 (1999)). Without it the search would take for the best a volume
+that is sharper than the truth, the more so the more counts there are; `of_the_object` undoes it on the projection.
+
+Strengths are multiples of the noise in the gradient of the data term (`automatic_strength`). The best multiple depends
+on the object and, on simulated particles, on the dose like this: it stays the same up to some ten counts, and grows
+with their root from some hundred on, where what voxels cannot hold is wrong by more than the noise, and by as much at
+any dose. So it goes with the root of 1 + counts / `MODEL_COUNTS`, of a bright pixel (`noise_and_model`), and what is
+best for a part of the counts tells what is best for all. benchmarks/strength.py says how good the choice is,
+benchmarks/strength_rivals.py how good others are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from recon.backend import Array, namespace, to_host
+from recon.model.noise import automatic_strength, noise_weights
+from recon.operators import norm2
+from recon.reconstruction.problem import Problem
+from recon.series.tilt_series import TiltSeries
+from recon.solvers.data_terms import DataTerm
+
+Stop = Callable[[], bool]
+
+A0_PER_A1 = 2.0
+FIRST_FACTOR = 1.0
+FACTOR_LIMITS = (1 / 16, 16.0)
+EVERY = 25  # iterations after which a volume is compared with what it was
+SETTLED = 5e-3  # relative change of the volume at which the next strength is tried
+FIRST_ITERATIONS, MAX_ITERATIONS = 100, 200  # at most, of the first strength and of each other
+COARSE_TOLERANCE = 1e-2  # certified gap on the coarse grids that the first strength starts from
+THINNED, BY_TILTS = "thinned counts", "odd and even tilts"
+# means of a bright pixel
+MODEL_COUNTS = 50.0  # at which the model's errors do as much as noise
+HELD_COUNTS = 50.0  # that tell strengths apart: as many are held out, or half of all where these are fewer
+KEPT_COUNTS = 200.0  # at most as many are reconstructed: with more, what the model gets wrong of both parts would sway
+SHARPER = np.float32(1 / 8)  # outer samples of the quadratic B-spline
+
+
+@dataclass(frozen=True)
+class StrengthChoice:
+    """A strength, and how it was found.
+
+    Attributes:
+        strength: a1.
+        interval: one standard error of where the held-out error is least; what the split adds, not what bias does.
+        unit: a1 of factor 1: the noise in the gradient of the data term and, of counts, what the model adds to it.
+        factors: tried, ascending.
+        error: `held_out_error` at each factor, with the noise in it, a constant.
+        split: ``"thinned counts"``, ``"odd and even tilts"``, or ``"rule"`` where there was no search.
+        iterations: spent, in iterations of the whole problem.
+    """
+
+    strength: float
+    interval: tuple[float, float]
+    unit: float
+    factors: tuple[float, ...]
+    error: tuple[float, ...]
+    split: str
+    iterations: float
+
+    @classmethod
+    def by_rule(cls, problem: Problem) -> StrengthChoice:
+        """`automatic_strength`, without a search."""
+        unit = automatic_strength(problem.series, problem.element)
+        return cls(unit, (unit, unit), unit, (), (), "rule", 0.0)
+
+    @classmethod
+    def of(cls, record: Mapping[str, Any]) -> StrengthChoice:
+        """From what `dataclasses.asdict` and JSON made of one."""
+        values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in record.items()}
+        return cls(**values)
+
+
+def choose(
+    problem: Problem,
+    regulariser: str,
+    stop: Stop | None = None,
+    seed: int = 0,
+    log: Callable[[str], None] | None = None,
+) -> StrengthChoice | None:
+    """Find the strength for a problem, as the module says.
+
+    Args:
+        problem: of one element.
+        regulariser: ``"tgv"`` or ``"tv"``.
+        stop: asked now and then; True ends the search.
+        seed: of the thinning; the same seed gives the same strength.
+        log: called with a line for each strength tried.
+
+    Returns:
+        What was chosen, or None if `stop` said so.
+    """
+    series, element = problem.series, problem.element
+    unit = part = automatic_strength(series, element)
+    if _is_counts(series, element):
+        bright = bright_counts(series, element)
+        share = kept_share(bright)
+        kept, held = thinned(series, element, share, seed)
+        unit, part = (noise_and_model(unit, bright, x) for x in (1.0, share))
+        split = THINNED
+    else:
+        kept, held = by_tilts(series)
+        part, split = unit * 0.5**0.5, BY_TILTS
+    path, judge = StrengthPath(problem.on(kept), regulariser, part, stop), problem.on(held).data
+    terms: dict[float, np.ndarray] = {}
+    factor: float | None = FIRST_FACTOR
+    while factor is not None:
+        projection = path.projection(factor)
+        if projection is None:
+            return None
+        terms[factor] = held_out_error(judge, projection).ravel()
+        if log is not None:
+            error = float(terms[factor].sum())
+            log(f"{element}: strength {unit * factor:.3g} leaves a held-out error of {error:.6g}")
+        factor = _next({f: float(t.sum()) for f, t in terms.items()})
+    factors = np.array(sorted(terms))
+    best, interval = _least(factors, np.stack([terms[f] for f in factors]))
+    return StrengthChoice(
+        strength=unit * best,
+        interval=(unit * interval[0], unit * interval[1]),
+        unit=unit,
+        factors=tuple(float(f) for f in factors),
+        error=tuple(float(terms[f].sum()) for f in factors),
+        split=split,
+        iterations=float(path.solver.iteration + path.solver.coarse_iterations),
+    )
+
+
+class StrengthPath:
+    """Reconstructions along the strengths, each from the last, on to where they settle.
+
+    Args:
+        problem: of one element, of the data that are reconstructed.
+        regulariser: ``"tgv"`` or ``"tv"``.
+        unit: a1 of factor 1.
+        stop: asked now and then; True ends the search.
+    """
+
+    def __init__(self, problem: Problem, regulariser: str, unit: float, stop: Stop | None = None) -> None:
+        self.problem, self.unit, self.stop = problem, unit, stop
+        first = unit * FIRST_FACTOR
+        self.solver = problem.coarse_to_fine(regulariser, first, A0_PER_A1 * first, COARSE_TOLERANCE)
+        xp = namespace(self.solver.u)
+        self._projection, self._before = xp.empty_like(self.solver.y), xp.empty_like(self.solver.u)
+
+    def projection(self, factor: float) -> Array | None:
+        """``A u`` ``(tilt, u, y)`` at a strength, overwritten by the next; None if stopped."""
+        a1, solver = self.unit * factor, self.solver
+        solver.change_strength(a1, A0_PER_A1 * a1)
+        most = MAX_ITERATIONS if solver.iteration else FIRST_ITERATIONS
+        for _ in range(0, most, EVERY):
+            if self.stop is not None and self.stop():
+                return None
+            self._before[...] = solver.u
+            solver.advance(EVERY)
+            self._before -= solver.u
+            if norm2(self._before, solver.g) <= SETTLED * norm2(solver.u, solver.g):  # g is scratch between iterations
+                break
+        return self.problem.operator(solver.u, self._projection)
+
+
+def of_the_object(projection: Array) -> Array:
+    """Projections ``(tilt, u, y)`` of the object whose means over voxels have the given ones: a little sharper.
+
+    ``p - (second differences along u and y) / 8``, the inverse of the filter 1/8, 3/4, 1/8 to first order: noise is
+    not blown up as by the exact one.
+    """
+    out = projection.copy()
+    for axis in (1, 2):
+        step = SHARPER * namespace(out).diff(projection, axis=axis)
+        lower = (slice(None),) * axis + (slice(None, -1),)
+        upper = (slice(None),) * axis + (slice(1, None),)
+        out[lower] -= step
+        out[upper] += step
+    return out
+
+
+def held_out_error(held: DataTerm, projection: Array) -> np.ndarray:
+    """Squared error of a volume by data that it has not seen, but for the noise, ``(tilt, y)`` float64 on the host.
+
+    ``sum_k |k| |F r|^2 / n`` for the residual ``r = (c - b - s A u) / s^1/2`` of each detector line across the tilt
+    axis, k its frequency, cycles per pixel. The root of s gives the noise of all tilts the same weight.
+
+    Args:
+        held: counts, exposures and background.
+        projection: ``A u``, ``(tilt, u, y)``.
+    """
+    xp = namespace(projection)
+    used = held.scale > 0
+    expected = held.scale * of_the_object(projection) + held.offset
+    root = xp.sqrt(xp.where(used, held.scale, np.float32(1)))
+    # transformed on the host: CuPy's transforms need a library that its wheels do not bring
+    residual = to_host(xp.where(used, (held.counts - expected) / root, np.float32(0)))
+    n = 2 * residual.shape[1]  # or the filter would reach around
+    spectrum = np.fft.rfft(residual, n, axis=1)
+    ramp = np.fft.rfftfreq(n)[None, :, None]
+    power = np.square(spectrum.real) + np.square(spectrum.imag)
+    return np.asarray(np.sum(ramp * power, axis=1, dtype=np.float64) / n)
+
+
+def _next(errors: Mapping[float, float]) -> float | None:
+    """Half or double of the best factor so far, until the best has a neighbour on each side."""
+    best = min(errors, key=lambda factor: errors[factor])
+    for factor in (best / 2, best * 2):
+        if factor not in errors and FACTOR_LIMITS[0] <= factor <= FACTOR_LIMITS[1]:
+            return factor
+    return None
+
+
+def _is_counts(series: TiltSeries, element: str) -> bool:
+    counts = series.counts[series.index(element)]
+    return not series.scaled and bool((counts == np.round(counts)).all())
+
+
+def bright_counts(series: TiltSeries, element: str) -> float:
+    """Mean of a bright pixel of the maps."""
+    return float(np.median(1 / noise_weights(series, element)[series.used]))
+
+
+def noise_and_model(noise: float, bright: float, share: float) -> float:
+    """a1 of factor 1 for a share of the counts.
+
+    Noise in the gradient grows with the root of the counts, errors of the model with the counts.
+
+    Args:
+        noise: of all counts, `automatic_strength`.
+        bright: `bright_counts`, of all.
+        share: 0 to 1.
+    """
+    return float(noise * np.sqrt(share * (1 + share * bright / MODEL_COUNTS)))
+
+
+def kept_share(bright: float) -> float:
+    """The part of the counts that is reconstructed, for `bright_counts` in all; the rest is held out."""
+    return min(max(0.5, 1 - HELD_COUNTS / bright), KEPT_COUNTS / bright)
+
+
+def thinned(series: TiltSeries, element: str, share: float, seed: int) -> tuple[TiltSeries, TiltSeries]:
+    """What is reconstructed and what is held out of an element: each count is kept with probability `share`."""
+    counts = series.counts[series.index(element)].astype(np.int64)
+    kept = np.random.default_rng(seed).binomial(counts, share)
+    return _thinned(series, element, kept, share), _thinned(series, element, counts - kept, 1 - share)
+
+
+def by_tilts(series: TiltSeries) -> tuple[TiltSeries, TiltSeries]:
+    """Odd tilts and even ones, of those that are used."""
+    seen = np.ones(series.counts.shape[1:], np.float32) if series.weights is None else series.weights
+    odd = ((np.cumsum(series.used) - 1) % 2).astype(np.float32)[:, None, None]
+    return series.evolve(weights=seen * odd), series.evolve(weights=seen * (1 - odd))
+
+
+def _thinned(series: TiltSeries, element: str, counts: np.ndarray, share: float) -> TiltSeries:
+    """The series with the counts of an element that were kept with probability `share`."""
+    all_counts, maps = series.counts.copy(), series.background_maps
+    all_counts[series.index(element)] = counts
+    return series.evolve(
+        counts=all_counts,
+        exposures=series.exposures * share,
+        background=series.background * share,
+        background_maps=None if maps is None else maps * np.float32(share),
+    )
+
+
+def _least(factors: np.ndarray, terms: np.ndarray) -> tuple[float, tuple[float, float]]:
+    """The factor of least error by a parabola in its logarithm, and where that is within one standard error."""
+    total = terms.sum(axis=1)
+    i = int(np.argmin(total))
+    if i in (0, len(factors) - 1):
+        return float(factors[i]), (float(factors[i]), float(factors[i]))
+    x = np.log(factors)
+    a, b, _ = np.polyfit(x[i - 1 : i + 2] - x[i], total[i - 1 : i + 2], 2)
+    shift = float(np.clip(-b / (2 * a), x[i - 1] - x[i], x[i + 1] - x[i]))
+    # the slope at the least is uncertain by the scatter of the lines' slopes
+    slopes = (terms[i + 1] - terms[i - 1]) / (x[i + 1] - x[i - 1])
+    error = float(np.sqrt(np.sum(np.square(slopes - slopes.mean())))) / (2 * a)
+    return float(np.exp(x[i] + shift)), (float(np.exp(x[i] + shift - error)), float(np.exp(x[i] + shift + error)))

@@ -1,0 +1,331 @@
+"""How sure a reconstruction is: standard deviations by a parametric bootstrap.
+
+Replicate counts are drawn from the fitted model, ``Poisson(s A u + b)`` with u the reconstruction, and each is
+reconstructed like the data themselves: same strength, same model. The spread of the replicates is that of the
+estimate from one recording of the same object to the next (B. Efron, R. Tibshirani, "An Introduction to the
+Bootstrap", 1993, chapter 6; for tomography D. R. Haynor, S. D. Woods, IEEE Trans. Med. Imaging 8, 337 (1989)).
+
+It does not include what would be the same in every recording: the pull of the regulariser, the missing wedge, errors
+of alignment, exposure and background. So an interval covers the mean of many independent reconstructions about as
+often as it states, and the truth less often; `benchmarks/uncertainty.py` measures both.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from recon import backend
+from recon.errors import InputError, JobError
+from recon.model.assembly import make_data_term, make_operator, reachable
+from recon.model.grid import grid
+from recon.reconstruction.reconstruct import MAX_ITERATIONS, Progress
+from recon.series.tilt_series import TiltSeries
+from recon.series.volume import Volume
+from recon.solvers import Control, Record, Status
+from recon.solvers.data_terms import DataTerm
+from recon.solvers.pdhg import PrimalDual
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from recon.backend import Array
+    from recon.operators import Operator
+    from recon.reconstruction.keeper import Keeper
+
+LEVEL = 0.68
+METHODS = ("tgv", "tv", "none")
+# A replicate starts at the reconstruction, so one that stops early is too like it. Beside the tolerance it has to
+# meet one of two conditions, relative to what it has gained in fit since its start: a certified error of its
+# objective below CERTIFIED, or a fall of the objective during the last half of its iterations below SETTLED, since
+# the certificate lags. At least 98 % of the variation has developed then (measured from 1 to 400 counts at the peak).
+CERTIFIED, SETTLED = 0.1, 0.02
+EVERY = 50  # iterations between two looks
+_SOLVER_OPTIONS = ("a1", "a0", "regulariser", "half_precision")
+Figures = Callable[[str, "NDArray[np.float32]"], Mapping[str, float]]
+
+
+@dataclass(frozen=True, eq=False)
+class Uncertainty:
+    """Spread of one element's reconstruction, from replicates.
+
+    Attributes:
+        element: name.
+        sd: ``(z, y, x)`` float32, standard deviation of each voxel, counts per voxel length per unit exposure.
+        voxel_size_nm: edge of a voxel, nm.
+        asked: replicates that were asked for; fewer are behind `sd` if the user stopped.
+        figures: name to ``(replicate,)``, values of a figure in each replicate.
+        seed: of the random numbers; replicate r of element e draws from the stream ``[seed, e, r]``.
+        noise: ``"poisson"`` or ``"gaussian"``.
+        converged: how many replicates reached their tolerance.
+        iterations: of each replicate.
+    """
+
+    element: str
+    sd: NDArray[np.float32]
+    voxel_size_nm: float
+    asked: int
+    figures: Mapping[str, NDArray[np.float64]]
+    seed: int
+    noise: str
+    converged: int
+    iterations: tuple[int, ...]
+
+    @property
+    def replicates(self) -> int:
+        return len(self.iterations)
+
+    @property
+    def volume(self) -> Volume:
+        """`sd` as a volume, to write."""
+        return Volume(self.sd, self.voxel_size_nm, f"{self.element}-uncertainty")
+
+    def interval(self, name: str, value: float, level: float = LEVEL) -> dict[str, float]:
+        """Interval of a figure whose value in the reconstruction is `value`.
+
+        ``value +- t sd``, with Student's t for the number of replicates. ``bias`` is the mean of the replicates
+        minus `value`: how far a second reconstruction moves from the first, roughly as the first from the truth.
+        """
+        from scipy.special import stdtrit
+
+        drawn = np.asarray(self.figures[name])
+        sd = float(drawn.std(ddof=1))
+        half = float(stdtrit(len(drawn) - 1, 0.5 + level / 2)) * sd
+        return {
+            "sd": sd,
+            "low": value - half,
+            "high": value + half,
+            "level": level,
+            "bias": float(drawn.mean()) - value,
+        }
+
+
+def uncertainty(
+    series: TiltSeries,
+    volumes: Mapping[str, Volume],
+    replicates: int = 20,
+    *,
+    figures: Figures | None = None,
+    seed: int = 0,
+    tolerance: float = 1e-2,
+    max_iterations: int | None = None,
+    device: str = "auto",
+    progress: Progress | None = None,
+    checkpoints: Keeper | None = None,
+) -> dict[str, Uncertainty]:
+    """Bootstrap each element of a reconstruction.
+
+    Args:
+        series: what `volumes` were reconstructed from.
+        volumes: from `reconstruct` by ``tgv``, ``tv`` or ``none``; strengths, data term and grid are theirs.
+        replicates: at least 2; the relative error of a standard deviation from n is about ``1 / sqrt(2 n)``.
+        figures: ``(element, values (z, y, x)) -> {name: number}``, taken of every replicate, such as the means of
+            regions.
+        seed: of the random numbers.
+        tolerance: certified relative gap that a replicate must reach at least; see also `SETTLED`.
+        max_iterations: of each replicate.
+        device, progress: as `reconstruct`.
+        checkpoints: where the sums so far are kept and found.
+
+    Returns:
+        Element to `Uncertainty`, for scaled maps with Gaussian noise as the least-squares term weighs it. After a
+        stop by the user, elements with fewer than two replicates are missing.
+
+    Raises:
+        JobError: too few replicates.
+        InputError: volumes of another method, or of another series.
+    """
+    if replicates < 2:
+        raise JobError(f"uncertainty is {replicates}; it takes at least 2 replicates, such as 20")
+    device = backend.resolve_device(device)
+    out = {}
+    for element, volume in volumes.items():
+        model = _Model.of(series, volume, device)
+        sums = _Sums(volume.values.shape)
+        kept = None if checkpoints is None else checkpoints.fetch("uncertainty", element)
+        if kept is not None:
+            sums.restore(*kept)
+
+        def control(solver: Any, element: str = element, sums: _Sums = sums) -> bool:
+            if checkpoints is None or not checkpoints.stop_wanted:
+                return False
+            return checkpoints.stop_asked("uncertainty", element, sums.numbers(), sums.arrays())
+
+        while sums.n < replicates:
+            if checkpoints is not None and checkpoints.stopping:
+                break
+            rng = np.random.default_rng([seed, series.index(element), sums.n])
+            name = f"{element} replicate {sums.n + 1}"
+            report = None if progress is None else _named(progress, name)
+            with contextlib.nullcontext() if checkpoints is None else checkpoints.patience():
+                found = model.replicate(rng, tolerance, max_iterations or MAX_ITERATIONS, report, control)
+            if found is None:
+                break
+            values, iterations, converged = found
+            sums.add(values, iterations, converged, {} if figures is None else figures(element, values))
+            if checkpoints is not None:
+                checkpoints.stash("uncertainty", element, sums.numbers(), sums.arrays())
+        if sums.n >= 2:
+            out[element] = Uncertainty(
+                element, sums.sd(), volume.voxel_size_nm, replicates, sums.table(), seed, model.noise, sums.converged,
+                tuple(sums.iterations),
+            )  # fmt: skip
+        if sums.n < replicates:
+            break
+    return out
+
+
+# ---------------------------------------------------------------- one element
+
+
+@dataclass(frozen=True, eq=False)
+class _Model:
+    """The fitted model of one element, on the grid that was solved for.
+
+    Attributes:
+        u: ``(z, x, y)``, the reconstruction.
+        expected: ``(tilt, u, y)``, ``s A u + b``.
+        seen: ``(tilt, u, y)``, weight of each pixel.
+        margin: ``(y, x)`` voxels that are cut off each side.
+    """
+
+    operator: Operator
+    data: DataTerm
+    u: Array
+    expected: Array
+    seen: Array
+    margin: tuple[int, int]
+    options: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, series: TiltSeries, volume: Volume, device: str) -> _Model:
+        made = {} if volume.solution is None else volume.solution.parameters
+        if made.get("regulariser") not in METHODS or volume.solution.status is Status.FIXED:
+            raise InputError(
+                f"the volume of {volume.element} was not made by reconstruct with one of {', '.join(METHODS)}; only "
+                "these have an uncertainty"
+            )
+        where = grid(series, made["thickness"])
+        full = volume.solution.value
+        if full is None:
+            full = volume.values.swapaxes(1, 2)
+        nz, ny, nx = where.shape
+        if full.shape != (nz, nx, ny):
+            raise InputError(
+                f"the volume of {volume.element} has shape {volume.values.shape}, the series gives {where.shape}; pass "
+                "the series that it was reconstructed from"
+            )
+        u = backend.to_device(np.ascontiguousarray(full, dtype=np.float32), device)
+        xp = backend.namespace(u)
+        operator = make_operator(series, where.shape, u, made["projector"])
+        data = reachable(make_data_term(series, volume.element, made["data_term"], device), operator)
+        expected = data.scale * operator(u, xp.empty(operator.range_shape, dtype=np.float32)) + data.offset
+        seen = xp.ones_like(data.counts)
+        if series.weights is not None:
+            seen = backend.to_device(np.ascontiguousarray(series.weights.swapaxes(1, 2)), device)
+        options = {n: made[n] for n in _SOLVER_OPTIONS}
+        options["scaled"] = series.scaled
+        return cls(operator, data, u, expected, seen, where.margin, options)
+
+    @property
+    def noise(self) -> str:
+        return "gaussian" if self.options["scaled"] else "poisson"
+
+    def draw(self, rng: np.random.Generator) -> DataTerm:
+        """The data term of a replicate recording."""
+        expected, seen = backend.to_host(self.expected).astype(np.float64), backend.to_host(self.seen)
+        used = backend.to_host(self.data.scale) > 0
+        if self.options["scaled"]:
+            weight = backend.to_host(self.data.weight)  # type: ignore[attr-defined]
+            drawn = expected + rng.standard_normal(expected.shape) / np.sqrt(np.where(used, weight, 1))
+        else:
+            # a pixel of weight f holds the fraction f of what was counted
+            part = np.where(used, seen, 1)
+            drawn = part * rng.poisson(np.maximum(expected, 0) / part)
+        xp = backend.namespace(self.u)
+        return replace(self.data, counts=xp.asarray(np.where(used, drawn, 0), dtype=np.float32))
+
+    def replicate(
+        self,
+        rng: np.random.Generator,
+        tolerance: float,
+        max_iterations: int,
+        report: Callable[[Record], None] | None,
+        control: Control | None,
+    ) -> tuple[NDArray[np.float32], int, bool] | None:
+        """``(z, y, x)`` values, iterations and whether they converged; None if `control` asked to stop."""
+        data = self.draw(rng)
+        options = {n: self.options[n] for n in _SOLVER_OPTIONS}
+        projection = self.operator(self.u, backend.namespace(self.u).empty_like(data.counts))
+        # The dual of the data is noise, and known at the start; the others and the weight had no use for those of
+        # the reconstruction.
+        solver = PrimalDual(self.operator, data, start=self.u, **options)
+        at_start = data.value(projection)
+        objectives: list[float] = []
+        converged = False
+        while not converged and solver.iteration < max_iterations:
+            last = min(solver.iteration + EVERY, max_iterations)
+            solution = solver.run(0.0, last, check_every=EVERY, callback=report, control=control)
+            if solution.status is Status.INTERRUPTED:
+                return None
+            objectives.append(solution.objective)
+            gained = at_start - data.value(self.operator(solution.value, projection))
+            certified = solution.gap * abs(solution.objective) <= CERTIFIED * gained
+            n = len(objectives)
+            settled = n >= 4 and objectives[n // 2 - 1] - objectives[-1] <= SETTLED * gained
+            converged = solution.gap <= tolerance and (certified or settled)
+        my, mx = self.margin
+        values = backend.to_host(solution.value).swapaxes(1, 2)
+        values = values[:, my : values.shape[1] - my, mx : values.shape[2] - mx]
+        return np.ascontiguousarray(values), solution.iterations, converged
+
+
+class _Sums:
+    """Mean and summed squared deviations so far (B. P. Welford, Technometrics 4, 419 (1962))."""
+
+    def __init__(self, shape: Sequence[int]) -> None:
+        self.mean, self.squares = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
+        self.iterations: list[int] = []
+        self.converged = 0
+        self.figures: list[dict[str, float]] = []
+
+    @property
+    def n(self) -> int:
+        return len(self.iterations)
+
+    def add(self, values: NDArray[np.float32], iterations: int, converged: bool, figures: Mapping[str, float]) -> None:
+        self.iterations.append(iterations)
+        self.converged += converged
+        self.figures.append({k: float(v) for k, v in figures.items()})
+        before = values - self.mean
+        self.mean += before / np.float32(self.n)
+        before *= values - self.mean
+        self.squares += before
+
+    def sd(self) -> NDArray[np.float32]:
+        return np.asarray(np.sqrt(np.maximum(self.squares, 0) / np.float32(self.n - 1)))
+
+    def table(self) -> dict[str, NDArray[np.float64]]:
+        return {k: np.array([f[k] for f in self.figures]) for k in self.figures[0]}
+
+    def arrays(self) -> dict[str, Array]:
+        return {"mean": self.mean, "squares": self.squares}
+
+    def numbers(self) -> dict[str, Any]:
+        return {"iterations": self.iterations, "converged": self.converged, "figures": self.figures}
+
+    def restore(self, numbers: Mapping[str, Any], arrays: Mapping[str, Array]) -> None:
+        self.mean, self.squares = arrays["mean"], arrays["squares"]
+        self.iterations, self.converged = list(numbers["iterations"]), numbers["converged"]
+        self.figures = list(numbers["figures"])
+
+
+def _named(progress: Progress, name: str) -> Callable[[Record], None]:
+    return lambda record: progress(name, record)
+
+
+__all__ = ["Uncertainty", "uncertainty"]

@@ -1,0 +1,337 @@
+"""The alignment in the report: maps before and after, errors, exposures, sinograms, and what speaks against it."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from recon.errors import InputError
+from recon.files import reason
+from recon.report.drawing import COLOURS, inline, new_figure
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from numpy.typing import NDArray
+
+FRAMES = "alignment-frames.npz"
+PANELS = {"before": "as recorded", "after": "aligned, per exposure", "model": "re-projection of the result"}
+OFF, SIGMAS = 0.5, 4.0  # pixels, standard errors: a map further than both from its re-projection is told of
+STYLE = """
+.doubts { background: #fff3d6; padding: .5em .8em; border-left: 4px solid #d90; }
+.doubts.none { background: #eef6ee; border-color: #5a5; } .doubts ul { margin: .3em 0; }
+.flip { max-width: 56em; } .flip .heads { display: flex; text-align: center; font-size: .92em; }
+.flip .heads span { flex: 1; } .flip .window { position: relative; overflow: hidden; }
+.flip img { display: block; width: 100%; image-rendering: pixelated; }
+.flip i { position: absolute; width: 1px; top: 0; bottom: 0; background: rgba(255,255,255,.35); }
+.flip b { position: absolute; width: 18px; height: 18px; margin: -11px 0 0 -11px; border-radius: 50%;
+  border: 2px solid #5df; }
+.flip .bar { display: flex; gap: .8em; align-items: center; margin: .4em 0; } .flip input { flex: 1; }
+.flip output { display: block; min-height: 3em; font-variant-numeric: tabular-nums; }
+"""
+SCRIPT = """<script>
+for (const book of document.querySelectorAll('.flip')) {
+  const tilts = JSON.parse(book.dataset.tilts), slide = book.querySelector('input');
+  const play = book.querySelector('button'), text = book.querySelector('output');
+  const sheet = book.querySelector('img'), mark = book.querySelector('b');
+  let timer = null;
+  const show = () => {
+    const k = +slide.value, t = tilts[k];
+    sheet.style.transform = `translateY(${-100 * k / tilts.length}%)`;
+    mark.style.left = t.left + '%'; mark.style.top = t.top + '%';
+    text.textContent = t.text;
+  };
+  slide.addEventListener('input', show);
+  play.addEventListener('click', () => {
+    if (timer) { clearInterval(timer); timer = null; play.textContent = 'play'; return; }
+    timer = setInterval(() => { slide.value = (+slide.value + 1) % tilts.length; show(); }, 350);
+    play.textContent = 'stop';
+  });
+  show();
+}
+</script>"""
+
+
+def alignment_section(alignment: Any, folder: Path) -> str:
+    """The section's HTML, from ``alignment.json`` and the pictures beside it, if there are any."""
+    turn, method = alignment.get("rotation_error_deg"), str(alignment["method"])
+    found = "taken" if method.startswith("from ") else "found by"
+    sure = "" if turn is None else f" &plusmn; {turn:.2f}"
+    parts = [
+        f"<p>Tilt axis {alignment['axis_offset_pixels']:+.2f} pixels from the frame's centre, rotated by "
+        f"{alignment['rotation_deg']:+.2f}{sure} degrees; {found} {html.escape(method)}.</p>",
+        doubts_box(alignment),
+    ]
+    frames = load_frames(folder, len(alignment["tilts_deg"]))
+    if frames:
+        parts.append(flip_book(frames, alignment))
+    parts.append(inline(alignment_figure(alignment), "shifts, exposures and agreement by tilt"))
+    parts.append(
+        "<p class=note>Bars are one standard error, as far as counts go; the grey band holds 95 % of the misfits of a "
+        "right model. What a map is off is measured against the re-projection of the result, which was made from the "
+        "same maps and follows them: a tilt that stands out is wrong, but all may be off by more than they show.</p>"
+    )
+    if frames:
+        parts.append(inline(sinogram_figure(frames, alignment), "sinograms before and after, and of the result"))
+    return "".join(parts)
+
+
+def load_frames(folder: Path, n_tilts: int) -> dict[str, NDArray[np.uint8]]:
+    """The pictures of a finished run ``(tilt, y, x)``; none where there is no file.
+
+    Raises:
+        InputError: the file is damaged, or of another run.
+    """
+    path = folder / FRAMES
+    if not path.is_file():
+        return {}
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            frames = {name: archive[name] for name in PANELS}
+    except Exception as exc:  # a damaged archive makes NumPy raise nearly any type
+        raise InputError(f"{path} cannot be read ({reason(exc)}); without it the report has no such pictures") from exc
+    shapes = {f.shape for f in frames.values()}
+    if len(shapes) != 1 or len(frames["before"]) != n_tilts or frames["before"].ndim != 3:
+        raise InputError(f"{path} does not fit alignment.json; without it the report has no such pictures")
+    return frames
+
+
+# ---------------------------------------------------------------- what speaks against it
+
+
+def doubts(alignment: Any) -> list[str]:
+    """One line for each reason to doubt an alignment, from ``alignment.json``; the gravest first."""
+    out = []
+    if alignment.get("converged") is False:
+        out.append("it did not converge: shifts were still moving when it stopped")
+    out += [str(line) for line in alignment.get("doubts") or []]
+    out += _stray(alignment)
+    turn = alignment.get("rotation_error_deg")
+    if turn is not None and turn > 1:
+        out.append(f"the rotation of the axis is known to {turn:.1f} degrees only")
+    if alignment.get("isolated") is False:
+        out.append(
+            "the object leaves the frame: its totals say nothing of exposures, and few tilts see what is near the edge"
+        )
+    left = alignment.get("left_out_deg") or []
+    if left:
+        out.append(f"tilt {', '.join(f'{t:g}' for t in left)} {'was' if len(left) == 1 else 'were'} left out")
+    return out
+
+
+def _stray(alignment: Any) -> list[str]:
+    """Tilts that stand out against the re-projections."""
+    tilts = np.array(alignment["tilts_deg"])
+    found = alignment.get("agreement") or {}
+    out = []
+    for axis, words in (("u", "across"), ("v", "along")):
+        moved, error = _row(found, f"shifts_{axis}_pixels", tilts), _row(found, f"errors_{axis}_pixels", tilts)
+        if not np.isfinite(moved).any():
+            continue
+        spread = 1.4826 * float(np.nanmedian(np.abs(moved)))
+        if spread > max(OFF, SIGMAS * float(np.nanmedian(error))):
+            out.append(f"maps lie {spread:.2f} pixels {words} the axis from their re-projections, all in all")
+        far = np.abs(moved) > np.maximum(OFF, SIGMAS * np.hypot(error, spread))
+        out += [
+            f"the map at tilt {tilts[i]:g} lies {moved[i]:+.2f} pixels {words} the axis from its re-projection"
+            for i in np.flatnonzero(far)
+        ]
+    ratio, error = _row(found, "exposures", tilts), _row(found, "exposure_errors", tilts)
+    out += [
+        f"the map at tilt {tilts[i]:g} is {ratio[i]:.2f} times as bright as its exposure says"
+        for i in np.flatnonzero(np.abs(ratio - 1) > np.maximum(0.1, SIGMAS * error))
+    ]
+    misfit = _row(found, "chi_square", tilts)
+    if not np.isfinite(misfit).any():
+        misfit = _row(alignment, "residual_chi_square", tilts)
+    if np.isfinite(misfit).any():
+        worst, typical = int(np.nanargmax(misfit)), float(np.nanmedian(misfit))
+        if misfit[worst] > 2 * typical:
+            out.append(f"the map at tilt {tilts[worst]:g} fits {misfit[worst] / typical:.1f} times worse than the rest")
+        if typical > 2 and found.get("noise") == "poisson":
+            out.append(f"maps fit {typical:.1f} times worse than counts of their number would")
+    return out
+
+
+def doubts_box(alignment: Any) -> str:
+    """What would make a person doubt the alignment, in a box."""
+    found = doubts(alignment)
+    never = (
+        "<p class=note>Two things no alignment can tell: where the object as a whole lies, and, from these maps alone, "
+        "its handedness, which is as the signs of the tilts say.</p>"
+    )
+    if not found:
+        compared = any(v is not None for v in (alignment.get("agreement") or {}).get("shifts_u_pixels") or [])
+        checked = "; every tilt agrees with its re-projection" if compared else ""
+        return f"<div class='doubts none'>What would make a person doubt it: nothing was found{checked}.</div>{never}"
+    lines = "".join(f"<li>{html.escape(line[:1].upper() + line[1:])}.</li>" for line in found)
+    return f"<div class=doubts>What would make a person doubt it:<ul>{lines}</ul></div>{never}"
+
+
+# ---------------------------------------------------------------- tilt by tilt
+
+
+def flip_book(frames: dict[str, NDArray[np.uint8]], alignment: Any) -> str:
+    """Maps before and after with a slider, tilts ascending; a circle where the volume's centre was recorded."""
+    tilts = np.array(alignment["tilts_deg"])
+    order = np.argsort(tilts)
+    n, ny, nx = frames["before"].shape
+    gap = max(2, nx // 24)
+    sheet = np.full((n * ny, 3 * nx + 2 * gap), 255, np.uint8)
+    for k, name in enumerate(PANELS):
+        at = k * (nx + gap)
+        sheet[:, at : at + nx] = np.minimum(frames[name][order], 254).reshape(n * ny, nx)
+    width = sheet.shape[1]
+    moved = np.stack(
+        [
+            _row(alignment, "shifts_v_pixels", tilts),
+            _row(alignment, "shifts_u_pixels", tilts) + float(alignment["axis_offset_pixels"]),
+        ]
+    )
+    recorded = alignment.get("frame_pixels") or (ny, nx)
+    told = []
+    for i in order:
+        left = 100 * (nx / width) * (0.5 + moved[1, i] / recorded[1])
+        top = 100 * (0.5 + moved[0, i] / recorded[0])
+        told.append({"text": _words(alignment, int(i)), "left": round(left, 2), "top": round(top, 2)})
+    start = int(np.argmin(np.abs(tilts[order])))
+    heads = "".join(f"<span>{html.escape(text)}</span>" for text in PANELS.values())
+    lines = "".join(f"<i style='left:{100 * (k * (nx + gap) + nx / 2) / width:.3f}%'></i>" for k in range(3))
+    return (
+        f"<div class=flip data-tilts='{html.escape(json.dumps(told))}'><div class=heads>{heads}</div>"
+        f"<div class=window style='aspect-ratio:{width}/{ny}'>"
+        f"<img alt='maps by tilt' src='data:image/png;base64,{_png(sheet)}' "
+        f"style='transform:translateY(-{100 * start / n:.4f}%)'>{lines}<b></b></div>"
+        f"<div class=bar><button type=button>play</button><input type=range min=0 max={n - 1} value={start} "
+        f"aria-label='tilt'></div><output>{html.escape(str(told[start]['text']))}</output></div>{SCRIPT}"
+    )
+
+
+def _words(alignment: Any, i: int) -> str:
+    """What is known of one tilt."""
+    tilts = np.array(alignment["tilts_deg"])
+
+    def value(table: Any, key: str, errors: str, digits: int) -> str:
+        number, error = _row(table, key, tilts)[i], _row(table, errors, tilts)[i]
+        sure = f" \u00b1 {error:.{digits}f}" if np.isfinite(error) else ""
+        return f"{number:+.{digits}f}{sure}".replace("-", "\u2212")
+
+    said = [f"tilt {tilts[i]:g}\u00b0".replace("-", "\u2212")]
+    if tilts[i] in (alignment.get("left_out_deg") or []):
+        said[0] += ", left out"
+    v = value(alignment, "shifts_v_pixels", "errors_v_pixels", 2)
+    u = value(alignment, "shifts_u_pixels", "errors_u_pixels", 2)
+    said.append(f"shift along the axis {v}, across it {u} pixels")
+    errors = alignment.get("exposure_errors") or {}
+    for name, curve in alignment["exposures"].items():
+        number = value({"e": curve, "s": errors.get(name)}, "e", "s", 3)
+        said += [f"exposure of {name} {number.removeprefix('+')}"]
+    found = alignment.get("agreement") or {}
+    if np.isfinite(_row(found, "shifts_v_pixels", tilts)[i]):
+        v = value(found, "shifts_v_pixels", "errors_v_pixels", 2)
+        u = value(found, "shifts_u_pixels", "errors_u_pixels", 2)
+        said.append(f"still off by {v}, {u} pixels; misfit {_row(found, 'chi_square', tilts)[i]:.2f}")
+    return "; ".join(said)
+
+
+def _png(sheet: NDArray[np.uint8]) -> str:
+    """A picture in 255 colours and white, base64."""
+    import matplotlib as mpl
+    from PIL import Image
+
+    colours = (mpl.colormaps["inferno"](np.linspace(0, 1, 255))[:, :3] * 255).round().astype(np.uint8)
+    picture = Image.fromarray(sheet)
+    picture.putpalette(np.vstack([colours, [[255, 255, 255]]]).astype(np.uint8).tobytes())
+    buffer = io.BytesIO()
+    picture.save(buffer, format="PNG", optimize=True)
+    return base64.b64encode(buffer.getvalue()).decode()
+
+
+# ---------------------------------------------------------------- figures
+
+
+def _row(table: Any, key: str, tilts: NDArray[np.float64]) -> NDArray[np.float64]:
+    """A list by tilt, nan where it is not known."""
+    values = table.get(key) if table else None
+    if values is None or len(values) != len(tilts):
+        return np.full(len(tilts), np.nan)
+    return np.array([np.nan if v is None else v for v in values], dtype=np.float64)
+
+
+def alignment_figure(alignment: Any) -> Figure:
+    """Shifts and exposures, and what is left of both against the re-projections, by tilt, with standard errors."""
+    figure, axes = new_figure(2, 2, 4.3, 0.62)
+    tilts = np.array(alignment["tilts_deg"])
+    order = np.argsort(tilts)
+    found = alignment.get("agreement") or {}
+    errors = alignment.get("exposure_errors") or {}
+    along, across = "0.25", COLOURS[3]
+
+    def draw(axis: Any, table: Any, key: str, error_key: str, **style: Any) -> bool:
+        values, error = _row(table, key, tilts)[order], _row(table, error_key, tilts)[order]
+        if not np.isfinite(values).any():
+            return False
+        bars = np.where(np.isfinite(error), error, 0) if np.isfinite(error).any() else None
+        axis.errorbar(
+            tilts[order], values, bars, fmt="o-", markersize=3, linewidth=1, elinewidth=1.2, capsize=2, **style
+        )
+        return True
+
+    (moved, still), (dose, misfit) = axes
+    for axis, table, words in ((moved, alignment, "shift (pixels)"), (still, found, "still off (pixels)")):
+        drawn = [
+            draw(axis, table, f"shifts_{k}_pixels", f"errors_{k}_pixels", color=colour, label=label)
+            for k, colour, label in (("v", along, "along the axis"), ("u", across, "across the axis"))
+        ]
+        axis.axhline(0, color="0.8", linewidth=0.8, zorder=0)
+        axis.set_ylabel(words)
+        if any(drawn):
+            axis.legend(fontsize=8)
+    for i, (name, values) in enumerate(alignment["exposures"].items()):
+        table = {"e": values, "s": errors.get(name)}
+        draw(dose, table, "e", "s", color=COLOURS[i % len(COLOURS)], label=name)
+    dose.set_ylim(bottom=0)
+    dose.set_ylabel("relative exposure")
+    dose.legend(fontsize=8)
+    scatter = _row(found, "chi_square_errors", tilts)[order]
+    if draw(misfit, found, "chi_square", "chi_square_errors", color="0.25"):
+        misfit.fill_between(tilts[order], 1 - 2 * scatter, 1 + 2 * scatter, color="0.9", zorder=0, label="expected")
+        misfit.legend(fontsize=8)
+    else:
+        draw(misfit, alignment, "residual_chi_square", "", color="0.25")
+    misfit.set_ylabel("misfit of re-projection (chi-square)")
+    for axis in axes.flat:
+        for tilt in alignment.get("left_out_deg") or []:
+            axis.axvline(tilt, color="0.6", linewidth=0.8, linestyle=":")
+        axis.set_xlabel("tilt (degrees)")
+    return figure
+
+
+def sinogram_figure(frames: dict[str, NDArray[np.uint8]], alignment: Any) -> Figure:
+    """One row across the axis at all tilts: before, after, and re-projected."""
+    figure, axes = new_figure(1, 3, 3.2, 0.8)
+    tilts = np.array(alignment["tilts_deg"])
+    order = np.argsort(tilts)
+    _, ny, nx = frames["model"].shape
+    half = max(1, ny // 32)
+    inner = frames["model"].sum(axis=(0, 2), dtype=np.float64)[half : ny - half]
+    row = int(np.argmax(inner)) + half
+    names = [f"{t:g}" for t in tilts[order]]
+    for axis, (name, title) in zip(axes[0], PANELS.items(), strict=True):
+        lines = frames[name][order, row - half : row + half + 1].mean(axis=1)
+        axis.imshow(
+            lines, cmap="inferno", aspect="auto", interpolation="nearest", vmin=0, vmax=lines.max() or 1,
+            extent=(-nx / 2, nx / 2, len(tilts) - 0.5, -0.5),
+        )  # fmt: skip
+        axis.axvline(0, color="white", linewidth=0.6, alpha=0.6)
+        axis.set_title(title, fontsize=10)
+        axis.set_xticks([])
+        step = max(1, len(tilts) // 8)
+        axis.set_yticks(range(0, len(tilts), step), names[::step], fontsize=8)
+    axes[0][0].set_ylabel("tilt (degrees)")
+    return figure

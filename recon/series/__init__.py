@@ -1,0 +1,9 @@
+"""The values that flow through the program: `TiltSeries` up to `reconstruct`, then `Volume`s."""
+
+from __future__ import annotations
+
+from recon.series.alignment import Alignment
+from recon.series.tilt_series import TiltSeries
+from recon.series.volume import Volume
+
+__all__ = ["Alignment", "TiltSeries", "Volume"]

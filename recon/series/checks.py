@@ -1,0 +1,76 @@
+"""What tilts and maps must be like before anything is done with them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from recon.errors import InputError
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
+
+MIN_TILTS = 3
+
+
+def check_tilts(tilts_deg: ArrayLike) -> NDArray[np.float64]:
+    """Tilts as float64 degrees, shape ``(tilt,)``, or an InputError that says what is wrong."""
+    try:
+        tilts = np.array(tilts_deg, dtype=np.float64).ravel()
+    except (TypeError, ValueError) as exc:
+        raise InputError("tilts must be numbers, in degrees") from exc
+    if tilts.size < MIN_TILTS:
+        raise InputError(f"there are {tilts.size} tilts; tomography needs at least {MIN_TILTS}")
+    if not np.isfinite(tilts).all():
+        raise InputError(f"tilt {int(np.argmin(np.isfinite(tilts))) + 1} is not a finite number")
+    values, count = np.unique(tilts, return_counts=True)
+    if (count > 1).any():
+        twice = ", ".join(f"{t:g}" for t in values[count > 1])
+        raise InputError(f"tilt {twice} appears more than once; leave one out, or add the two maps up first")
+    if np.abs(tilts).max() > 180:
+        raise InputError(f"tilt {tilts[np.abs(tilts).argmax()]:g} is beyond 180 degrees; tilts are in degrees")
+    span = np.ptp(tilts)
+    if span < np.pi and np.abs(tilts).max() <= np.pi / 2 + 1e-6 and np.diff(values).min() < 0.2:
+        raise InputError(
+            f"tilts from {tilts.min():.3g} to {tilts.max():.3g} look like radians; give degrees "
+            f"({np.degrees(tilts.min()):.1f} to {np.degrees(tilts.max()):.1f})"
+        )
+    return tilts
+
+
+def _check_stack(stack: NDArray[Any], name: str, n_tilts: int, scaled: bool) -> NDArray[np.float32]:
+    if stack.dtype.kind not in "uifb":
+        what = {"c": "complex numbers", "U": "text", "S": "text", "O": "Python objects"}.get(
+            stack.dtype.kind, f"type {stack.dtype}"
+        )
+        raise InputError(f"{name} holds {what}; maps are real numbers of counts")
+    if stack.ndim != 3:
+        raise InputError(f"{name} has {stack.ndim} axes {stack.shape}; a stack of maps is (tilt, y, x)")
+    if len(stack) != n_tilts:
+        raise InputError(
+            f"{name} has {len(stack)} maps but {n_tilts} tilts were given; the numbers must agree (the stack is "
+            f"(tilt, y, x) = {stack.shape})"
+        )
+    if min(stack.shape[1:]) < 4:
+        raise InputError(f"{name} has maps of {stack.shape[1]} x {stack.shape[2]} pixels; at least 4 x 4 are needed")
+    finite = np.isfinite(stack)
+    if not finite.all():
+        tilt, y, x = np.unravel_index(np.argmin(finite), stack.shape)
+        raise InputError(
+            f"{name} holds {int(finite.size - finite.sum())} values that are not finite, the first at tilt "
+            f"{tilt + 1}, pixel ({y}, {x}); set them to 0 and give those pixels weight 0"
+        )
+    if stack.size and stack.min() < 0 and not scaled:
+        tilt, y, x = np.unravel_index(np.argmin(stack), stack.shape)
+        raise InputError(
+            f"{name} holds negative counts ({stack.min():g} at tilt {tilt + 1}, pixel ({y}, {x})); use raw counts "
+            "without background subtraction, or say that the maps are scaled"
+        )
+    if not stack.any():
+        raise InputError(f"{name} is zero everywhere; leave this element out")
+    with np.errstate(over="ignore"):
+        out = stack.astype(np.float32)
+    if not np.isfinite(out).all():
+        raise InputError(f"{name} holds values above {np.finfo(np.float32).max:.2g}, too large for float32")
+    return out

@@ -1,0 +1,164 @@
+"""The values that flow through the program: `TiltSeries` up to `reconstruct`, then `Volume`s."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from recon.errors import InputError
+from recon.geometry.tilt_geometry import TiltGeometry
+from recon.series.alignment import Alignment
+from recon.series.checks import _check_stack, check_tilts
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import ArrayLike, NDArray
+
+
+@dataclass(frozen=True, eq=False)
+class TiltSeries:
+    """Element maps of one tilt series and everything known about how they were recorded.
+
+    The model is ``counts[e, i] ~ Poisson(exposures[e, i] * W_i P_i u_e + background[e, i] + background_maps[e, i])``.
+    Build one with `TiltSeries.create` (or `recon.read`), which checks the data.
+
+    Attributes:
+        elements: names, in the order of the first axis of `counts`.
+        counts: ``(element, tilt, y, x)`` float32, counts per pixel as recorded; never rescaled.
+        tilts_deg: ``(tilt,)`` float64, degrees.
+        pixel_size_nm: edge of a pixel, nm.
+        exposures: ``(element, tilt)`` float64, relative exposure including detector shadowing.
+        background: ``(element, tilt)`` float64, counts per pixel.
+        weights: ``(tilt, y, x)`` float32 or None; 0 excludes a pixel, 1 keeps it.
+        alignment: see `Alignment`.
+        scaled: True if the maps are no longer counts (scaled or resampled): then Poisson statistics
+            do not hold.
+        isolated: True if the whole object was found in view at all tilts; None if not yet tested.
+        history: one line per thing done.
+        background_maps: ``(element, tilt, y, x)`` float32, counts expected in each pixel that are not the element's
+            (continuum and lines of others, known from the spectra), or None; it adds to `background`.
+        exposure_errors: ``(element, tilt)`` standard errors of `exposures`, nan where a tilt was left out, 0 where they
+            were given; None where they were not estimated.
+    """
+
+    elements: tuple[str, ...]
+    counts: NDArray[np.float32]
+    tilts_deg: NDArray[np.float64]
+    pixel_size_nm: float
+    exposures: NDArray[np.float64]
+    background: NDArray[np.float64]
+    alignment: Alignment
+    weights: NDArray[np.float32] | None = None
+    scaled: bool = False
+    isolated: bool | None = None
+    history: tuple[str, ...] = ()
+    background_maps: NDArray[np.float32] | None = None
+    exposure_errors: NDArray[np.float64] | None = None
+
+    @classmethod
+    def create(
+        cls,
+        maps: dict[str, ArrayLike],
+        tilts_deg: ArrayLike,
+        pixel_size_nm: float,
+        *,
+        weights: ArrayLike | None = None,
+        scaled: bool = False,
+        where: dict[str, str] | None = None,
+    ) -> TiltSeries:
+        """Check maps and tilts and put them together.
+
+        Args:
+            maps: element name to stack ``(tilt, y, x)``, counts.
+            tilts_deg: ``(tilt,)``, degrees.
+            pixel_size_nm: nm.
+            weights: ``(tilt, y, x)`` in 0..1, 0 for pixels to leave out.
+            scaled: True if the maps are not counts any more.
+            where: element name to the file it came from, for messages.
+
+        Raises:
+            InputError: whatever would make a reconstruction meaningless; the message says which map.
+        """
+        if not maps:
+            raise InputError("no element maps were given; name at least one, such as Co = 'Co.tif'")
+        names = tuple(maps)
+        origin = {n: f"{n} ({where[n]})" if where and n in where else n for n in names}
+        tilts = check_tilts(tilts_deg)
+        stacks = {n: _check_stack(np.asarray(a), origin[n], tilts.size, scaled) for n, a in maps.items()}
+        first = names[0]
+        for name, stack in stacks.items():
+            if stack.shape != stacks[first].shape:
+                raise InputError(
+                    f"{origin[name]} has shape {stack.shape}, {origin[first]} has {stacks[first].shape}; "
+                    "all elements of a series need the same (tilt, y, x)"
+                )
+        if not (np.isfinite(pixel_size_nm) and pixel_size_nm > 0):
+            raise InputError(f"pixel size is {pixel_size_nm} nm; it must be a positive number of nanometres")
+        counts = np.ascontiguousarray(np.stack([stacks[n] for n in names]))
+        w = None
+        if weights is not None:
+            w = np.ascontiguousarray(weights, dtype=np.float32)
+            if w.shape != counts.shape[1:]:
+                raise InputError(f"weights have shape {w.shape}, the maps {counts.shape[1:]}; they must agree")
+            if not (np.isfinite(w).all() and w.min() >= 0 and w.max() <= 1):
+                raise InputError("weights must lie between 0 and 1; 0 leaves a pixel out")
+        n_tilts = tilts.size
+        return cls(
+            elements=names,
+            counts=counts,
+            tilts_deg=tilts,
+            pixel_size_nm=float(pixel_size_nm),
+            exposures=np.ones((len(names), n_tilts)),
+            background=np.zeros((len(names), n_tilts)),
+            alignment=Alignment.identity(n_tilts),
+            weights=w,
+            scaled=scaled,
+            history=(f"read {', '.join(names)}: {n_tilts} tilts of {counts.shape[2]} x {counts.shape[3]} pixels",),
+        )
+
+    @property
+    def n_tilts(self) -> int:
+        return self.tilts_deg.size
+
+    @property
+    def frame(self) -> tuple[int, int]:
+        """``(ny, nx)`` of a map."""
+        return self.counts.shape[2], self.counts.shape[3]
+
+    @property
+    def used(self) -> NDArray[np.bool_]:
+        """``(tilt,)``; False for tilts that were left out, since no pixel of theirs has weight."""
+        return np.ones(self.n_tilts, bool) if self.weights is None else np.asarray(self.weights.any(axis=(1, 2)))
+
+    def index(self, element: str) -> int:
+        """Position of an element; InputError if the series has no such element."""
+        if element not in self.elements:
+            raise InputError(f"element {element!r} is not in the series; it has {', '.join(self.elements)}")
+        return self.elements.index(element)
+
+    def offset(self, e: int) -> NDArray[np.float64]:
+        """All background of an element by its position, counts per pixel: ``(tilt, y, x)``, or ``(tilt, 1, 1)``."""
+        level: NDArray[np.float64] = self.background[e][:, None, None]
+        return level if self.background_maps is None else level + self.background_maps[e]
+
+    def geometry(self, volume: Sequence[int] | None = None) -> TiltGeometry:
+        """Geometry of the ideal (aligned) projections; `volume` is ``(nz, ny, nx)``."""
+        if volume is None:
+            return TiltGeometry.single_axis(self.tilts_deg, self.frame)
+        _, ny, nx = volume
+        return TiltGeometry.single_axis(self.tilts_deg, (ny, nx), volume)
+
+    def evolve(self, note: str | None = None, **changes: Any) -> TiltSeries:
+        """A copy with some fields replaced and a line added to the history."""
+        if note is not None:
+            changes["history"] = (*self.history, note)
+        return replace(self, **changes)
+
+    def __repr__(self) -> str:
+        return (
+            f"TiltSeries({', '.join(self.elements)}; {self.n_tilts} tilts {self.tilts_deg.min():g} to "
+            f"{self.tilts_deg.max():g} deg; {self.frame[0]} x {self.frame[1]} pixels of {self.pixel_size_nm:g} nm)"
+        )
