@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from scipy.ndimage import fourier_shift, gaussian_filter
 
-from recon.alignment.align import align, axis_by_artefacts, centre_of_mass, cross_correlation
+from recon.alignment.align import align, axis_by_artefacts, cross_correlation
+from recon.alignment.coarse import centre_of_mass
 from recon.analysis.composition import analyse
 from recon.analysis.mask import apply_mask, mask
 from recon.errors import InputError, JobError
