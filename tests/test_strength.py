@@ -4,7 +4,7 @@ from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
-from test_stages import known
+from truth import known
 
 from recon.geometry.tilt_geometry import TiltGeometry
 from recon.job.file.sections import Reconstruct

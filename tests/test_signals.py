@@ -1,0 +1,57 @@
+"""What signals ask of a run."""
+
+from __future__ import annotations
+
+import signal
+
+import pytest
+from saved_runs import posix
+
+from recon.errors import SuspendedError
+from recon.job.interrupts import Interrupts
+
+# ---------------------------------------------------------------- signals
+
+
+@posix
+def test_outside_patience_a_signal_ends_the_run():
+    for number, error in ((signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, SuspendedError)):
+        before = signal.getsignal(number)
+        with pytest.raises(error), Interrupts():
+            signal.raise_signal(number)
+        assert signal.getsignal(number) is before
+
+
+@posix
+def test_inside_patience_the_first_is_noted():
+    with Interrupts() as interrupts, interrupts.patience():
+        signal.raise_signal(signal.SIGINT)
+        assert interrupts.wish == "keep"
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+    with Interrupts() as interrupts, interrupts.patience():
+        for _ in range(3):  # Slurm may send several
+            signal.raise_signal(signal.SIGUSR1)
+        assert (interrupts.wish, interrupts.cause) == ("leave", "SIGUSR1")
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+    with Interrupts() as interrupts:
+        with interrupts.patience():
+            signal.raise_signal(signal.SIGINT)
+        with pytest.raises(SuspendedError):  # the result is being written, the machine goes
+            signal.raise_signal(signal.SIGTERM)
+
+
+def test_in_another_thread_nothing_is_installed():
+    import threading
+
+    seen = []
+
+    def work():
+        with Interrupts():
+            seen.append(signal.getsignal(signal.SIGINT))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert seen == [signal.getsignal(signal.SIGINT)]
