@@ -15,8 +15,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 import contextlib
+import errno
 import json
 import os
+import re
 from collections.abc import Iterator
 
 from recon.errors import ReconError
@@ -50,6 +52,28 @@ def explain_reading(path: str | os.PathLike[str], remedy: str, error: type[Recon
 def reason(error: BaseException) -> str:
     """What a library said of a bad file, in one line; the error's type if it said nothing."""
     return " ".join(str(error).split()) or type(error).__name__
+
+
+def error_number(error: BaseException) -> int | None:
+    """The system's number behind what a library raised, if there is one, such as ``errno.ENOSPC``.
+
+    HDF5 tells it in its text only (``errno = 28``), NumPy's ``tofile`` tells of a full disk in words, and many a
+    library raises an error of its own from the system's.
+    """
+    seen: set[int] = set()
+    link: BaseException | None = error
+    while link is not None and id(link) not in seen:
+        seen.add(id(link))
+        number = getattr(link, "errno", None) if isinstance(link, OSError) else None
+        told = re.search(r"errno = (\d+)", str(link))
+        if isinstance(number, int):
+            return number
+        if told:
+            return int(told[1])
+        if isinstance(link, OSError) and "requested and" in str(link):
+            return errno.ENOSPC
+        link = link.__cause__ or link.__context__
+    return None
 
 
 def read_text(path: Path, remedy: str) -> str:

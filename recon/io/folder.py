@@ -1,4 +1,8 @@
-"""Results appear whole or not at all: written aside, flushed to disk, then renamed into place."""
+"""Results appear whole or not at all: written aside, flushed to disk, then renamed into place.
+
+Whatever the disk answers on the way comes out as one line: everything that is written goes through `OutputFolder` or
+`whole_file`, and these through `explain`.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from recon.errors import OutputError, ReconError, ResourceError
+from recon.files import error_number
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,6 +25,13 @@ if TYPE_CHECKING:
 MARK = "job.json"  # a folder with this file in it is a result of ours and may be replaced
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_ELSEWHERE = "choose another folder"
+_REMEDIES = {
+    errno.EIO: "the disk is failing: " + _ELSEWHERE + " on another one",
+    errno.EROFS: _ELSEWHERE + " on a disk that may be written",
+    errno.ESTALE: "the network disk was lost: run again when it is back, or " + _ELSEWHERE,
+    errno.ENAMETOOLONG: "choose a shorter name",
+}
 _in_use: set[Path] = set()  # working folders of this process
 
 
@@ -62,37 +74,45 @@ class OutputFolder:
 
     def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None) -> None:
         try:
-            if kind is None:
-                with explain(self.path):
+            with explain(self.path):
+                if isinstance(exc, Exception):
+                    raise exc  # what a disk answered to a library, among others
+                if exc is None:
                     self._publish()
-        except BaseException:
-            self._remove()
-            raise
-        else:
-            if kind is not None:
-                self._remove()
+        except BaseException as worded:
+            if worded is not exc:
+                raise
         finally:
             _in_use.discard(self._partial)
+            if self._partial.exists():
+                self._remove()
 
     def _publish(self) -> None:
-        for folder, _, files in os.walk(self._partial):
-            for name in files:
-                _flush(Path(folder, name))
-            _flush(Path(folder))
+        _flush_tree(self._partial)
         check_target(self.path, overwrite=self.overwrite)  # someone may have been quicker
         old = _beside(self._target, "old")
-        if self._target.exists():
-            try:
+        replaced = self._target.exists()
+        try:
+            if replaced:
                 self._target.rename(old)
-                self._partial.rename(self._target)
-            except BaseException:
-                if old.exists() and not self._target.exists():
-                    old.rename(self._target)
-                raise
-            shutil.rmtree(old, ignore_errors=True)
-        else:
             self._partial.rename(self._target)
-        _flush(self._target.parent)
+            _flush(self._target.parent)
+        except BaseException as failed:
+            try:
+                if self._target.exists() and (old.exists() or not replaced):
+                    self._target.rename(self._partial)
+                if old.exists():
+                    old.rename(self._target)
+            except OSError:
+                if old.exists() and isinstance(failed, OSError):  # `check_target` puts it back
+                    why = " ".join(str(failed.strerror or failed).split())
+                    raise OutputError(
+                        f"{self.path} cannot be replaced ({why}); the earlier results are kept in {old}, and the next "
+                        "run that writes there puts them back"
+                    ) from failed
+            raise
+        if replaced:
+            shutil.rmtree(old, ignore_errors=True)
 
     def _remove(self) -> None:
         shutil.rmtree(self._partial, ignore_errors=True)
@@ -146,38 +166,61 @@ def whole_file(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Write a single file whole or not at all: yields a hidden name beside it, renamed when the block ends."""
     target = Path(path)
     aside = target.with_name(f".{target.name}.partial-{os.getpid()}")
+    old = target.with_name(f".{target.name}.old-{os.getpid()}")
     try:
         with explain(path):
             yield aside
-            if aside.is_dir():  # OME-Zarr is a folder
-                for folder, _, files in os.walk(aside):
-                    for name in files:
-                        _flush(Path(folder, name))
-                if target.is_dir():
-                    shutil.rmtree(target)
-            _flush(aside)
-            aside.replace(target)
+            _flush_tree(aside)
+            if aside.is_dir() and target.is_dir():  # OME-Zarr is a folder, and a folder replaces no other
+                target.rename(old)
+                try:
+                    aside.rename(target)
+                except BaseException:
+                    with contextlib.suppress(OSError):
+                        old.rename(target)
+                    raise
+                discard(old)
+            else:
+                aside.replace(target)
     except BaseException:
-        if aside.is_dir():
-            shutil.rmtree(aside, ignore_errors=True)
-        else:
-            aside.unlink(missing_ok=True)
+        discard(aside)
         raise
+
+
+def discard(path: Path) -> None:
+    """Remove a file or folder if it is there; a disk that does not let go of it is no news."""
+    with contextlib.suppress(OSError):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def write_text(path: str | os.PathLike[str], text: str) -> None:
+    """A text file in UTF-8, whole or not at all."""
+    with whole_file(path) as aside:
+        aside.write_text(text, encoding="utf-8")
 
 
 @contextlib.contextmanager
 def explain(path: str | os.PathLike[str]) -> Iterator[None]:
-    """Turn an OSError met while writing `path` into an OutputError or a ResourceError of one line."""
+    """Turn what the disk answers while `path` is written into an OutputError or a ResourceError of one line.
+
+    An answer is an `OSError`, or whatever a library makes of one, see `recon.files.error_number`.
+    """
     try:
         yield
     except ReconError:
         raise
-    except OSError as exc:
-        # numpy's tofile tells of a full disk in words only
-        if exc.errno in _FULL or (exc.errno is None and "requested and" in str(exc)):
+    except Exception as exc:
+        number, path = error_number(exc), _shown(Path(path))
+        if number in _FULL:
             raise ResourceError(f"{path} cannot be written, the disk or quota is full; free some space") from exc
-        why = " ".join(str(exc.strerror or exc).split())
-        raise OutputError(f"{path} cannot be written ({why}); choose another folder") from exc
+        if number is None and not isinstance(exc, OSError):
+            raise
+        said = getattr(exc, "strerror", None) or (os.strerror(number) if number else str(exc))
+        remedy = _REMEDIES.get(number or 0, _ELSEWHERE)
+        raise OutputError(f"{path} cannot be written ({' '.join(said.split())}); {remedy}") from exc
 
 
 def _real(path: str | os.PathLike[str]) -> Path:
@@ -231,6 +274,15 @@ def _alive(pid: int) -> bool:
     return True
 
 
+def _shown(path: Path) -> Path:
+    """A path inside a working folder of ours as it will be called."""
+    for partial in _in_use:
+        if path.is_relative_to(partial):
+            name = re.sub(r"^\.(.*)\.partial-\w+-\d+$", r"\1", partial.name)
+            return partial.with_name(name) / path.relative_to(partial)
+    return path
+
+
 def _flush(path: Path) -> None:
     """fsync a file or, where the system can, a folder."""
     if path.is_dir() and os.name != "posix":
@@ -240,6 +292,17 @@ def _flush(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def _flush_tree(path: Path) -> None:
+    """fsync a file, or a folder with all that is in it."""
+    if path.is_dir():
+        for folder, _, files in os.walk(path):
+            for name in files:
+                _flush(Path(folder, name))
+            _flush(Path(folder))
+    else:
+        _flush(path)
 
 
 def _size(n: float) -> str:

@@ -22,7 +22,7 @@ import numpy as np
 
 from recon.backend import Array
 from recon.errors import InputError, OutputError, ResourceError, StoppedError, SuspendedError
-from recon.io.folder import _real, explain
+from recon.io.folder import _real, discard, explain
 from recon.job.checkpoint_file import StoredArrays, read_checkpoint, write_checkpoint
 from recon.job.interrupts import Interrupts
 from recon.job.schedule import PROBE, Schedule
@@ -79,6 +79,10 @@ class Checkpoints:
             InputError: `resume` finds checkpoints of another job, input or version, or damaged ones; with
                 `overwrite` as well they are cleared instead.
         """
+        with explain(self.folder):
+            self._open(resume, overwrite)
+
+    def _open(self, resume: bool, overwrite: bool) -> None:
         if not self.folder.exists():
             return
         left = sorted(self.folder.glob("*.npz"))
@@ -175,7 +179,7 @@ class Checkpoints:
         state = self._path("state", volume.element)
         work = np.inf if state.exists() else time.perf_counter() - self._began
         if self._keep("volume", header, arrays, volume.element, work):
-            state.unlink(missing_ok=True)
+            discard(state)
 
     # ------------------------------------------------------------ solvers
 
@@ -320,7 +324,7 @@ class Checkpoints:
                 stream.flush()
                 os.fsync(stream.fileno())
         finally:
-            path.unlink(missing_ok=True)
+            discard(path)
         return PROBE / max(time.perf_counter() - clock, 1e-6)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
 from collections.abc import Callable
@@ -45,7 +46,8 @@ class Lines:
         return None
 
     def log(self, line: str) -> None:
-        click.echo(f"{time.perf_counter() - self.start:7.1f} s  {line}", err=True)
+        with contextlib.suppress(OSError):  # a log on a full disk is no reason to end a run
+            click.echo(f"{time.perf_counter() - self.start:7.1f} s  {line}", err=True)
 
     def step(self, element: str, record: Record) -> None:
         if time.perf_counter() - self.last >= self.every:
