@@ -22,7 +22,7 @@ from recon.eds.read import SpectrumImage, find_spectra
 from recon.eds.recording import Recording, agree
 from recon.eds.signals import spectrum_images
 from recon.eds.spectrum import Spectrum
-from recon.eds.tilts import find_tilts
+from recon.eds.tilts import conflicts, find_tilts
 from recon.eds.windows import Options, Window
 from recon.errors import InputError
 from recon.io.signals import is_signal
@@ -140,10 +140,11 @@ def line_maps(
             f"least {MIN_TILTS}, so name a folder or a pattern that holds them all"
         )
     angles, sources = find_tilts(recordings, tilts, base)
+    told = conflicts(recordings, angles, "the tilts given" if tilts is not None else sources[0])
     order = np.argsort(angles, kind="stable")
     check_tilts(angles)
     return _gather([parts[i] for i in order], [recordings[i] for i in order], angles[order],
-                   [sources[i] for i in order], wanted, options)  # fmt: skip
+                   [sources[i] for i in order], wanted, options, told)  # fmt: skip
 
 
 def _tilts(
@@ -179,6 +180,7 @@ def _gather(
     sources: list[str],
     wanted: list[Line],
     options: Options,
+    told: list[str],
 ) -> LineMaps:
     from recon.eds.findings import findings
 
@@ -186,7 +188,7 @@ def _gather(
     counts = {n: np.stack([p.counts[n] for p in parts]) for n in names}
     background = {n: np.stack([p.background[n] for p in parts]) for n in names}
     pixel = next((r.pixel_size_nm for r in recordings if r.pixel_size_nm), None)
-    warnings = findings(
+    warnings = told + findings(
         [p.spectrum for p in parts], [p.shares for p in parts], wanted, angles, recordings, sources,
         [p.resolution for p in parts],
     )  # fmt: skip

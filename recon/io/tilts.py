@@ -21,6 +21,7 @@ TiltSpec = str | os.PathLike[str] | Sequence[float] | Mapping[str, float] | np.n
 
 TILT_TYPES = (".rawtlt", ".tlt", ".txt", ".csv", ".mdoc")
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+AGREE = 1.0  # degrees by which what the stage reached may differ from what it was told
 _MOST = 100_000  # angles in a range; a step far too small is a slip
 
 
@@ -105,36 +106,94 @@ def _lines(path: Path) -> list[str]:
 
 
 def read_mdoc(path: Path) -> list[tuple[float, str]]:
-    """Tilt and file name (or "") of each section of a SerialEM ``.mdoc``, in the order of the file.
+    """Tilt and file name (or "") of each section of a SerialEM ``.mdoc``.
+
+    Sections ``[ZValue = n]`` are about image n of the stack and come in that order, wherever they stand in the file;
+    others (``[FrameSet = ..]``, ``[Image = ..]``) in the order of the file.
 
     Raises:
-        InputError: it cannot be read, or a section lacks its TiltAngle.
+        InputError: it cannot be read, a section lacks its TiltAngle, or the numbers of the images have gaps or repeat.
     """
-    out: list[tuple[float, str]] = []
+    sections = list[tuple[int | None, float, str]]()
+    number: int | None = None
     inside, angle, name, start = False, None, "", 0
 
     def close() -> None:
         if inside:
             if angle is None:
                 raise InputError(f"{path}:{start}: this section has no TiltAngle; add one, in degrees")
-            out.append((angle, name))
+            sections.append((number, angle, name))
 
-    for number, line in enumerate(_lines(path), start=1):
+    for at, line in enumerate(_lines(path), start=1):
         text = line.strip()
         if text.startswith("["):
             close()
-            inside, angle, name, start = bool(re.match(r"\[\s*(ZValue|FrameSet|Image)", text)), None, "", number
+            head = re.match(r"\[\s*(ZValue|FrameSet|Image)\s*(?:=\s*(-?\d+))?", text)
+            number = int(head[2]) if head and head[1] == "ZValue" and head[2] else None
+            inside, angle, name, start = head is not None, None, "", at
             continue
         key, equals, value = (part.strip() for part in text.partition("="))
         if not (inside and equals):
             continue
         if key == "TiltAngle":
             if not _NUMBER.fullmatch(value):
-                raise InputError(f"{path}:{number}: TiltAngle {value[:40]!r} is not a number of degrees; correct it")
+                raise InputError(f"{path}:{at}: TiltAngle {value[:40]!r} is not a number of degrees; correct it")
             angle = float(value)
         elif key in ("SubFramePath", "ImageFile"):
             name = re.split(r"[\\/]", value)[-1]
     close()
-    if not out:
+    if not sections:
         raise InputError(f"{path} holds no section with a TiltAngle; give a .rawtlt file instead")
-    return out
+    return [(tilt, file) for _, tilt, file in _by_image(path, sections)]
+
+
+def _by_image(path: Path, sections: list[tuple[int | None, float, str]]) -> list[tuple[int | None, float, str]]:
+    """Sections of an ``.mdoc`` in the order of the images that they are about."""
+    numbers = [n for n, _, _ in sections if n is not None]
+    if not numbers or len({file for *_, file in sections if file}) == len(sections):
+        return sections  # or each is about a file of its own, which is named
+    if len(numbers) < len(sections):
+        raise InputError(f"{path} numbers some of its images and some not; give each section its [ZValue = n]")
+    for n in numbers:
+        if numbers.count(n) > 1:
+            tilts = " and ".join(f"{t:g}" for k, t, _ in sections if k == n)
+            raise InputError(
+                f"{path} has ZValue {n} more than once, with tilts {tilts}; keep the section of the image in the stack"
+            )
+    ordered = sorted(sections, key=lambda section: section[0] or 0)
+    first = min(numbers)
+    missing = sorted(set(range(first, first + len(numbers))) - set(numbers))
+    if missing or first not in (0, 1):
+        raise InputError(
+            f"{path} has no section for image {missing[0] if missing else 0} (ZValue), the last is {max(numbers)}; add "
+            "it, or if the image is gone from the stack, number the sections anew"
+        )
+    return ordered
+
+
+def compare(
+    taken: NDArray[np.float64], other: NDArray[np.float64], source: str, other_source: str, labels: Sequence[str]
+) -> str | None:
+    """What a user must know where two sources give tilts to the same maps; None if they agree.
+
+    Args:
+        taken: ``(tilt,)`` degrees, the tilts that are used, from `source`.
+        other: those of `other_source`.
+        labels: a name for each map.
+
+    Raises:
+        InputError: the two hold the same tilts in another order, so that maps would get those of others.
+    """
+    if len(other) != len(taken):
+        return f"{other_source} holds {len(other)} tilts for {len(taken)} maps; those of {source} are taken"
+    worst = int(np.abs(other - taken).argmax())
+    if abs(other[worst] - taken[worst]) <= AGREE:
+        return None
+    both = f"{labels[worst]} is at {taken[worst]:g} degrees by {source} and at {other[worst]:g} by {other_source}"
+    if np.abs(other + taken).max() <= AGREE:
+        return f"{both}, all signs the other way round; taken from {source}: if that is wrong, volumes are mirrored"
+    if np.abs(np.sort(other) - np.sort(taken)).max() <= AGREE:
+        raise InputError(
+            f"{both}: the same tilts in another order; correct one of them, or leave out the one that is wrong"
+        )
+    return f"{both}; taken from {source}"

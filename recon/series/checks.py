@@ -30,13 +30,20 @@ def check_tilts(tilts_deg: ArrayLike) -> NDArray[np.float64]:
         raise InputError(f"tilt {twice} appears more than once; leave one out, or add the two maps up first")
     if np.abs(tilts).max() > 180:
         raise InputError(f"tilt {tilts[np.abs(tilts).argmax()]:g} is beyond 180 degrees; tilts are in degrees")
-    span = np.ptp(tilts)
-    if span < np.pi and np.abs(tilts).max() <= np.pi / 2 + 1e-6 and np.diff(values).min() < 0.2:
+    if _radians(tilts):
         raise InputError(
             f"tilts from {tilts.min():.3g} to {tilts.max():.3g} look like radians; give degrees "
-            f"({np.degrees(tilts.min()):.1f} to {np.degrees(tilts.max()):.1f})"
+            f"({np.degrees(tilts.min()):.1f} to {np.degrees(tilts.max()):.1f}): as degrees they are too close together "
+            "for tomography"
         )
     return tilts
+
+
+def _radians(tilts: NDArray[np.float64]) -> bool:
+    """Within half a turn in radians, whatever the steps; up to a full turn where they are round numbers of degrees."""
+    reach, turned = max(np.ptp(tilts), np.abs(tilts).max()), np.degrees(tilts)
+    round_ones = np.abs(turned - np.round(2 * turned) / 2).max() < 0.05
+    return bool(reach <= np.pi + 1e-3 or (reach <= 2 * np.pi + 1e-3 and round_ones))
 
 
 def _check_stack(stack: NDArray[Any], name: str, n_tilts: int, scaled: bool) -> NDArray[np.float32]:
