@@ -22,7 +22,6 @@ from recon.alignment.reprojection import Matcher, residuals
 from recon.alignment.start import FINE, Log, _axis, _joint
 from recon.errors import InputError, JobError
 from recon.model.resampling import resample
-from recon.preparation.normalise import OPEN
 from recon.preparation.screening import leave_out, screen, warnings
 from recon.series.alignment import Alignment
 from recon.series.binning import binned_to
@@ -58,7 +57,7 @@ def align(
     Returns:
         The series with `alignment` set, which serves every element, with standard errors and whatever makes one doubt
         it. Where the object is not isolated and exposures were not given, `exposures` are found too. Tilts that
-        contradict the others get weight 0, with a warning in the history. With `resampled`, aligned maps.
+        contradict the others get weight 0 and are named in `left_out`. With `resampled`, aligned maps.
 
     Raises:
         JobError: an unknown method.
@@ -116,7 +115,7 @@ def _automatic(series: TiltSeries, reference: Sequence[str] | None, say: Log) ->
             f"{typical:.2f} is typical"
         )
         series = leave_out(series, {worst: why})
-        say(series.history[-1])
+        say(f"warning: tilt {series.tilts_deg[worst]:g} left out: {why}")
     fit, bins = joint.fit, joint.bins
     covariance = fit.uncertainty()
     found = bins.up(fit.found())
@@ -128,7 +127,7 @@ def _automatic(series: TiltSeries, reference: Sequence[str] | None, say: Log) ->
     doubts = list(warnings(series)) + _other_axis(combined, joint, say)
     if not joint.settled:
         doubts.append("the joint fit of shifts and rotation did not settle")
-    if OPEN in "".join(series.history):
+    if series.exposures_from in ("open", "re-projections"):
         series, more = _exposures(series, joint)
         doubts += more
         combined = combine(series, reference)

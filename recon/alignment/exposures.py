@@ -51,7 +51,8 @@ def _exposures(series: TiltSeries, joint: _Joint) -> tuple[TiltSeries, list[str]
     if weak:
         note += f"; {', '.join(weak)} shares the curve of all elements"
     note += asymmetry(series.tilts_deg[taken], exposures[:, taken])
-    return series.evolve(f"normalise: {note}", exposures=exposures, exposure_errors=errors), doubts
+    found = {"exposures": exposures, "exposure_errors": errors}
+    return series.evolve(f"normalise: {note}", exposures_from="re-projections", **found), doubts
 
 
 def _exposure_errors(fit: JointFit, hold: str = "") -> NDArray[np.float64]:

@@ -125,7 +125,7 @@ class Checkpoints:
             return None
         header, arrays = found
         changes = {n: arrays[n] for n in arrays if not n.startswith("alignment.")} | header["values"]
-        changes["history"] = tuple(changes["history"])
+        changes = {n: _tuples(v) for n, v in changes.items()}
         alignment = header["alignment"] | {
             n.removeprefix("alignment."): arrays[n] for n in arrays if n.startswith("alignment.")
         }
@@ -326,6 +326,11 @@ class Checkpoints:
         finally:
             discard(path)
         return PROBE / max(time.perf_counter() - clock, 1e-6)
+
+
+def _tuples(value: Any) -> Any:
+    """JSON's lists as the tuples that they were in a record."""
+    return tuple(_tuples(v) for v in value) if isinstance(value, list) else value
 
 
 def _difference(own: Any, other: Any, where: str = "") -> str | None:

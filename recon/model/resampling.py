@@ -39,6 +39,7 @@ def resample(series: TiltSeries, frame: tuple[int, int] | None = None) -> TiltSe
         "resampled into the aligned frame",
         counts=counts,
         exposures=np.ones_like(series.exposures),
+        exposures_from=series.exposures_from,
         background=np.zeros_like(series.background),
         background_maps=None,
         alignment=Alignment.identity(series.n_tilts),

@@ -10,7 +10,7 @@ import numpy as np
 from recon.errors import InputError, JobError
 from recon.preparation.isolation import is_isolated, objects
 from recon.preparation.screening import leave_out, screen
-from recon.series.tilt_series import TiltSeries
+from recon.series.tilt_series import ExposureSource, TiltSeries
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 METHODS = ("auto", "constant-total", "none")
 Background = str | float | dict[str, float]
 Exposures = Sequence[float] | Mapping[str, Sequence[float]]
-OPEN = "exposures are left to the alignment"  # in the history, where totals do not tell them
 SHADOWED = 0.25  # relative error of an exposure beyond which a tilt may be left out
 ASYMMETRY = 0.2  # difference of the logarithms at +t and -t that is worth a word
 
@@ -34,8 +33,8 @@ def normalise(
     The background of a map is the mean of its pixels away from the object, beyond what its
     `background_maps` tell. Where the whole object is in view at every tilt, its total is constant, so the
     total above background is the exposure (Longley et al., Nat. Commun. 9:2135 (2018)), which takes detector
-    shadowing out. Maps that cannot take part (see `screening`) are left out: weight 0, with a warning in
-    the history.
+    shadowing out. Maps that cannot take part (see `screening`) are left out: weight 0, the reason in
+    `left_out`.
 
     Args:
         series: raw counts.
@@ -49,7 +48,8 @@ def normalise(
 
     Returns:
         The series with `exposures` (mean 1 per element over the tilts that take part), `exposure_errors` if they were
-        estimated (0 where exposures were given), `background`, `isolated` and maybe `weights` set.
+        estimated (0 where exposures were given), `exposures_from`, `background`, `isolated` and maybe `weights` and
+        `left_out` set.
 
     Raises:
         JobError: an unknown method.
@@ -66,15 +66,17 @@ def normalise(
         series = leave_out(series, dict.fromkeys(map(int, gone), "the object touches the frame's border, there only"))
     level = _background(series, background, outside, isolated)
     taken = series.used
-    found, errors, left = np.ones_like(series.exposures), None, False
+    found, errors = np.ones_like(series.exposures), None
+    source: ExposureSource = "assumed"
     if exposures is not None:
-        found, method = given_exposures(series, exposures), "exposures given"
+        found, method, source = given_exposures(series, exposures), "exposures given", "given"
         errors = np.zeros_like(found)
     elif method == "auto":
-        method, left = ("constant-total", False) if isolated else ("none", True)
+        method, source = ("constant-total", "totals") if isolated else ("none", "open")
         if isolated:
             series, found, errors = _shared_totals(series, level, outside)
     elif method == "constant-total":
+        source = "totals"
         found, errors = _totals(series, level, outside)
         for e, name in enumerate(series.elements):
             if found[e, taken].min() <= 0:
@@ -90,10 +92,12 @@ def normalise(
     note = f"normalise: {method}, object {'isolated' if isolated else 'not isolated'}, background " + ", ".join(
         f"{n} {b[taken].mean():.3g}" for n, b in zip(series.elements, level, strict=True)
     )
-    if left:
-        note += f"; {OPEN}"
+    if source == "open":
+        note += "; exposures are left to the alignment"
     note += asymmetry(series.tilts_deg[taken], found[:, taken])
-    return series.evolve(note, exposures=found, exposure_errors=errors, background=level, isolated=isolated)
+    return series.evolve(
+        note, exposures=found, exposure_errors=errors, exposures_from=source, background=level, isolated=isolated
+    )
 
 
 def given_exposures(series: TiltSeries, given: Exposures) -> NDArray[np.float64]:

@@ -17,7 +17,6 @@ from recon.series.tilt_series import TiltSeries
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-WARNING = "warning: "
 BLANK = 0.02  # of the typical total
 JUMP = 4.0  # times a total may differ from those of its neighbours
 PLATEAU = 0.005  # of all pixels at exactly the largest value
@@ -25,7 +24,7 @@ BLOCKS = 8  # along a frame's edge, whose totals tell whether a map shows anythi
 
 
 def leave_out(series: TiltSeries, reasons: dict[int, str]) -> TiltSeries:
-    """Give every pixel of some tilts weight 0, and say why in the history.
+    """Give every pixel of some tilts weight 0, and say why: in `left_out`, and in the history.
 
     Args:
         series: any.
@@ -38,18 +37,20 @@ def leave_out(series: TiltSeries, reasons: dict[int, str]) -> TiltSeries:
         return series
     weights = np.ones(series.counts.shape[1:], np.float32) if series.weights is None else series.weights.copy()
     weights[list(reasons)] = 0
-    lines = [f"{WARNING}tilt {series.tilts_deg[i]:g} left out: {why}" for i, why in sorted(reasons.items())]
+    more = tuple((int(i), why) for i, why in sorted(reasons.items()))
+    lines = [_line(series, i, why) for i, why in more]
     remain = int(weights.any(axis=(1, 2)).sum())
     if remain < MIN_TILTS:
         raise InputError(
             f"only {remain} of {series.n_tilts} tilts can be used, tomography needs at least {MIN_TILTS} "
-            f"(the first problem: {lines[0].removeprefix(WARNING)})"
+            f"(the first problem: {lines[0]})"
         )
-    return series.evolve(weights=weights, history=(*series.history, *lines))
+    history = (*series.history, *(f"warning: {line}" for line in lines))
+    return series.evolve(weights=weights, left_out=(*series.left_out, *more), history=history)
 
 
 def screen(series: TiltSeries) -> TiltSeries:
-    """The series without the maps that cannot take part; each is named in the history, with the reason.
+    """The series without the maps that cannot take part; `left_out` names each, with the reason.
 
     Raises:
         InputError: fewer than three tilts remain.
@@ -121,5 +122,9 @@ def _plateau(image: NDArray[np.float64], seen: NDArray[np.float64]) -> int:
 
 
 def warnings(series: TiltSeries) -> tuple[str, ...]:
-    """Warnings of the series' history, without their mark."""
-    return tuple(line.removeprefix(WARNING) for line in series.history if line.startswith(WARNING))
+    """What a person should be told of the maps, one line each: tilts left out, and other remarks."""
+    return (*(_line(series, i, why) for i, why in series.left_out), *series.remarks)
+
+
+def _line(series: TiltSeries, i: int, why: str) -> str:
+    return f"tilt {series.tilts_deg[i]:g} left out: {why}"

@@ -25,6 +25,7 @@ def combine(series: TiltSeries, reference: Sequence[str] | None = None) -> TiltS
         elements=(COMBINED,),
         counts=counts.sum(axis=0, keepdims=True),
         exposures=exposures[None],
+        exposures_from=series.exposures_from,
         exposure_errors=None,
         background=series.background[pick].sum(axis=0, keepdims=True),
         background_maps=None if of_pixels is None else of_pixels[pick].sum(axis=0, keepdims=True),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import ArrayLike, NDArray
+
+ExposureSource = Literal["assumed", "given", "totals", "open", "re-projections"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,6 +44,11 @@ class TiltSeries:
             (continuum and lines of others, known from the spectra), or None; it adds to `background`.
         exposure_errors: ``(element, tilt)`` standard errors of `exposures`, nan where a tilt was left out, 0 where they
             were given; None where they were not estimated.
+        exposures_from: where `exposures` come from: ``"assumed"`` (all 1, nobody looked), ``"given"``, ``"totals"`` of
+            an object that is wholly in view, ``"open"`` (still 1: `recon.align` is to find them), or
+            ``"re-projections"`` (it has found them).
+        left_out: ``(position, reason)`` of each tilt that the program itself left out.
+        remarks: what was found odd about the maps, one line each; `recon.align` counts them among its doubts.
     """
 
     elements: tuple[str, ...]
@@ -57,6 +64,9 @@ class TiltSeries:
     history: tuple[str, ...] = ()
     background_maps: NDArray[np.float32] | None = None
     exposure_errors: NDArray[np.float64] | None = None
+    exposures_from: ExposureSource = "assumed"
+    left_out: tuple[tuple[int, str], ...] = ()
+    remarks: tuple[str, ...] = ()
 
     @classmethod
     def create(
@@ -152,7 +162,12 @@ class TiltSeries:
         return TiltGeometry.single_axis(self.tilts_deg, (ny, nx), volume)
 
     def evolve(self, note: str | None = None, **changes: Any) -> TiltSeries:
-        """A copy with some fields replaced and a line added to the history."""
+        """A copy with some fields replaced and a line added to the history.
+
+        Exposures count as given unless `exposures_from` says otherwise.
+        """
+        if "exposures" in changes:
+            changes.setdefault("exposures_from", "given")
         if note is not None:
             changes["history"] = (*self.history, note)
         return replace(self, **changes)
