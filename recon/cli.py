@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import sys
 import time
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -187,7 +190,7 @@ def report(folder: Path) -> None:
 def guarded(what: str, work: Callable[[Watcher], None]) -> int:
     """Run `work`; an error becomes one line on stderr. Returns the exit status."""
     try:
-        with progress() as watch:
+        with progress() as watch, foreign_warnings():
             work(watch)
     except StoppedError as exc:
         click.echo(f"{what}: {exc}", err=True)
@@ -203,7 +206,27 @@ def guarded(what: str, work: Callable[[Watcher], None]) -> int:
         shown = text if text.startswith(what) else f"{what}: {text}"
         click.echo(f"error: {shown}", err=True)
         return FAILED
+    except Exception as exc:
+        if os.environ.get("RECON_DEBUG"):
+            raise
+        said = " ".join(str(exc).split())[:300] or "no words"
+        where = f"{what}: " if what else ""
+        click.echo(
+            f"error: {where}unexpected {type(exc).__name__} ({said}); this is a fault of recon, please report it with "
+            "what RECON_DEBUG=1 in the environment shows",
+            err=True,
+        )
+        return FAILED
     return 0
+
+
+@contextlib.contextmanager
+def foreign_warnings() -> Iterator[None]:
+    """Warnings of libraries, which tell a user nothing, stay off the terminal; ours are lines of the log."""
+    with warnings.catch_warnings():
+        if not os.environ.get("RECON_DEBUG"):
+            warnings.simplefilter("ignore")
+        yield
 
 
 def main() -> None:

@@ -51,7 +51,7 @@ def explain_reading(path: str | os.PathLike[str], remedy: str, error: type[Recon
 
 def reason(error: BaseException) -> str:
     """What a library said of a bad file, in one line; the error's type if it said nothing."""
-    return " ".join(str(error).split()) or type(error).__name__
+    return " ".join(str(error).split())[:200] or type(error).__name__
 
 
 def error_number(error: BaseException) -> int | None:
@@ -74,6 +74,25 @@ def error_number(error: BaseException) -> int | None:
             return errno.ENOSPC
         link = link.__cause__ or link.__context__
     return None
+
+
+def unreadable(path: str | os.PathLike[str], error: BaseException, what: str) -> InputError:
+    """What to say of a file that a library could not read, `what` being its own guess: locked, or not as it should be.
+
+    HDF5 locks a file that another program holds open for writing; Windows does so with any file.
+    """
+    number, said = error_number(error), str(error).casefold()
+    if "unable to lock file" in said or number in (errno.EAGAIN, errno.EWOULDBLOCK) or _sharing(error):
+        return InputError(f"{path} is open in another program, which keeps it locked; close it there, or copy the file")
+    if number in (errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.ETIMEDOUT):
+        return InputError(f"{path} cannot be read, its disk fails ({os.strerror(number)}); copy it to another disk")
+    if isinstance(error, ImportError):
+        return InputError(f"{path} needs the package {error.name or reason(error)}, which is not installed; install it")
+    return InputError(f"{path} {what}")
+
+
+def _sharing(error: BaseException) -> bool:
+    return getattr(error, "winerror", None) in (32, 33)  # sharing and lock violations
 
 
 def read_text(path: Path, remedy: str) -> str:

@@ -57,16 +57,23 @@ def _other_axis(combined: TiltSeries, joint: _Joint, say: Log) -> list[str]:
         fit = JointFit(small, start, taken, most=FEWEST_BLOBS * 3)
         fit.solve(hold="rotation")  # or it would turn to the other axis
         scores.append(float(np.nanmedian(fit.agreement())))
+    own, other = series_axes(combined)
     say(
-        f"align: maps correlate {scores[0]:.3f} with what the others foretell with the tilt axis along y, "
-        f"{scores[1]:.3f} along x; the sign of the angles, and with it the object's hand, cannot be told from the maps"
+        f"align: maps correlate {scores[0]:.3f} with what the others foretell with the tilt axis along {own}, "
+        f"{scores[1]:.3f} along {other}; the sign of the angles, and with it the object's hand, cannot be told from "
+        "the maps"
     )
     if 1 - scores[1] < 0.5 * (1 - scores[0]):
         return [
-            f"the maps agree better with a tilt axis along x (correlation {scores[1]:.3f}, along y {scores[0]:.3f}); "
-            "check input.tilt_axis"
+            f"the maps agree better with a tilt axis along {other} (correlation {scores[1]:.3f}, along {own} "
+            f"{scores[0]:.3f}); input.tilt_axis is '{own}', try '{other}'"
         ]
     return []
+
+
+def series_axes(series: TiltSeries) -> tuple[str, str]:
+    """The side of the recorded maps that the tilt axis was said to be parallel to, and the other one."""
+    return (series.tilt_axis, "x" if series.tilt_axis == "y" else "y")
 
 
 def _doubts(series: TiltSeries, a: Alignment, taken: NDArray[np.bool_]) -> list[str]:
@@ -83,7 +90,10 @@ def _doubts(series: TiltSeries, a: Alignment, taken: NDArray[np.bool_]) -> list[
     if a.rotation_error > UNSURE_TURN:
         out.append(f"the rotation of the axis is known to {a.rotation_error:.1f} degrees only (standard error)")
     if abs(a.rotation_deg) > LARGE_TURN:
-        out.append(f"the axis is rotated by {a.rotation_deg:+.1f} degrees, which is a lot; check input.tilt_axis")
+        out.append(
+            f"the axis is rotated by {a.rotation_deg:+.1f} degrees, which is a lot; input.tilt_axis is "
+            f"'{series.tilt_axis}', check it"
+        )
     unsure = float(np.sqrt(np.mean(a.errors[taken] ** 2)))
     if unsure > UNSURE_SHIFT:
         out.append(f"shifts are known to {unsure:.1f} pixels only (standard error)")

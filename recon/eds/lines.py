@@ -5,10 +5,10 @@ A line is named as in HyperSpy: element, underscore, Siegbahn symbol, such as ``
 
 from __future__ import annotations
 
-import difflib
 import functools
 import math
 import re
+import unicodedata
 from dataclasses import dataclass
 
 from recon.errors import InputError
@@ -35,6 +35,10 @@ _GROUPS = {
     "Mz": ("Mz",),
 }
 _NAME = re.compile(r"([A-Z][a-z]?)_([KLM][a-z])")
+_GREEK = {  # and the words for them, as Siegbahn's symbols are written
+    "alpha": "a", "beta": "b", "gamma": "g", "zeta": "z", "eta": "n", "\u03b1": "a", "\u03b2": "b", "\u03b3": "g",
+    "\u03b6": "z", "\u03b7": "n", "\u2113": "l",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -188,16 +192,24 @@ def find_line(name: str) -> Line:
         known = lines_of(match[1])
         if name in known:
             return known[name]
-        raise InputError(f"line '{name}' is unknown; {_suggest(name, tuple(known))}")
-    symbol = re.split(r"[_\s-]", str(name), maxsplit=1)[0]
-    if symbol.capitalize() in elements():
-        raise InputError(f"line '{name}' is unknown; {_suggest(str(name), tuple(lines_of(symbol.capitalize())))}")
+    meant = _meant(str(name))
+    if meant:
+        raise InputError(f"line '{name}' is unknown; did you mean {' or '.join(repr(m) for m in meant)}?")
     raise InputError(f"line '{name}' is unknown; a line is an element and a symbol, such as Fe_Ka, Pt_La or Pt_Ma")
 
 
-def _suggest(name: str, known: tuple[str, ...]) -> str:
-    if not known:
-        return "this element has no lines in the table"
-    folded = {k.casefold(): k for k in known}
-    near = difflib.get_close_matches(name.casefold(), folded, n=1, cutoff=0.6)
-    return f"did you mean '{folded[near[0]]}'?" if near else f"use {', '.join(known)}"
+def _meant(name: str) -> tuple[str, ...]:
+    """The lines that somebody may mean who writes ``FeKa1``, ``fe k-alpha``, ``Fe`` or a Greek letter."""
+    plain = unicodedata.normalize("NFKC", name).casefold()
+    for letter, latin in _GREEK.items():
+        plain = plain.replace(letter, latin)
+    found = re.fullmatch(r"\s*([a-z]{1,2}?)[\W_]*(?:([klm])[\W_]*([abgzln]?)[\d,\W_]*)?", plain)
+    if found is None or found[1].capitalize() not in elements():
+        return ()
+    known = lines_of(found[1].capitalize())
+    wanted = f"{found[1]}_{found[2] or ''}{found[3] or ''}"
+    if found[2] is None:  # the element alone: its strongest lines
+        return tuple(n for n in known if n.endswith("a"))[:2]
+    exact = [n for n in known if n.casefold() == wanted] or [n for n in known if n.casefold().startswith(wanted)]
+    near = [n for n in known if n.casefold().startswith(wanted[:-1])]
+    return tuple((exact or near or list(known))[:1])

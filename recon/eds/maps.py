@@ -78,7 +78,7 @@ class LineMaps:
         note = self.history[0] if self.history else "maps from spectrum images"
         if tilt_axis == "x":
             note += "; rows and columns swapped, since the tilt axis was x"
-        return series.evolve(note, background_maps=below if below.any() else None)
+        return series.evolve(note, background_maps=below if below.any() else None, tilt_axis=tilt_axis)
 
     @property
     def binning(self) -> int:

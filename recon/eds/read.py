@@ -14,7 +14,7 @@ import numpy as np
 
 from recon.eds.recording import Recording, recording_of
 from recon.errors import InputError, ReconError, ResourceError
-from recon.files import reason
+from recon.files import reason, unreadable
 from recon.io.formats.common import check_file, quiet
 
 if TYPE_CHECKING:
@@ -218,10 +218,8 @@ def _signals(path: Path, options: dict[str, Any]) -> list[dict[str, Any]]:
         raise ResourceError(f"{path} does not fit into memory, or is damaged; bin it in the microscope's program, "
                             "or use a larger machine") from exc  # fmt: skip
     except Exception as exc:  # a damaged file makes a library raise nearly any type
-        raise InputError(
-            f"{path} cannot be read, it is damaged, cut short or not what its name says ({reason(exc)[:160]}); "
-            "copy or export it again"
-        ) from exc
+        what = f"cannot be read, it is damaged, cut short or not what its name says ({reason(exc)}); "
+        raise unreadable(path, exc, what + "copy or export it again") from exc
 
 
 def _image(path: Path, signals: list[dict[str, Any]]) -> SpectrumImage:

@@ -47,7 +47,8 @@ def read(
             default what a signal carries, else a ``.rawtlt``, ``.tlt`` or ``.mdoc`` named like the first file.
         pixel_size_nm: edge of a pixel, nm; by default what the files say.
         tilt_axis: ``"y"`` (vertical in the maps) or ``"x"``.
-        weights: ``(tilt, y, x)`` in 0..1, a file or an array, swapped with the maps; 0 leaves a pixel out.
+        weights: ``(tilt, y, x)`` in 0..1, a file or an array, swapped with the maps; 0 leaves a pixel out, whatever
+            it holds. ``"nan"`` leaves out the pixels that are not finite in some map.
         scaled: True if the maps are no longer counts.
         base_dir: folder that relative paths start from.
 
@@ -89,20 +90,24 @@ def read(
                 "give tilts, one in degrees for each map"
             )
         tilts_deg = found[1]
-    if isinstance(weights, str | os.PathLike):
+    if isinstance(weights, str) and weights == "nan":
+        pass
+    elif isinstance(weights, str | os.PathLike):
         weights = read_stack(base / Path(weights).expanduser())[0]
     elif weights is not None:
         weights = np.asarray(to_host(weights))
     if tilt_axis == "x":
         stacks = {element: _swap(stack) for element, stack in stacks.items()}
-        weights = None if weights is None else _swap(weights)
+        weights = weights if weights is None or isinstance(weights, str) else _swap(weights)
     size, note = _pixel_size(pixel_size_nm, sizes, where)
     series = TiltSeries.create(stacks, tilts_deg, size, weights=weights, scaled=scaled, where=where)
     if tilts is None and found is not None:
         note += f"; tilts from {found[0]}"
+    if isinstance(weights, str) and series.weights is not None:
+        note += f"; {1 - float(series.weights.mean()):.2%} of the pixels left out, not finite in some map"
     if tilt_axis == "x":
         note += "; rows and columns swapped, since the tilt axis was x"
-    return series.evolve(note)
+    return series.evolve(note, tilt_axis=tilt_axis)
 
 
 def _tilts_beside(path: Path) -> Path | None:

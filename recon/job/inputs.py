@@ -14,7 +14,7 @@ from recon.errors import JobError
 from recon.files import explain_reading
 from recon.io import read
 from recon.job.file import Job
-from recon.job.overrides import files_of, leave_out
+from recon.job.overrides import bad_weights, files_of, leave_out
 from recon.series.tilt_series import TiltSeries
 
 Log = Callable[[str], None]
@@ -36,6 +36,7 @@ def read_job(job: Job, log: Log | None = None) -> TiltSeries:
         job.input.tilts,
         job.input.pixel_size_nm,
         tilt_axis=job.input.tilt_axis,
+        weights=bad_weights(job),
         scaled=job.input.scaled,
         base_dir=job.path.parent,
     )

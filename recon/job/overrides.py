@@ -23,7 +23,7 @@ def leave_out(job: Job, series: TiltSeries) -> TiltSeries:
     A tilt that an estimate left out has no alignment and no exposure.
     """
     bad = None
-    if job.input.bad_pixels is not None:
+    if isinstance(job.input.bad_pixels, Path):
         bad, _ = read_stack(job.input.bad_pixels, image=True)
         if job.input.tilt_axis == "x":
             bad = bad.swapaxes(1, 2)
@@ -31,6 +31,15 @@ def leave_out(job: Job, series: TiltSeries) -> TiltSeries:
     if job.align.file is None:
         return series
     return exclude(series, load_left_out(job.align.file), why=f"as {job.align.file.name} says")
+
+
+def bad_weights(job: Job) -> np.ndarray | str | None:
+    """What `recon.read` has to know of bad pixels, which may hold anything: weights as recorded, or "nan"."""
+    marked = job.input.bad_pixels
+    if not isinstance(marked, Path):
+        return marked
+    bad, _ = read_stack(marked, image=True)
+    return np.asarray(bad == 0, dtype=np.float32)
 
 
 def known_exposures(job: Job, series: TiltSeries) -> tuple[Exposures | None, np.ndarray | None]:

@@ -9,6 +9,8 @@ import numpy as np
 from recon.errors import InputError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import ArrayLike, NDArray
 
 MIN_TILTS = 3
@@ -46,7 +48,10 @@ def _radians(tilts: NDArray[np.float64]) -> bool:
     return bool(reach <= np.pi + 1e-3 or (reach <= 2 * np.pi + 1e-3 and round_ones))
 
 
-def _check_stack(stack: NDArray[Any], name: str, n_tilts: int, scaled: bool) -> NDArray[np.float32]:
+def _check_stack(
+    stack: NDArray[Any], name: str, n_tilts: int, scaled: bool, unused: NDArray[np.bool_] | None = None
+) -> NDArray[np.float32]:
+    """The stack as float32, or an InputError; pixels that are left out, True in `unused`, may hold anything."""
     if stack.dtype.kind not in "uifb":
         what = {"c": "complex numbers", "U": "text", "S": "text", "O": "Python objects"}.get(
             stack.dtype.kind, f"type {stack.dtype}"
@@ -61,18 +66,22 @@ def _check_stack(stack: NDArray[Any], name: str, n_tilts: int, scaled: bool) -> 
         )
     if min(stack.shape[1:]) < 4:
         raise InputError(f"{name} has maps of {stack.shape[1]} x {stack.shape[2]} pixels; at least 4 x 4 are needed")
+    if unused is not None and unused.shape == stack.shape and not np.isfinite(stack[unused]).all():
+        stack = np.where(unused & ~np.isfinite(stack), 0, stack)
     finite = np.isfinite(stack)
     if not finite.all():
         tilt, y, x = np.unravel_index(np.argmin(finite), stack.shape)
         raise InputError(
             f"{name} holds {int(finite.size - finite.sum())} values that are not finite, the first at tilt "
-            f"{tilt + 1}, pixel ({y}, {x}); set them to 0 and give those pixels weight 0"
+            f"{tilt + 1}, pixel ({y}, {x}); leave these pixels out with input.bad_pixels = 'nan' (in Python: "
+            "weights='nan'), or export the maps without them"
         )
     if stack.size and stack.min() < 0 and not scaled:
         tilt, y, x = np.unravel_index(np.argmin(stack), stack.shape)
         raise InputError(
             f"{name} holds negative counts ({stack.min():g} at tilt {tilt + 1}, pixel ({y}, {x})); use raw counts "
-            "without background subtraction, or say that the maps are scaled"
+            "without background subtraction, or set input.scaled = true and reconstruct.data_term = 'least-squares' "
+            "(in Python: scaled=True)"
         )
     if not stack.any():
         raise InputError(f"{name} is zero everywhere; leave this element out")
@@ -81,3 +90,14 @@ def _check_stack(stack: NDArray[Any], name: str, n_tilts: int, scaled: bool) -> 
     if not np.isfinite(out).all():
         raise InputError(f"{name} holds values above {np.finfo(np.float32).max:.2g}, too large for float32")
     return out
+
+
+def finite_in_all(stacks: Sequence[NDArray[Any]]) -> NDArray[np.float32] | None:
+    """Weights ``(tilt, y, x)`` that leave out what is not finite in one of the stacks; None if all is."""
+    real = [s for s in stacks if s.dtype.kind == "f" and s.shape == stacks[0].shape]
+    if not real:
+        return None
+    kept = np.ones(real[0].shape, np.float32)
+    for stack in real:
+        kept[~np.isfinite(stack)] = 0
+    return None if kept.all() else kept

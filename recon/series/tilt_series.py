@@ -10,7 +10,7 @@ import numpy as np
 from recon.errors import InputError
 from recon.geometry.tilt_geometry import TiltGeometry
 from recon.series.alignment import Alignment
-from recon.series.checks import _check_stack, check_tilts
+from recon.series.checks import _check_stack, check_tilts, finite_in_all
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -49,6 +49,8 @@ class TiltSeries:
             ``"re-projections"`` (it has found them).
         left_out: ``(position, reason)`` of each tilt that the program itself left out.
         remarks: what was found odd about the maps, one line each; `recon.align` counts them among its doubts.
+        tilt_axis: the side of the recorded maps that the tilt axis is parallel to; for "x" rows and columns were
+            swapped when they were read, so that it is always parallel to y here.
     """
 
     elements: tuple[str, ...]
@@ -67,6 +69,7 @@ class TiltSeries:
     exposures_from: ExposureSource = "assumed"
     left_out: tuple[tuple[int, str], ...] = ()
     remarks: tuple[str, ...] = ()
+    tilt_axis: str = "y"
 
     @classmethod
     def create(
@@ -75,7 +78,7 @@ class TiltSeries:
         tilts_deg: ArrayLike,
         pixel_size_nm: float,
         *,
-        weights: ArrayLike | None = None,
+        weights: ArrayLike | str | None = None,
         scaled: bool = False,
         where: dict[str, str] | None = None,
     ) -> TiltSeries:
@@ -85,7 +88,8 @@ class TiltSeries:
             maps: element name to stack ``(tilt, y, x)``, counts.
             tilts_deg: ``(tilt,)``, degrees.
             pixel_size_nm: nm.
-            weights: ``(tilt, y, x)`` in 0..1, 0 for pixels to leave out.
+            weights: ``(tilt, y, x)``, or ``(y, x)`` for all tilts, in 0..1; 0 for pixels to leave out, which may
+                hold anything; ``"nan"`` leaves out the pixels that are not finite in some map.
             scaled: True if the maps are not counts any more.
             where: element name to the file it came from, for messages.
 
@@ -97,7 +101,18 @@ class TiltSeries:
         names = tuple(maps)
         origin = {n: f"{n} ({where[n]})" if where and n in where else n for n in names}
         tilts = check_tilts(tilts_deg)
-        stacks = {n: _check_stack(np.asarray(a), origin[n], tilts.size, scaled) for n, a in maps.items()}
+        arrays = {n: np.asarray(a) for n, a in maps.items()}
+        if isinstance(weights, str):
+            if weights != "nan":
+                raise InputError(
+                    f"weights is {weights!r}; it must be an array, or 'nan' for pixels that are not finite"
+                )
+            weights = finite_in_all(list(arrays.values()))
+        shape = next(iter(arrays.values())).shape
+        unused = None if weights is None else np.asarray(weights) == 0
+        if unused is not None and unused.shape in (shape[1:], (1, *shape[1:])):
+            unused = np.broadcast_to(unused, shape)
+        stacks = {n: _check_stack(a, origin[n], tilts.size, scaled, unused) for n, a in arrays.items()}
         first = names[0]
         for name, stack in stacks.items():
             if stack.shape != stacks[first].shape:
@@ -110,9 +125,14 @@ class TiltSeries:
         counts = np.ascontiguousarray(np.stack([stacks[n] for n in names]))
         w = None
         if weights is not None:
-            w = np.ascontiguousarray(weights, dtype=np.float32)
+            w = np.asarray(weights, dtype=np.float32)
+            if w.shape in (counts.shape[2:], (1, *counts.shape[2:])):
+                w = np.broadcast_to(w, counts.shape[1:])
+            w = np.ascontiguousarray(w)
             if w.shape != counts.shape[1:]:
-                raise InputError(f"weights have shape {w.shape}, the maps {counts.shape[1:]}; they must agree")
+                raise InputError(
+                    f"weights or bad pixels have shape {w.shape}, the maps {counts.shape[1:]}; they must agree"
+                )
             if not (np.isfinite(w).all() and w.min() >= 0 and w.max() <= 1):
                 raise InputError("weights must lie between 0 and 1; 0 leaves a pixel out")
         n_tilts = tilts.size

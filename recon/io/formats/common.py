@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from recon.errors import InputError, ReconError, ResourceError
-from recon.files import explain_reading, reason
+from recon.files import explain_reading, reason, unreadable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -76,7 +76,8 @@ def parse(path: Path, reader: Callable[[Path], Stack]) -> Stack:
     except MemoryError as exc:
         raise ResourceError(f"{path} does not fit into memory, or is damaged; bin the maps first") from exc
     except Exception as exc:  # a damaged file makes a library raise nearly any type
-        raise InputError(f"{path} cannot be read, it is damaged, cut short or of another type ({reason(exc)})") from exc
+        what = f"cannot be read, it is damaged, cut short or of another type ({reason(exc)}); copy or export it again"
+        raise unreadable(path, exc, what) from exc
     if values.ndim != 3 or values.size == 0:
         raise InputError(f"{path} holds an array of shape {values.shape}; a stack of maps is (tilt, y, x)")
     if size is not None and not (np.isfinite(size) and size > 0):

@@ -26,6 +26,13 @@ def syntax(shown: str, text: str, message: str) -> str:
     what = message[: found.start()] if found else message
     line = found[1] if found and found[1] else str(len(text.rstrip("\n").split("\n")))
     column = f" at column {found[2]}" if found and found[2] else ""
+    written = text.split("\n")[int(line) - 1] if int(line) <= text.count("\n") + 1 else ""
+    windows = re.search(r'"([^"\\]*\\[^"]*)"', written)
+    if windows and ("hex" in what or "escape" in what):
+        path = windows[1].replace("\\\\", "\\")
+        return (
+            f"{shown}:{line}: a backslash in double quotes has another meaning; put the path in single quotes: '{path}'"
+        )
     return " ".join(f"{shown}:{line}: not valid TOML{column}: {what[:1].lower()}{what[1:]}".split())
 
 

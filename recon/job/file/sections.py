@@ -40,7 +40,7 @@ class Input(Section):
     ] = "auto"
     scaled: bool = False
     leave_out: Annotated[tuple[float, ...] | dict[str, tuple[int, ...]], PlainValidator(values.leave_out)] = ()
-    bad_pixels: Annotated[Path | None, PlainValidator(values.existing)] = None
+    bad_pixels: Annotated[Path | Literal["nan"] | None, PlainValidator(values.bad_pixels)] = None
 
 
 class Maps(Section):

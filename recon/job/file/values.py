@@ -61,10 +61,29 @@ def existing(value: Any, info: ValidationInfo) -> Path:
     except OSError as exc:
         raise ValueError(f"{value} cannot be opened ({exc.strerror})") from exc
     if not found:
-        raise ValueError(f"{value} does not exist; paths are relative to the job file")
+        raise ValueError(_missing(value))
     if path.is_dir():
         raise ValueError(f"{value} is a folder; name a file")
     return path
+
+
+def _missing(value: str) -> str:
+    """Why a file may not be there."""
+    if any(ord(c) < 32 for c in value):
+        shown = value.encode("unicode_escape").decode()
+        return f"holds a tab or line break: \\t and \\n mean that in double quotes; use single quotes: '{shown}'"
+    if os.name == "posix" and re.match(r"[A-Za-z]:[\\/]|\\\\", value):
+        return f"{value} is a path of Windows, and this system is none; name the file as it is called here"
+    if os.name == "posix" and "\\" in value:
+        return f"{value} does not exist; here folders are separated by /, not by \\"
+    if any(c in value for c in "*?["):
+        return f"{value} does not exist; a pattern of several files is not taken here, name one file"
+    return f"{value} does not exist; paths are relative to the job file"
+
+
+def bad_pixels(value: Any, info: ValidationInfo) -> Path | Literal["nan"]:
+    """An image that marks them, or "nan" for those that are not finite in some map."""
+    return "nan" if value == "nan" else existing(value, info)
 
 
 def element(name: str) -> str:
