@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 def mask(volumes: Mapping[str, Volume], method: str = "auto") -> NDArray[np.bool_]:
     """The particle's shape ``(z, y, x)``: all elements together above a threshold (Longley et al. 2018).
 
-    Each element is weighted by its total, so that none is lost, and the sum is smoothed by one voxel;
-    the threshold is Otsu's. Small specks are dropped and holes inside are kept as they are.
+    Each element is divided by its typical density, the mean over its own atoms ``sum u^2 / sum u``, so that none is
+    lost and a small domain does not outshine a large one, and the sum is smoothed by one voxel; the threshold is Otsu's. Small specks are dropped and holes inside are kept as they are.
 
     Args:
         volumes: as from `reconstruct`.
@@ -36,7 +36,8 @@ def mask(volumes: Mapping[str, Volume], method: str = "auto") -> NDArray[np.bool
 
     total = np.zeros(stack[0].shape, np.float32)
     for values in stack:
-        total += values / max(float(np.mean(values, dtype=np.float64)), 1e-30)
+        squares = float(np.square(values, dtype=np.float64).sum())
+        total += values * np.float32(float(values.sum(dtype=np.float64)) / max(squares, 1e-30))
     total = ndimage.gaussian_filter(total, 1.0)
     if not total.max() > total.min():
         return np.ones(total.shape, bool)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from recon.backend import to_host
+from recon.backend import Array, to_host
 from recon.operators import Operator
 from recon.series.volume import Record, Solution, Status
 from recon.solvers.bounds import largest_gain
@@ -51,13 +51,16 @@ class PrimalDual(PrimalDualIteration):
     def objective(self) -> float:
         """``D + R`` at (u, w), summed in float64."""
         self.operator(self.u, self._stack)
-        value = self.data.value(self._stack)
-        if len(self.p):
-            sums = self._xp.empty((self.u.shape[0], 2))
-            self._k.tgv_value(self.u, self.w, sums)
-            first, second = (float(v) for v in to_host(sums).sum(axis=0))
-            value += float(self.a1) * first + float(self.a0) * second
-        return value
+        return self.data.value(self._stack) + self._regularised(self.u)
+
+    def _regularised(self, v: Array) -> float:
+        """``R`` at (v, w)."""
+        if not len(self.p):
+            return 0.0
+        sums = self._xp.empty((v.shape[0], 2))
+        self._k.tgv_value(v, self.w, sums)
+        first, second = (float(s) for s in to_host(sums).sum(axis=0))
+        return float(self.a1) * first + float(self.a0) * second
 
     def certify(self) -> float:
         """The certified relative gap, from the present objective and the best lower bound so far."""
@@ -85,13 +88,14 @@ class PrimalDual(PrimalDualIteration):
         y = self.data.feasible(self.y)
         xp.multiply(self.data.scale, y, out=self._stack)
         self.operator.adjoint(self._stack, g)
-        theta = 1.0
+        theta, more = 1.0, 0.0
         if len(self.q):
             largest = xp.empty(g.shape[0], dtype=np.float64)
             p = self.w_bar if len(self.w_bar) else xp.empty_like(self.w)
             self._k.tgv_divergence(self.q, self.a0, p, largest)
             theta = min(1.0, float(self.a1) / max(float(xp.max(largest)), 1e-30))
             self._k.gradient_adjoint(p, np.float32(1), g)
+            more = self._not_of_the_dual(p, theta)
             del p
         elif len(self.p):
             unit = self._units()[0]
@@ -100,9 +104,14 @@ class PrimalDual(PrimalDualIteration):
                 square += xp.square(component, dtype=np.float32)
             theta = min(1.0, float(self.a1) / max(unit * float(xp.max(square)) ** 0.5, 1e-30))
             self._k.gradient_adjoint(self.p, np.float32(unit), g)
+            more = self._not_of_the_dual(self.p, unit * theta)
             del square
         gain = largest_gain(g, self._sensitivity, theta, self.upper, self.data.total_bound())
-        return -self.data.conjugate(theta * y) - gain
+        return -self.data.conjugate(theta * y) - gain - more
+
+    def _not_of_the_dual(self, p: Array, theta: float) -> float:
+        """What variables that only a subclass has take off the bound, at the dual theta p."""
+        return 0.0
 
     # ------------------------------------------------------------------ stop and go on
 

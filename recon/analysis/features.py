@@ -1,0 +1,193 @@
+"""Places where one element's domain reaches into another's, or lies inside it, found in the volumes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import permutations
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from recon.analysis.mask import mask
+from recon.analysis.phases import sharpened, typical_density
+from recon.errors import InputError
+from recon.series.volume import Volume
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+PRESENT = 0.3  # of an element's pure density, above which a voxel belongs to its domain
+HOST = 0.5  # of the other's, above which a voxel is the host's
+WIDEST = 0.5  # half the width of a place over the particle's, at most: what is wider is a body
+THINNEST = 1.1  # voxels, half of what is cut off along a border that the host's dents do not quite follow
+THICK = 1.9  # voxels from the border in its middle, at least: what is thinner may be blur
+LARGEST = 0.25  # of the host's volume: what is larger is a body
+NECK = 0.6  # voxels by which a domain has to narrow between two parts of it
+EMBEDDED = 0.6  # of a place that lies in the host as it would be without dents and holes, at least
+LOST = 0.5  # of a place's outline, in voxels, that lies where the density falls too slowly to say where
+
+
+@dataclass(frozen=True, eq=False)
+class Feature:
+    """A place where one element's domain reaches into another's, or lies inside it.
+
+    Attributes:
+        name: such as ``"Co in Zn 1"``, the largest first.
+        element: whose domain it is a part of.
+        host: into whose domain it reaches.
+        kind: ``"inclusion"`` (apart from the rest of its domain), ``"protrusion"`` (joined to it at one place) or
+            ``"bridge"`` (at several).
+        fraction: ``(z, y, x)`` float32, the part of each voxel that lies in it.
+        outline: standard error of where its border lies, voxels: half of the way in which the density falls from
+            three quarters to a quarter of its height there.
+    """
+
+    name: str
+    element: str
+    host: str
+    kind: str
+    fraction: NDArray[np.float32]
+    outline: float
+
+    @property
+    def size(self) -> float:
+        """Its volume, voxels."""
+        return float(self.fraction.sum(dtype=np.float64))
+
+    def __repr__(self) -> str:
+        return f"Feature({self.name}: {self.kind} of {self.size:.0f} voxels, outline +- {self.outline:.1f})"
+
+
+def features(volumes: Mapping[str, Volume], inside: NDArray[np.bool_] | None = None) -> dict[str, Feature]:
+    """Propose places to ask about: protrusions, inclusions and bridges, largest first.
+
+    A domain is where an element exceeds `PRESENT` of its pure density. It is split where it narrows (the watershed of
+    the distance to its border). A part is a place if it lies where the host would be if its dents and holes up to some
+    width were filled (a morphological closing), and is thick enough to be more than the blur of a border. The largest
+    part of each domain is its body, and no place.
+
+    Args:
+        volumes: element to volume, of one shape.
+        inside: ``(z, y, x)``, the particle; `recon.mask` by default.
+
+    Returns:
+        Name to `Feature`; empty where nothing reaches into anything, or with fewer than two elements.
+
+    Raises:
+        InputError: volumes of different shapes.
+    """
+    shapes = {v.values.shape for v in volumes.values()}
+    if len(shapes) > 1:
+        raise InputError(f"the volumes have shapes {', '.join(map(str, shapes))}; they must agree")
+    if len(volumes) < 2:
+        return {}
+    inside = mask(volumes) if inside is None else inside
+    relative = {n: v.values / max(typical_density(v.values, inside), 1e-30) for n, v in volumes.items()}
+    found: list[Feature] = []
+    for element, host in permutations(volumes, 2):
+        found += _reaching(element, host, relative[element], relative[host], inside)
+    found = _apart(sorted(found, key=lambda f: -f.size))
+    counted: dict[str, int] = {}
+    out = {}
+    for feature in found:
+        pair = f"{feature.element} in {feature.host}"
+        counted[pair] = counted.get(pair, 0) + 1
+        name = f"{pair} {counted[pair]}"
+        out[name] = Feature(name, feature.element, feature.host, feature.kind, feature.fraction, feature.outline)
+    return out
+
+
+def _reaching(
+    element: str, host: str, own: NDArray[np.float32], other: NDArray[np.float32], inside: NDArray[np.bool_]
+) -> list[Feature]:
+    """The places of one element in one host."""
+    from scipy import ndimage
+
+    domain = (own > PRESENT) & inside
+    land = (other > HOST) & inside
+    if not domain.any() or not land.any():
+        return []
+    widest = WIDEST * (0.75 / np.pi * float(inside.sum())) ** (1 / 3)
+    hull = _closed(land, widest) & inside
+    parts = _parts(ndimage.distance_transform_edt(domain), domain)
+    sizes = np.bincount(parts.ravel(), minlength=2)
+    sizes[0] = 0
+    out, body = [], int(np.argmax(sizes))
+    for k in range(1, len(sizes)):
+        here = parts == k
+        if k != body and hull[here].mean() >= EMBEDDED:
+            pieces = [here]
+        else:  # what of it lies in the host's dents
+            labels, n = ndimage.label(_opened(here & hull, THINNEST))
+            pieces = [labels == i for i in range(1, n + 1)]
+        for piece in pieces:
+            thick = float(ndimage.distance_transform_edt(piece).max())
+            if thick >= THICK and piece.sum() <= LARGEST * land.sum():
+                out.append(_feature(element, host, own, piece, domain))
+    return out
+
+
+def _opened(domain: NDArray[np.bool_], radius: float) -> NDArray[np.bool_]:
+    """The morphological opening by a ball: what is thinner is taken away."""
+    from scipy import ndimage
+
+    shrunk = ndimage.distance_transform_edt(domain) > radius
+    return np.asarray(ndimage.distance_transform_edt(~shrunk) <= radius) & domain if shrunk.any() else shrunk
+
+
+def _closed(land: NDArray[np.bool_], radius: float) -> NDArray[np.bool_]:
+    """The morphological closing by a ball: dents and holes narrower than it are filled."""
+    from scipy import ndimage
+
+    n = int(np.ceil(radius)) + 1
+    wide = np.pad(land, n)
+    grown = ndimage.distance_transform_edt(~wide) <= radius
+    closed = ndimage.distance_transform_edt(grown) > radius
+    return np.asarray(closed[n:-n, n:-n, n:-n]) | land
+
+
+def _parts(depth: NDArray[np.float64], domain: NDArray[np.bool_]) -> NDArray[np.int32]:
+    """The domain split where it narrows by `NECK` voxels at least, labels from 1."""
+    from scipy import ndimage
+    from skimage.morphology import h_maxima
+    from skimage.segmentation import watershed
+
+    smooth = ndimage.gaussian_filter(depth, 0.5)
+    markers, _ = ndimage.label(h_maxima(smooth, NECK), np.ones((3, 3, 3)))
+    return np.asarray(watershed(-smooth, markers, mask=domain), dtype=np.int32)
+
+
+def _feature(
+    element: str, host: str, own: NDArray[np.float32], here: NDArray[np.bool_], domain: NDArray[np.bool_]
+) -> Feature:
+    from scipy import ndimage
+
+    height = float(np.percentile(own[here], 85))
+    near = ndimage.binary_dilation(here, iterations=2) & (here | ~domain)
+    fraction = np.where(near, sharpened(own / height), np.float32(0)).astype(np.float32)
+    # how fast the density falls where the border is that of the domain, not a cut through it
+    gz, gy, gx = np.gradient(own / height)
+    steep = np.sqrt(gz * gz + gy * gy + gx * gx)
+    border = near & (fraction > 0.1) & (fraction < 0.9)
+    slope = float(np.median(steep[border])) if border.any() else LOST
+    touching = ndimage.binary_dilation(here) & domain & ~here
+    _, joints = ndimage.label(touching, np.ones((3, 3, 3)))
+    kind = ("inclusion", "protrusion")[joints] if joints < 2 else "bridge"
+    return Feature("", element, host, kind, fraction, 0.25 / max(slope, 0.05))
+
+
+def _apart(found: list[Feature]) -> list[Feature]:
+    """Without those that mostly lie in a larger one, and the rest without what is a larger one's."""
+    taken: NDArray[np.float32] | None = None
+    out = []
+    for f in found:
+        fraction = f.fraction if taken is None else np.minimum(f.fraction, 1 - taken)
+        if fraction.sum() < 0.6 * f.size:
+            continue
+        out.append(Feature(f.name, f.element, f.host, f.kind, fraction, f.outline))
+        taken = fraction.copy() if taken is None else taken + fraction
+    return out
+
+
+__all__ = ["Feature", "features"]
