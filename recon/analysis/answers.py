@@ -1,0 +1,186 @@
+"""What composition answers: values, intervals and verdicts of regions, and their JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+ABSENT = 0.25  # of the pure phase: what is surely below is absent, what is surely above is present
+CANNOT_BE_TOLD = "cannot be told"
+LEVELS = (0.68, 0.95)
+
+
+@dataclass(frozen=True)
+class ElementAnswer:
+    """How much of one element a region holds.
+
+    Attributes:
+        element: name.
+        density: mean over the region, counts per voxel length per unit exposure.
+        pure: that of the element's pure phase, asked for in the same way.
+        fraction: ``density / pure``.
+        low68, high68, low95, high95: intervals of `fraction`.
+        smallest: the least fraction that these data would have shown here: told from none in 95 of 100 cases, at a
+            risk of 5 % to see some where there is none (L. A. Currie, Anal. Chem. 40, 586 (1968)).
+        shown: mean of the volume as it was reconstructed over the region, as a fraction of `pure`.
+        half_strength, twice_strength: `fraction` with the regulariser at half and at twice its strength.
+        log_ratio: natural logarithm of the likelihood with the element present (at a quarter of its pure phase or
+            more) over that with none of it here, from two constrained fits; None if not asked for.
+    """
+
+    element: str
+    density: float
+    pure: float
+    fraction: float
+    low68: float
+    high68: float
+    low95: float
+    high95: float
+    smallest: float
+    shown: float
+    half_strength: float
+    twice_strength: float
+    log_ratio: float | None = None
+
+    def at(self, fraction: float) -> str:
+        """``"absent"``, ``"present"`` or ``"open"`` for an estimate with this answer's 95 % interval around it."""
+        low, high = self.low95 - self.fraction + fraction, self.high95 - self.fraction + fraction
+        return "absent" if high < ABSENT else "present" if low > ABSENT else "open"
+
+    @property
+    def verdict(self) -> str:
+        """As `at`; open as well if half or twice the strength would say otherwise."""
+        said = {self.at(f) for f in (self.fraction, self.half_strength, self.twice_strength)}
+        return said.pop() if len(said) == 1 else "open"
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """Of the densities of two elements in a region, each as a fraction of its pure phase.
+
+    Attributes:
+        first, second: names.
+        value: fraction of the first over fraction of the second; infinite where the second's is 0.
+        low95, high95: interval; `high95` is infinite where the second may be absent.
+    """
+
+    first: str
+    second: str
+    value: float
+    low95: float
+    high95: float
+
+
+@dataclass(frozen=True)
+class RegionAnswer:
+    """What a region holds.
+
+    Attributes:
+        name: of the region.
+        voxels: its volume.
+        outline: standard error of where its border lies, voxels; 0 where it was given.
+        elements: element to answer.
+        ratios: of each pair.
+    """
+
+    name: str
+    voxels: float
+    outline: float
+    elements: Mapping[str, ElementAnswer]
+    ratios: tuple[Ratio, ...] = ()
+
+    @property
+    def verdict(self) -> str:
+        """``"Co alone"``, ``"Co and Zn"``, ``"empty"`` or ``"cannot be told"``."""
+        said = {n: a.verdict for n, a in self.elements.items()}
+        if "open" in said.values():
+            return CANNOT_BE_TOLD
+        present = [n for n, s in said.items() if s == "present"]
+        return {0: "empty", 1: f"{present[0]} alone" if present else ""}.get(len(present), " and ".join(present))
+
+    @property
+    def why(self) -> str:
+        """The verdict's reason, in one line."""
+        parts = []
+        for name, a in self.elements.items():
+            between = f"{name} {a.low95:.2f} to {a.high95:.2f} of the pure phase"
+            if a.verdict == "open" and a.at(a.fraction) != "open":
+                between += f", but another strength gives {a.half_strength:.2f} or {a.twice_strength:.2f}"
+            parts.append(between)
+        return f"{'; '.join(parts)} (95 %); absent below {ABSENT:g}, present above"
+
+
+@dataclass(frozen=True, eq=False)
+class Composition:
+    """The answers of `recon.composition`.
+
+    Attributes:
+        regions: name to answer, in the order in which they were asked.
+        labels: ``(z, y, x)`` uint16, 1 for the first region and so on, 0 elsewhere.
+        replicates: simulated recordings behind the intervals.
+        seed: of their random numbers.
+        found: whether the regions were found in the volumes rather than given.
+        iterations: spent, element by element.
+    """
+
+    regions: Mapping[str, RegionAnswer]
+    labels: NDArray[np.uint16]
+    replicates: int
+    seed: int
+    found: bool
+    iterations: Mapping[str, int] = field(default_factory=dict)
+
+    def __iter__(self) -> Any:
+        return iter(self.regions)
+
+    def __getitem__(self, name: str) -> RegionAnswer:
+        return self.regions[name]
+
+    def __len__(self) -> int:
+        return len(self.regions)
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """JSON values: region -> element -> numbers, and region -> ``verdict``, ``why``, ``voxels``, ``ratios``."""
+        out: dict[str, Any] = {}
+        for name, region in self.regions.items():
+            entry: dict[str, Any] = {n: _plain(asdict(a)) for n, a in region.elements.items()}
+            entry |= {"verdict": region.verdict, "why": region.why}
+            entry |= {"voxels": region.voxels, "outline": region.outline}
+            entry["ratios"] = [_plain(asdict(r)) for r in region.ratios]
+            out[name] = entry
+        return out
+
+    @classmethod
+    def of(cls, record: Mapping[str, Any], labels: NDArray[np.uint16], **how: Any) -> Composition:
+        """From what `record` and JSON made of one, and its label image; `how` holds the other fields."""
+        regions = {}
+        for name, entry in record.items():
+            elements = {n: ElementAnswer(**a) for n, a in entry.items() if isinstance(a, dict)}
+            ratios = tuple(Ratio(**{k: np.inf if v is None else v for k, v in r.items()}) for r in entry["ratios"])
+            regions[name] = RegionAnswer(name, entry["voxels"], entry["outline"], elements, ratios)
+        return cls(regions, labels, **{"replicates": 0, "seed": 0, "found": False, **how})
+
+    def lines(self) -> list[str]:
+        """One line for each region, as the terminal shows them."""
+        out = []
+        for region in self.regions.values():
+            parts = ", ".join(
+                f"{n} {a.fraction:.2f} [{a.low95:.2f} to {a.high95:.2f}]" for n, a in region.elements.items()
+            )
+            out.append(f"{region.name}: {parts} of the pure phase -> {region.verdict}")
+        return out
+
+
+def _plain(record: dict[str, Any]) -> dict[str, Any]:
+    """Without infinities, which JSON has not."""
+    return {k: None if isinstance(v, float) and not np.isfinite(v) else v for k, v in record.items()}
+
+
+__all__ = ["ABSENT", "CANNOT_BE_TOLD", "Composition", "ElementAnswer", "Ratio", "RegionAnswer"]
