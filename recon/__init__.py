@@ -13,7 +13,9 @@ from recon._version import __version__
 if TYPE_CHECKING:
     from recon.alignment.align import align
     from recon.analysis.composition import analyse
+    from recon.analysis.features import features
     from recon.analysis.mask import mask
+    from recon.analysis.regions import composition
     from recon.eds.maps import line_maps
     from recon.geometry.tilt_geometry import TiltGeometry
     from recon.io import read, write
@@ -35,7 +37,9 @@ _WHERE = {
     "align": "alignment.align",
     "analyse": "analysis.composition",
     "backproject": "operators",
+    "composition": "analysis.regions",
     "exclude": "preparation.exclude",
+    "features": "analysis.features",
     "line_maps": "eds.maps",
     "mask": "analysis.mask",
     "normalise": "preparation.normalise",
@@ -56,7 +60,9 @@ __all__ = [
     "align",
     "analyse",
     "backproject",
+    "composition",
     "exclude",
+    "features",
     "line_maps",
     "mask",
     "normalise",

@@ -163,7 +163,7 @@ class Composition:
         regions = {}
         for name, entry in record.items():
             elements = {n: ElementAnswer(**a) for n, a in entry.items() if isinstance(a, dict)}
-            ratios = tuple(Ratio(**{k: np.inf if v is None else v for k, v in r.items()}) for r in entry["ratios"])
+            ratios = tuple(_ratio(r) for r in entry["ratios"])
             regions[name] = RegionAnswer(name, entry["voxels"], entry["outline"], elements, ratios)
         return cls(regions, labels, **{"replicates": 0, "seed": 0, "found": False, **how})
 
@@ -176,6 +176,11 @@ class Composition:
             )
             out.append(f"{region.name}: {parts} of the pure phase -> {region.verdict}")
         return out
+
+
+def _ratio(record: Mapping[str, Any]) -> Ratio:
+    infinite: dict[str, Any] = {k: np.inf if v is None else v for k, v in record.items()}
+    return Ratio(**infinite)
 
 
 def _plain(record: dict[str, Any]) -> dict[str, Any]:

@@ -25,7 +25,7 @@ THICK = 1.9  # voxels from the border in its middle, at least: what is thinner m
 LARGEST = 0.25  # of the host's volume: what is larger is a body
 NECK = 0.6  # voxels by which a domain has to narrow between two parts of it
 EMBEDDED = 0.6  # of a place that lies in the host as it would be without dents and holes, at least
-LOST = 0.5  # of a place's outline, in voxels, that lies where the density falls too slowly to say where
+OUTLINE = 0.12  # standard error of a border over the way in which the density falls across it, simulated particles
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,8 +39,8 @@ class Feature:
         kind: ``"inclusion"`` (apart from the rest of its domain), ``"protrusion"`` (joined to it at one place) or
             ``"bridge"`` (at several).
         fraction: ``(z, y, x)`` float32, the part of each voxel that lies in it.
-        outline: standard error of where its border lies, voxels: half of the way in which the density falls from
-            three quarters to a quarter of its height there.
+        outline: standard error of where its border lies, voxels: `OUTLINE` times the way in which the density falls by
+            its height there.
     """
 
     name: str
@@ -170,11 +170,11 @@ def _feature(
     gz, gy, gx = np.gradient(own / height)
     steep = np.sqrt(gz * gz + gy * gy + gx * gx)
     border = near & (fraction > 0.1) & (fraction < 0.9)
-    slope = float(np.median(steep[border])) if border.any() else LOST
+    slope = float(np.median(steep[border])) if border.any() else 0.0
     touching = ndimage.binary_dilation(here) & domain & ~here
     _, joints = ndimage.label(touching, np.ones((3, 3, 3)))
     kind = ("inclusion", "protrusion")[joints] if joints < 2 else "bridge"
-    return Feature("", element, host, kind, fraction, 0.25 / max(slope, 0.05))
+    return Feature("", element, host, kind, fraction, OUTLINE / max(slope, 0.1))
 
 
 def _apart(found: list[Feature]) -> list[Feature]:

@@ -18,7 +18,8 @@ def mask(volumes: Mapping[str, Volume], method: str = "auto") -> NDArray[np.bool
     """The particle's shape ``(z, y, x)``: all elements together above a threshold (Longley et al. 2018).
 
     Each element is divided by its typical density, the mean over its own atoms ``sum u^2 / sum u``, so that none is
-    lost and a small domain does not outshine a large one, and the sum is smoothed by one voxel; the threshold is Otsu's. Small specks are dropped and holes inside are kept as they are.
+    lost and a small domain does not outshine a large one, and the sum is smoothed by one voxel; the threshold is
+    Otsu's. Small specks are dropped and holes inside are kept as they are.
 
     Args:
         volumes: as from `reconstruct`.

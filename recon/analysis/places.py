@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Union
 
 import numpy as np
 
@@ -51,7 +51,7 @@ class Ellipsoid:
         ]
         inside = square[0][:, None, None] + square[1][:, None] + square[2] <= 1
         sums = inside.reshape(shape[0], n, shape[1], n, shape[2], n).mean(axis=(1, 3, 5))
-        return sums.astype(np.float32)
+        return np.asarray(sums, np.float32)
 
 
 @dataclass(frozen=True)
@@ -73,15 +73,11 @@ class Box:
             np.clip(np.minimum(np.arange(n) + 0.5, b) - np.maximum(np.arange(n) - 0.5, a), 0, 1)
             for n, a, b in zip(shape, self.low, self.high, strict=True)
         )
-        return (z[:, None, None] * y[:, None] * x).astype(np.float32)
+        return np.asarray(z[:, None, None] * y[:, None] * x, np.float32)
 
 
-Region = "Ellipsoid | Box | Feature | NDArray[np.bool_] | NDArray[np.floating]"
-Regions = (
-    Mapping[str, "Ellipsoid | Box | Feature | NDArray[np.generic]"]
-    | Sequence["Feature | tuple[str, Ellipsoid | Box | Feature | NDArray[np.generic]]"]
-    | "NDArray[np.integer]"
-)
+Region = Union[Ellipsoid, Box, Feature, "NDArray[np.generic]"]
+Regions = Union[Mapping[str, Region], Sequence[Feature | tuple[str, Region]], "NDArray[np.generic]"]
 
 
 @dataclass(frozen=True, eq=False)

@@ -55,7 +55,9 @@ def inclusions(rng: np.random.Generator, size: int, across: tuple[float, float])
     """A large body of B with inclusions of A, and a body of A beside it; finer inclusions that nobody asks about."""
     axes = rng.uniform(0.27, 0.33, 3)
     body = Ellipsoid((0.0, 0.0, 0.05), _vector(axes), PURE_B, _turn(rng))
-    side = Ellipsoid((0.0, 0.02, -0.25), _vector(rng.uniform([0.20, 0.20, 0.13], [0.26, 0.28, 0.17])), PURE_A, _turn(rng))
+    side = Ellipsoid(
+        (0.0, 0.02, -0.25), _vector(rng.uniform([0.20, 0.20, 0.13], [0.26, 0.28, 0.17])), PURE_A, _turn(rng)
+    )
     places = _scatter(rng, size, across, 2, [(body, 0.93), (side, -1.15)])
     fine = _scatter(rng, size, (2.0, 3.0), 3, [(body, 0.95), (side, -1.1)], beside=places)
     shapes = [side, body, *(replace(f, density=PURE_A) for f in fine)]
@@ -65,20 +67,28 @@ def inclusions(rng: np.random.Generator, size: int, across: tuple[float, float])
 def protrusions(rng: np.random.Generator, size: int, across: tuple[float, float]) -> Particle:
     """Two interlocked bodies; fingers of A's reach into B's, B is absent in one and mixed into the other."""
     tilt = rng.uniform(-15, 15, 3)
-    b = Ellipsoid((0.0, 0.02, 0.10), _vector(rng.uniform([0.24, 0.27, 0.19], [0.28, 0.32, 0.23])), PURE_B, _vector(tilt))
+    b = Ellipsoid(
+        (0.0, 0.02, 0.10), _vector(rng.uniform([0.24, 0.27, 0.19], [0.28, 0.32, 0.23])), PURE_B, _vector(tilt)
+    )
     a = Ellipsoid((0.0, -0.02, -0.14), _vector(rng.uniform([0.23, 0.25, 0.15], [0.27, 0.30, 0.19])), PURE_A, _turn(rng))
     places = []
     for side in (-1, 1):
         r = rng.uniform(*across) / 2 / size
-        centre = (float(rng.uniform(-0.05, 0.05)), side * (r + float(rng.uniform(0.035, 0.055))), float(rng.uniform(0.05, 0.08)))
-        places.append(Ellipsoid(centre, (r, r, float(rng.uniform(0.12, 0.15))), VOID, (0.0, 0.0, float(rng.uniform(-12, 12)))))
+        centre = (
+            float(rng.uniform(-0.05, 0.05)),
+            side * (r + float(rng.uniform(0.018, 0.03))),
+            float(rng.uniform(0.05, 0.08)),
+        )
+        places.append(
+            Ellipsoid(centre, (r, r, float(rng.uniform(0.12, 0.15))), VOID, (0.0, 0.0, float(rng.uniform(-12, 12))))
+        )
     return _asked([b, a], places)
 
 
 def core_shell(rng: np.random.Generator, size: int, across: tuple[float, float]) -> Particle:
     """A core of A in a shell of B with two gaps, through which the core reaches outwards."""
     turn = _turn(rng)
-    outer, inner = rng.uniform(0.29, 0.34, 3), rng.uniform(0.12, 0.15, 3)
+    outer, inner = rng.uniform(0.31, 0.35, 3), rng.uniform(0.15, 0.18, 3)
     shell = Ellipsoid((0.0, 0.0, 0.0), _vector(outer), PURE_B, turn)
     core = Ellipsoid((0.0, 0.0, 0.0), _vector(inner), PURE_A, turn)
     first = rng.normal(size=3)

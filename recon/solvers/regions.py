@@ -26,15 +26,15 @@ class RegionSolver(PrimalDual):
 
         c' = c + tau_c <grad f_k, p>        p' = P_a1(p + sigma_p (grad (2u' - u - sum_k (2c' - c)_k f_k) - (2w' - w)))
 
-    where ``tau_c = share / (sigma_p |grad f_k|^2 n)``, n the norm of the matrix of cosines between the grad f_k, and eta
-    is smaller by the root of 1 - share, so that the norm of the whole operator still is below 1. Only voxels
+    where ``tau_c = share / (sigma_p |grad f_k|^2 n)``, n the norm of the matrix of cosines between the grad f_k, and
+    eta is smaller by the root of 1 - share, so that the norm of the whole operator still is below 1. Only voxels
     where some grad f_k is not zero differ from an iteration without regions: these p are taken anew after it.
 
     The bound that the certificate needs is that of u for c as well: ``|c_k| <= upper``.
 
     Args:
         operator, data: A and D.
-        regions: f_k, ``(z, x, y)`` each, 0 to 1, none constant. Without one, or with a regulariser that has
+        regions: f_k, ``(z, x, y)`` each, 0 to 1. Without one, or with a regulariser that has
             no gradient, it is `PrimalDual`.
         how: the other arguments of `PrimalDual`, but ``half_precision``.
 
@@ -45,7 +45,11 @@ class RegionSolver(PrimalDual):
     def __init__(self, operator: Operator, data: DataTerm, regions: Sequence[Array], **how: Any) -> None:
         self._free = 0
         super().__init__(operator, data, **how)
-        xp, shape = self._xp, operator.domain_shape
+        self.free(regions)
+
+    def free(self, regions: Sequence[Array]) -> None:
+        """Take other regions, their steps from zero."""
+        xp, shape = self._xp, self.operator.domain_shape
         n = len(regions) if len(self.p) else 0
         self.c = xp.zeros(n)
         self.fractions = [xp.asarray(f, dtype=np.float32) for f in regions[:n]]
@@ -59,17 +63,34 @@ class RegionSolver(PrimalDual):
         inside = [a[axis] < shape[axis] for axis, a in enumerate(ahead)]
         self._exists = xp.stack(inside).astype(np.float32)
         strides = (shape[1] * shape[2], shape[2], 1)
-        self._ahead = xp.stack(
-            [self._at + xp.where(i, stride, 0) for i, stride in zip(inside, strides, strict=True)]
-        )
-        flat = self._steps.reshape(n, -1).astype(np.float64)
+        self._ahead = xp.stack([self._at + xp.where(i, stride, 0) for i, stride in zip(inside, strides, strict=True)])
+        flat = self._steps.reshape(n, 3 * self._at.size).astype(np.float64)
         gram = to_host(flat @ flat.T)
         length = np.sqrt(np.diag(gram))
-        together = float(np.linalg.norm(gram / np.outer(length, length), 2)) if n else 1.0
-        self._squares = xp.asarray(length**2 * together)
+        cosines = gram / np.maximum(np.outer(length, length), 1e-30)
+        together = float(np.linalg.norm(cosines, 2)) if n else 1.0
+        self._squares = xp.asarray(np.where(length > 0, length**2 * together, np.inf))  # one that is constant stays
         self._free = n
-        if n:
-            self._weigh(self.share)
+        self._weigh(self.share)
+
+    def anew(self, data: DataTerm, regions: Sequence[Array], state: Sequence[Array]) -> None:
+        """Begin with other counts and maybe slightly other regions where an earlier solution stood.
+
+        Args:
+            data: as the solver's own but for the counts.
+            regions: as many as before.
+            state: from `snapshot`.
+        """
+        self.data = data
+        self.free(regions)
+        for own, there in zip([*self._state(), self.c], state, strict=True):
+            own[...] = there
+        self.y[...] = data.derivative(self.operator(self.u, self._stack))
+        self._begin_to_balance()
+
+    def snapshot(self) -> list[Array]:
+        """Copies of u, w, p, q, y and c."""
+        return [a.copy() for a in (*self._state(), self.c)]
 
     def step(self) -> None:
         """One iteration; the formulas are those of the class."""
@@ -120,16 +141,11 @@ class RegionSolver(PrimalDual):
         return out
 
     def _not_of_the_dual(self, p: Array, theta: float) -> float:
-        """``upper sum |<grad f_k, theta p>|``: what bounded c add to the dual's value where p does not make them rest."""
+        """``upper sum |<grad f_k, theta p>|``: what bounded c take off the bound where p does not balance them."""
         if not self._free:
             return 0.0
         pulls = np.abs(to_host(self._pull(p.reshape(3, -1)[:, self._at]))).sum()
         return float(self.upper * theta * pulls) if pulls else 0.0
-
-    def continue_along(self, other: RegionSolver) -> None:
-        """Start where a solver of the same regions and other data or strengths stands."""
-        self.continue_from(other)
-        self.c[...] = other.c
 
     def state(self) -> State:
         base = super().state()
