@@ -83,7 +83,7 @@ def test_a_label_image_names_its_regions():
 # ---------------------------------------------------------------- features
 
 
-@pytest.mark.parametrize("kind", ["inclusions", "grains"])
+@pytest.mark.parametrize("kind", ["inclusions"])
 def test_places_are_found_where_they_are(kind):
     for seed in range(20, 23):
         particle = random_particle(kind, SIZE, seed)
