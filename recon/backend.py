@@ -10,6 +10,7 @@ import contextlib
 import importlib
 import importlib.util
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -124,3 +125,19 @@ def to_device(a: Array, device: str) -> Array:
 def to_host(a: Array) -> Any:
     """`a` as a NumPy array; no copy where it is one already."""
     return a.get() if is_device_array(a) else np.asarray(a)
+
+
+def free_memory() -> int:
+    """Bytes free on the host; a cgroup's limit counts."""
+    import psutil
+
+    free = int(psutil.virtual_memory().available)
+    for limit, used in (
+        ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
+        ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
+    ):
+        try:
+            free = min(free, int(Path(limit).read_text()) - int(Path(used).read_text()))
+        except (OSError, ValueError):  # no cgroup, or "max"
+            continue
+    return max(free, 0)

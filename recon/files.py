@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import json
+import logging
+import os
+import re
+import stat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from recon.errors import InputError
+from recon.errors import InputError, ReconError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
 
-import contextlib
-import errno
-import json
-import os
-import re
-from collections.abc import Iterator
-
-from recon.errors import ReconError
+# names that a folder of results uses for something else than an element's volume
+OWN_FILES = (
+    "mask", "job", "alignment", "report", "regions", "volumes", "aligned", "alignment-frames", "alignment-shifts",
+    "tilts", "spectra", "maps",
+)  # fmt: skip
+OWN_ENDS = ("-uncertainty", "-aligned", "-background")
 
 
 @contextlib.contextmanager
@@ -34,6 +39,7 @@ def explain_reading(path: str | os.PathLike[str], remedy: str, error: type[Recon
         error: the type to raise.
     """
     try:
+        refuse_pipes(Path(path), remedy, error)
         yield
     except ReconError:
         raise
@@ -47,6 +53,14 @@ def explain_reading(path: str | os.PathLike[str], remedy: str, error: type[Recon
         raise error(f"{path} is not text in UTF-8; {remedy}") from exc
     except (OSError, ValueError) as exc:  # a ValueError tells of a zero byte in the name
         raise error(f"{path} cannot be opened ({getattr(exc, 'strerror', None) or exc})") from exc
+
+
+def refuse_pipes(path: Path, remedy: str, error: type[ReconError] = InputError) -> None:
+    """Raise `error` if a path is a pipe, a socket or a device: opening one may wait for ever, or never end."""
+    mode = path.expanduser().stat().st_mode
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        what = "a device" if stat.S_ISCHR(mode) or stat.S_ISBLK(mode) else "a pipe or socket"
+        raise error(f"{path} is {what}, not a regular file; {remedy}")
 
 
 def reason(error: BaseException) -> str:
@@ -95,6 +109,21 @@ def _sharing(error: BaseException) -> bool:
     return getattr(error, "winerror", None) in (32, 33)  # sharing and lock violations
 
 
+@contextlib.contextmanager
+def quiet(name: str) -> Iterator[list[str]]:
+    """Collect what a library logs instead of letting it print."""
+    logger, messages = logging.getLogger(name), list[str]()
+    handler = logging.Handler()
+    handler.emit = lambda record: messages.append(record.getMessage())  # type: ignore[method-assign]
+    propagate, logger.propagate = logger.propagate, False
+    logger.addHandler(handler)
+    try:
+        yield messages
+    finally:
+        logger.removeHandler(handler)
+        logger.propagate = propagate
+
+
 def read_text(path: Path, remedy: str) -> str:
     """The text of a file in UTF-8, with or without a byte order mark; every line ends in ``\\n``.
 
@@ -121,3 +150,20 @@ def read_json(path: Path, remedy: str) -> Any:
 def plain(values: Sequence[float] | NDArray[np.float64], digits: int) -> list[float | None]:
     """Numbers as JSON has them: rounded, and null for what is not finite."""
     return [round(float(v), digits) if np.isfinite(v) else None for v in values]
+
+
+def reserved(name: str, *, whole_run: bool = True) -> str | None:
+    """Why a file of results that is called like an element would be mistaken for another one; None if it would not.
+
+    With `whole_run`, what a run writes beside an element's volume counts, such as ``Co-uncertainty``.
+    """
+    folded = name.casefold()
+    if folded in OWN_FILES:
+        return f"a run writes a file called {folded}"
+    if whole_run:
+        for part in OWN_ENDS:
+            if folded.endswith(part):
+                return f"a run writes ELEMENT{part} itself"
+        if folded.startswith("truth-"):
+            return "recon demo writes truth-ELEMENT itself"
+    return None

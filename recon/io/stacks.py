@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from recon.errors import InputError
 from recon.io.formats import emd, hspy, microscope, mrc, numpy_files, ome_zarr, tiff, vti
 from recon.io.formats.common import Stack, check_file, parse
+from recon.io.formats.declared import check_declared
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -41,6 +42,8 @@ def read_stack(path: str | os.PathLike[str], *, image: bool = False) -> Stack:
     reader = _READERS.get(path.suffix.lower())
     if not (path.suffix.lower() in (".zarr", ".zspy") and path.is_dir()):
         check_file(path)
+    else:
+        check_declared(path)
     if reader is None:
         what = f"type {path.suffix!r}" if path.suffix else "a name without a type"
         raise InputError(f"{path} has {what}, which is unknown; stacks are {', '.join(STACK_TYPES)}")

@@ -14,6 +14,7 @@ import numpy as np
 from recon._version import __version__
 from recon.backend import to_host
 from recon.errors import InputError, JobError
+from recon.files import reserved
 from recon.io.folder import MARK, OutputFolder, check_disk, whole_file
 from recon.io.formats.common import Cube, check_file, parse
 from recon.io.formats.emd import read_emd, write_emd
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     from recon.series.volume import Volume
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_+.-]*")
-_RESERVED = ("mask", "job", "alignment", "report")
 
 
 def write(
@@ -224,8 +224,10 @@ def _check_volumes(volumes: Mapping[str, Volume], mask: ArrayLike | None) -> Non
         raise InputError("there are no volumes to write")
     seen: dict[str, str] = {}
     for name in volumes:
-        if not _NAME.fullmatch(name) or name.casefold() in _RESERVED:
+        if not _NAME.fullmatch(name):
             raise InputError(f"element {name!r} cannot be a file name; use letters and digits, as in Fe or Fe_Ka")
+        if taken := reserved(name, whole_run=False):
+            raise InputError(f"element {name!r} cannot be a file name, {taken}; rename it")
         if name.casefold() in seen:
             raise InputError(f"elements {seen[name.casefold()]} and {name} differ in case only; rename one")
         seen[name.casefold()] = name

@@ -14,6 +14,7 @@ import numpy as np
 from recon._version import __version__
 from recon.backend import Array, to_host
 from recon.errors import InputError, ReconError
+from recon.files import refuse_pipes
 from recon.io.folder import whole_file
 
 FORMAT = 1
@@ -74,6 +75,7 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Any], StoredArrays]:
 @contextlib.contextmanager
 def _reading(path: Path) -> Iterator[zipfile.ZipFile]:
     try:
+        refuse_pipes(path, "delete it, or start anew with --overwrite")
         with zipfile.ZipFile(path) as archive:
             yield archive
     except ReconError:

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from pathlib import Path
 
+from recon.backend import free_memory
 from recon.geometry.tilt_geometry import Shape2, Shape3
 from recon.operators.warp import ROTATED
 from recon.solvers.iteration import SAMPLED
@@ -90,15 +90,4 @@ def available(device: str = "cpu") -> int:
 
         pool = cupy.get_default_memory_pool()
         return int(cupy.cuda.Device().mem_info[0]) + int(pool.free_bytes())
-    import psutil
-
-    free = int(psutil.virtual_memory().available)
-    for limit, used in (
-        ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
-        ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
-    ):
-        try:
-            free = min(free, int(Path(limit).read_text()) - int(Path(used).read_text()))
-        except (OSError, ValueError):  # no cgroup, or "max"
-            continue
-    return max(free, 0)
+    return free_memory()

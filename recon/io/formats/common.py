@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import logging
 import stat
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,9 +11,11 @@ import numpy as np
 
 from recon.errors import InputError, ReconError, ResourceError
 from recon.files import explain_reading, reason, unreadable
+from recon.files import quiet as quiet
+from recon.io.formats.declared import check_declared
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from numpy.typing import NDArray
 
@@ -94,10 +94,10 @@ def check_file(path: Path, holds: str = "a stack of maps") -> None:
             with path.open("rb"):
                 pass
     if not stat.S_ISREG(info.st_mode):
-        what = "a folder" if stat.S_ISDIR(info.st_mode) else "not a regular file"
-        raise InputError(f"{path} is {what}; {remedy}")
+        raise InputError(f"{path} is a folder; {remedy}")
     if info.st_size == 0:
         raise InputError(f"{path} is empty; copy or export it again")
+    check_declared(path)
 
 
 def unit_nm(unit: str) -> float:
@@ -106,21 +106,6 @@ def unit_nm(unit: str) -> float:
         unit.strip().casefold().replace("\\u00b5", "u").replace("\u03bc", "u")
     )  # casefold makes both micro signs a mu
     return _NM.get(name) or _NM.get(name.removesuffix("s"), 0.0)
-
-
-@contextlib.contextmanager
-def quiet(name: str) -> Iterator[list[str]]:
-    """Collect what a library logs instead of letting it print."""
-    logger, messages = logging.getLogger(name), list[str]()
-    handler = logging.Handler()
-    handler.emit = lambda record: messages.append(record.getMessage())  # type: ignore[method-assign]
-    propagate, logger.propagate = logger.propagate, False
-    logger.addHandler(handler)
-    try:
-        yield messages
-    finally:
-        logger.removeHandler(handler)
-        logger.propagate = propagate
 
 
 def tidy(size: float) -> float:

@@ -125,6 +125,11 @@ def _cross_check(job: Job, raw: dict[str, Any], fail: Callable[[tuple[Any, ...],
     if job.reconstruct.half_precision and job.reconstruct.method not in ("tgv", "tv"):
         message = f"is for the duals of tgv and tv, but reconstruct.method is '{job.reconstruct.method}'; leave it out"
         fail(("reconstruct", "half_precision"), message)
+    if job.reconstruct.data_term == "poisson" and job.reconstruct.method in ("tgv", "tv", "none"):
+        for loc, scaled in ((("input", "scaled"), given.scaled), (("align", "resample"), job.align.resample)):
+            if scaled:
+                message = "is 'poisson', which is for counts as recorded, but {}.{} is true; use 'least-squares'"
+                fail(("reconstruct", "data_term"), message.format(*loc))
     if job.align.file is not None and job.align.method == "none":
         fail(("align", "file"), "is given, but align.method is 'none'; leave out one of the two")
     if job.align.upside_down and job.align.file is None and not job.output.alignment:

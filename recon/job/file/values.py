@@ -13,8 +13,9 @@ from typing import Any, Literal
 
 from pydantic import ValidationInfo
 
+from recon.files import reserved
+
 _ELEMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_+-]*")
-_RESERVED = ("mask", "job", "alignment", "report")  # files of a finished run
 FORMATS = ("tiff", "mrc", "ome-zarr", "hspy", "emd", "vti")  # those of recon.io, which brings NumPy
 _EXPORTS = ("xf", "prexg", "shifts")
 _RANGE = ("start", "stop", "step")
@@ -88,8 +89,12 @@ def bad_pixels(value: Any, info: ValidationInfo) -> Path | Literal["nan"]:
 
 def element(name: str) -> str:
     """A name that can name a file of results."""
-    if not _ELEMENT.fullmatch(name) or name.casefold() in _RESERVED:
+    if not _ELEMENT.fullmatch(name):
         raise ValueError("cannot name a file of results; use letters, digits, _, + and -, as in Fe or Fe_Ka")
+    taken = reserved(name)
+    if taken:
+        other = name.replace("-", "_") if "-" in name else f"{name}_map"
+        raise ValueError(f"cannot name an element, {taken}; choose another name, such as {other}")
     return name
 
 
