@@ -104,6 +104,23 @@ class Output(Section):
     alignment: Annotated[Names, AfterValidator(values.exports)] = ()
 
 
+class Cluster(Section):
+    """``[cluster]``: what ``recon submit`` asks for; it changes no result. See `recon.cluster.settings.Settings`."""
+
+    scheduler: Literal["slurm", "pbs", "lsf"] | None = None
+    partition: str | None = None
+    cpu_partition: str | None = None
+    account: str | None = None
+    time: int | str | None = None
+    memory: str | None = None
+    gpus: Annotated[int | None, Field(ge=0)] = None
+    cores: Annotated[int | None, Field(ge=1)] = None
+    at_once: Annotated[int | None, Field(ge=0)] = None
+    warning: Annotated[int | None, Field(ge=0)] = None
+    setup: Names = ()
+    options: Names = ()
+
+
 class Job(Section):
     """A job file, checked, with its preset worked in. Build one with `load_job`."""
 
@@ -115,6 +132,7 @@ class Job(Section):
     reconstruct: Reconstruct = Reconstruct()
     mask: Mask = Mask()
     output: Output = Output()
+    cluster: Cluster = Cluster()
     _path: Path = PrivateAttr(default=Path("job.toml"))
 
     @property
@@ -133,7 +151,10 @@ class Job(Section):
         return self._path.with_name(f"{self._path.stem}-recon")
 
     def resolved(self) -> dict[str, Any]:
-        """Every parameter as plain JSON values; paths relative to the job file's folder where they lie in it."""
+        """Every parameter as plain JSON values; paths relative to the job file's folder where they lie in it.
+
+        Without ``[cluster]``, since the result is the same wherever it is made.
+        """
 
         def plain(value: Any) -> Any:
             if isinstance(value, Path):
@@ -143,4 +164,4 @@ class Job(Section):
                 return {key: plain(item) for key, item in value.items()}
             return [plain(item) for item in value] if isinstance(value, tuple | list) else value
 
-        return {"job_file": self._path.name, **plain(self.model_dump())}
+        return {"job_file": self._path.name, **plain(self.model_dump(exclude={"cluster"}))}
