@@ -9,6 +9,8 @@ from __future__ import annotations
 import contextlib
 import importlib
 import importlib.util
+import math
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +24,30 @@ if TYPE_CHECKING:
     from types import ModuleType
 
 Array = Any  # numpy.ndarray or cupy.ndarray: the two share one interface, no common base
+
+
+def cores() -> int:
+    """Cores that this process was given, never the machine's: its affinity, a cgroup's quota, what Slurm says, and what
+    the user allows Numba or OpenMP."""
+    try:
+        found = len(os.sched_getaffinity(0))
+    except AttributeError:  # Windows, macOS
+        found = os.cpu_count() or 1
+    for quota, period in (
+        ("/sys/fs/cgroup/cpu.max", None),
+        ("/sys/fs/cgroup/cpu/cpu.cfs_quota_us", "/sys/fs/cgroup/cpu/cpu.cfs_period_us"),
+    ):
+        try:
+            words = Path(quota).read_text().split() + ([] if period is None else Path(period).read_text().split())
+            if float(words[0]) > 0:
+                found = min(found, math.ceil(float(words[0]) / float(words[1])))
+        except (OSError, ValueError, IndexError):  # no cgroup, or "max"
+            continue
+    for name in ("SLURM_CPUS_PER_TASK", "NUMBA_NUM_THREADS", "OMP_NUM_THREADS"):
+        text = os.environ.get(name, "")
+        if text.isdigit() and int(text) > 0:
+            found = min(found, int(text))
+    return max(found, 1)
 
 
 def is_device_array(a: Array) -> bool:

@@ -33,6 +33,10 @@ class ResourceError(ReconError, MemoryError):
     """The job needs more memory or disk than there is."""
 
 
+class SchedulerError(ReconError, RuntimeError):
+    """The scheduler of a cluster is missing, or refuses what it was asked for."""
+
+
 class StoppedError(ReconError):
     """The user stopped the run (Ctrl-C) at a point where nothing was half written.
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import shutil
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
@@ -30,6 +29,9 @@ from recon.series.alignment import Alignment
 from recon.series.tilt_series import TiltSeries
 from recon.series.volume import Volume
 from recon.solvers import Record, Resumable, Solution, State, Status
+
+# of a job, what makes no difference to its aligned series
+AFTER_ALIGNMENT = ("job_file", "preset", "reconstruct", "mask", "regions", "output")
 
 # ---------------------------------------------------------------- the folder
 
@@ -53,6 +55,9 @@ class Checkpoints:
         on: False writes and finds nothing; signals are still heeded.
         log: gets a line when something was found or could not be written.
         interrupts: asked for the user's wish before every iteration.
+        staged: the run does a part of the job, and another process goes on from what it keeps: the series and finished
+            volumes are kept however little work they took.
+        aligned: file of the series, by default in the folder; jobs that differ only after their alignment share one.
     """
 
     def __init__(
@@ -63,16 +68,21 @@ class Checkpoints:
         on: bool = True,
         log: Callable[[str], None] = lambda line: None,
         interrupts: Interrupts | None = None,
+        staged: bool = False,
+        aligned: Path | None = None,
     ) -> None:
         real = _real(target)
         self.target, self.folder = target, real.with_name(f"{real.name}.partial")
         self.identity = Identity(json.loads(json.dumps(identity.job)), dict(identity.inputs))
         self.log, self.interrupts = log, interrupts or Interrupts()
         self.schedule = Schedule(self._probe)
-        self._on, self._began = on, time.perf_counter()
+        self.staged, self.aligned = staged, aligned
+        self._on, self._began = on or staged, time.perf_counter()
 
-    def open(self, *, resume: bool, overwrite: bool) -> None:
+    def open(self, *, resume: bool, overwrite: bool, element: str | None = None) -> None:
         """Look at what an earlier run left: go on from it, clear it, or refuse.
+
+        With an `element`, others may be at work in the same folder, and only what is of this one is cleared.
 
         Raises:
             OutputError: something was left, and neither `resume` nor `overwrite` says what to do with it.
@@ -87,7 +97,7 @@ class Checkpoints:
             return
         left = sorted(self.folder.glob("*.npz"))
         if not self.folder.is_dir() or any(
-            p.suffix != ".npz" and ".partial-" not in p.name for p in self.folder.iterdir()
+            p.suffix not in (".npz", ".lock") and ".partial-" not in p.name for p in self.folder.iterdir()
         ):
             raise OutputError(f"{self.folder} is in the way and not of recon; rename it, or choose another --out")
         if left and not resume and not overwrite:
@@ -103,13 +113,21 @@ class Checkpoints:
                 raise
             resume = False
         if not resume or not left:
-            self.clear()
-        for path in self.folder.glob(".*.partial-*"):  # what a killed process had not finished
-            path.unlink(missing_ok=True)
+            self.clear(element)
+        self._sweep(element)
 
-    def clear(self) -> None:
-        """Remove the folder."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+    def clear(self, element: str | None = None) -> None:
+        """Remove the checkpoints, or those of one element, and the folder once it is empty."""
+        for path in self.folder.glob("*.npz" if element is None else f"{element}.*.npz"):
+            path.unlink(missing_ok=True)
+        self._sweep(element)
+        with contextlib.suppress(OSError):
+            self.folder.rmdir()
+
+    def _sweep(self, element: str | None) -> None:
+        """Remove what a killed process had not finished."""
+        for path in self.folder.glob(".*.partial-*" if element is None else f".{element}.*.partial-*"):
+            path.unlink(missing_ok=True)
 
     def stopped(self, what: str, *, kept: bool = False) -> StoppedError:
         """The error of a run that Ctrl-C ended."""
@@ -146,7 +164,7 @@ class Checkpoints:
         arrays |= {f"alignment.{n}": v for n, v in alignment.items() if isinstance(v, np.ndarray)}
         plain = {n: v for n, v in alignment.items() if not isinstance(v, np.ndarray)}
         header = {"values": values, "alignment": plain, "extra": dict(extra)}
-        self._keep("series", header, arrays, work=time.perf_counter() - self._began)
+        self._keep("series", header, arrays, work=np.inf if self.staged else time.perf_counter() - self._began)
 
     def volume(self, element: str) -> Volume | None:
         """The volume of an element that was finished before."""
@@ -177,7 +195,7 @@ class Checkpoints:
         }
         arrays = {"values": volume.values} | ({} if s.value is None else {"solution": s.value})
         state = self._path("state", volume.element)
-        work = np.inf if state.exists() else time.perf_counter() - self._began
+        work = np.inf if self.staged or state.exists() else time.perf_counter() - self._began
         if self._keep("volume", header, arrays, volume.element, work):
             discard(state)
 
@@ -199,7 +217,7 @@ class Checkpoints:
 
     def has_state(self, element: str) -> bool:
         """Whether there is a state of the solver that was at work on an element."""
-        return self._on and self._path("state", element).exists()
+        return self.has("state", element)
 
     def restore(self, element: str, solver: Resumable) -> None:
         """Put that state into a fresh solver of the same problem.
@@ -258,19 +276,25 @@ class Checkpoints:
 
     # ------------------------------------------------------------ files
 
+    def has(self, what: str, element: str = "") -> bool:
+        """Whether there is a checkpoint of that name."""
+        return self._on and self._path(what, element).exists()
+
     def _path(self, what: str, element: str = "") -> Path:
+        if what == "series" and self.aligned is not None:
+            return self.aligned
         return self.folder / f"{element + '.' if element else ''}{what}.npz"
 
     def _find(self, what: str, element: str = "") -> tuple[dict[str, Any], StoredArrays] | None:
         path = self._path(what, element)
-        return self._read(path) if self._on and path.exists() else None
+        return self._read(path) if self.has(what, element) else None
 
     def _read(self, path: Path) -> tuple[dict[str, Any], StoredArrays]:
         header, arrays = read_checkpoint(path)
-        for what, own, other in (
-            ("job", self.identity.job, header.get("job")),
-            ("input", self.identity.inputs, header.get("inputs")),
-        ):
+        own_job, job = self.identity.job, header.get("job")
+        if path == self.aligned:
+            own_job, job = ({k: v for k, v in (j or {}).items() if k not in AFTER_ALIGNMENT} for j in (own_job, job))
+        for what, own, other in (("job", own_job, job), ("input", self.identity.inputs, header.get("inputs"))):
             key = _difference(own, other)
             if key is not None:
                 raise InputError(
@@ -293,7 +317,7 @@ class Checkpoints:
             if work != np.inf and not self.schedule.due(n_bytes, work):
                 return False
             clock = time.perf_counter()
-            self._make_folder()
+            self._make_folder(self._path(what, element).parent)
             full = {
                 "what": what,
                 "element": element,
@@ -309,9 +333,9 @@ class Checkpoints:
         self.schedule.wrote(n_bytes, time.perf_counter() - clock)
         return True
 
-    def _make_folder(self) -> None:
-        with explain(self.folder):
-            self.folder.mkdir(parents=True, exist_ok=True)
+    def _make_folder(self, folder: Path | None = None) -> None:
+        with explain(folder or self.folder):
+            (folder or self.folder).mkdir(parents=True, exist_ok=True)
 
     def _probe(self) -> float:
         """Bytes a second that the disk takes."""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -14,16 +16,17 @@ from recon.alignment.align import align
 from recon.analysis.agreement import agreement
 from recon.analysis.composition import analyse, figures
 from recon.analysis.mask import apply_mask, mask
-from recon.errors import OutputError, StoppedError
+from recon.errors import JobError, OutputError, StoppedError
 from recon.io import check_target
 from recon.io.alignment import alignment_record
 from recon.job.checkpoint import Checkpoints, Identity
 from recon.job.file import Job
 from recon.job.inputs import input_hashes, read_job
 from recon.job.interrupts import Interrupts
+from recon.job.locks import Lock
 from recon.job.overrides import given_alignment, known_exposures
 from recon.job.progress import Watcher
-from recon.job.resources import check_resources, plan
+from recon.job.resources import Plan, check_resources, plan
 from recon.job.results import Result, finished, state_of, write_result
 from recon.model.resampling import resample
 from recon.preparation.normalise import normalise
@@ -31,7 +34,96 @@ from recon.reconstruction.reconstruct import reconstruct
 from recon.reconstruction.uncertainty import uncertainty
 from recon.report.alignment import doubts
 from recon.series.tilt_series import TiltSeries
+from recon.series.volume import Volume
 from recon.solvers import Status
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A series ready to be reconstructed.
+
+    Attributes:
+        series: normalised and aligned.
+        aligned: what ``alignment.json`` will hold.
+        timings: seconds of each stage.
+    """
+
+    series: TiltSeries
+    aligned: dict[str, Any]
+    timings: dict[str, float]
+
+
+def prepared(
+    series: TiltSeries, job: Job, *, watch: Watcher | None = None, checkpoints: Checkpoints | None = None
+) -> Prepared:
+    """Normalise and align a series, or take both from the checkpoints."""
+    watch = watch or Watcher()
+    kept = checkpoints.series(series) if checkpoints is not None else None
+    if kept is not None:
+        return Prepared(kept[0], kept[1]["aligned"], kept[1]["timings"])
+    read_series, timings = series, {}
+    clock = time.perf_counter()
+    background = job.input.background if getattr(job, "input", None) is not None else "auto"
+    exposures, errors = known_exposures(job, series)
+    before = len(series.history)
+    series = normalise(series, job.normalise.method, background, exposures)
+    if errors is not None:
+        series = series.evolve(exposure_errors=errors)
+    for line in series.history[before:]:
+        watch.log(line)
+    timings["normalise"] = _since(clock)
+
+    clock = time.perf_counter()
+    if job.align.file is not None:
+        series = given_alignment(job, series)
+    else:
+        series = align(series, job.align.method, reference=job.align.reference or None, log=watch.log)
+    watch.log(series.history[-1])
+    aligned = alignment_record(series)  # before resampling takes it out of the series
+    timings["align"] = _since(clock)
+    if checkpoints is not None:
+        checkpoints.keep_series(read_series, series, {"aligned": aligned, "timings": timings})
+    return Prepared(series, aligned, timings)
+
+
+def _reconstructed(
+    series: TiltSeries,
+    job: Job,
+    device: str,
+    watch: Watcher,
+    checkpoints: Checkpoints | None,
+    elements: Sequence[str] | None = None,
+) -> dict[str, Volume]:
+    """The volumes of a prepared series, of all elements or of some."""
+    options = job.reconstruct
+    watch.tolerance = options.tolerance
+    with backend.device_errors():
+        volumes = reconstruct(
+            series,
+            options.method,
+            elements=elements,
+            data_term=options.data_term,
+            strength=options.strength,
+            tolerance=options.tolerance,
+            max_iterations=options.max_iterations if "max_iterations" in options.model_fields_set else None,
+            projector=options.projector,
+            thickness=options.thickness,
+            half_precision=options.half_precision,
+            device=device,
+            progress=watch.step,
+            log=watch.log,
+            checkpoints=checkpoints,
+        )
+    for name, volume in volumes.items():
+        solution = volume.solution
+        watch.log(f"{name}: {solution.iterations} iterations; {solution.status.value}")
+        if solution.status is Status.INTERRUPTED and checkpoints is None:
+            raise StoppedError(f"stopped by Ctrl-C while reconstructing {name}; nothing of this job was written")
+    return volumes
+
+
+def _since(clock: float) -> float:
+    return round(time.perf_counter() - clock, 3)
 
 
 def process(
@@ -57,36 +149,12 @@ def process(
     timings: dict[str, float] = {}
 
     def timed(stage: str, started: float) -> None:
-        timings[stage] = round(time.perf_counter() - started, 3)
+        timings[stage] = _since(started)
 
     read_series = series
-    kept = checkpoints.series(series) if checkpoints is not None else None
-    clock = time.perf_counter()
-    if kept is not None:
-        series, extra = kept
-        aligned = extra["aligned"]
-        timings |= extra["timings"]
-    else:
-        background = job.input.background if getattr(job, "input", None) is not None else "auto"
-        exposures, errors = known_exposures(job, series)
-        before = len(series.history)
-        series = normalise(series, job.normalise.method, background, exposures)
-        if errors is not None:
-            series = series.evolve(exposure_errors=errors)
-        for line in series.history[before:]:
-            watch.log(line)
-        timed("normalise", clock)
-
-        clock = time.perf_counter()
-        if job.align.file is not None:
-            series = given_alignment(job, series)
-        else:
-            series = align(series, job.align.method, reference=job.align.reference or None, log=watch.log)
-        watch.log(series.history[-1])
-        aligned = alignment_record(series)  # before resampling takes it out of the series
-        timed("align", clock)
-        if checkpoints is not None:
-            checkpoints.keep_series(read_series, series, {"aligned": aligned, "timings": timings})
+    before = prepared(series, job, watch=watch, checkpoints=checkpoints)
+    series, aligned = before.series, before.aligned
+    timings |= before.timings
     clock = time.perf_counter()
     if job.align.resample:
         series = resample(series)
@@ -94,28 +162,7 @@ def process(
 
     clock = time.perf_counter()
     options = job.reconstruct
-    watch.tolerance = options.tolerance
-    with backend.device_errors():
-        volumes = reconstruct(
-            series,
-            options.method,
-            data_term=options.data_term,
-            strength=options.strength,
-            tolerance=options.tolerance,
-            max_iterations=options.max_iterations if "max_iterations" in options.model_fields_set else None,
-            projector=options.projector,
-            thickness=options.thickness,
-            half_precision=options.half_precision,
-            device=device,
-            progress=watch.step,
-            log=watch.log,
-            checkpoints=checkpoints,
-        )
-    for name, volume in volumes.items():
-        solution = volume.solution
-        watch.log(f"{name}: {solution.iterations} iterations; {solution.status.value}")
-        if solution.status is Status.INTERRUPTED and checkpoints is None:
-            raise StoppedError(f"stopped by Ctrl-C while reconstructing {name}; nothing of this job was written")
+    volumes = _reconstructed(series, job, device, watch, checkpoints)
     timed("reconstruct", clock)
 
     clock = time.perf_counter()
@@ -155,6 +202,28 @@ def process(
     return Result(series, volumes, inside, analysis, timings, device, aligned, uncertainties, replicates, agreed)
 
 
+@dataclass(frozen=True)
+class Part:
+    """The part of a job that one process does; what it makes lies in ``OUT.partial`` for the others.
+
+    Attributes:
+        align: normalise and align, no more.
+        elements: reconstruct these, no more; where neither is set, everything, which ends with the folder of results.
+        aligned: file of the aligned series, by default in ``OUT.partial``; jobs that differ only after their alignment
+            share one.
+        waits: whether an alignment that is not there yet is an error: it is another process's part.
+    """
+
+    align: bool = False
+    elements: tuple[str, ...] = ()
+    aligned: Path | None = None
+    waits: bool = False
+
+    @property
+    def whole(self) -> bool:
+        return not self.align and not self.elements
+
+
 def run_job(
     job: Job,
     *,
@@ -162,6 +231,8 @@ def run_job(
     device: str = "auto",
     overwrite: bool = False,
     resume: bool = False,
+    part: Part | None = None,
+    admit: Callable[[Plan], None] | None = None,
     watch: Watcher | None = None,
 ) -> Path:
     """Run a job and write its folder, whole or not at all.
@@ -171,12 +242,19 @@ def run_job(
     is left as it is. Ctrl-C during a reconstruction writes what there is, marked as not converged; SIGTERM and
     SIGUSR1 save a checkpoint.
 
+    Args:
+        part: what this process does of the job, by default all.
+        admit: called with memory and time before the work begins; returns when it may.
+
     Raises:
         StoppedError: Ctrl-C; its `kept` says whether there is a result.
         SuspendedError: SIGTERM or SIGUSR1, in the main thread.
         ReconError: whatever else is wrong, in one line; then nothing was written.
     """
-    watch = watch or Watcher()
+    watch, part = watch or Watcher(), part or Part()
+    for name in part.elements:
+        if name not in job.elements:
+            raise JobError(f"element {name!r} is not of this job; it has {', '.join(job.elements)}")
     device = backend.resolve_device(device)  # before minutes of reading
     target = Path(out) if out is not None else job.output_dir
     hashes = input_hashes(job)
@@ -189,18 +267,30 @@ def run_job(
             raise OutputError(f"{target} exists but is of another job or input; use --overwrite or another --out")
     replacing = overwrite or (resume and target.exists())
     check_target(target, overwrite=replacing)
-    with Interrupts(watch.log) as interrupts:
-        checkpoints = Checkpoints(
-            target, Identity(job.resolved(), hashes), on=job.output.checkpoints, log=watch.log, interrupts=interrupts
-        )
-        checkpoints.open(resume=resume, overwrite=overwrite)
+    checkpoints = Checkpoints(
+        target,
+        Identity(job.resolved(), hashes),
+        on=job.output.checkpoints,
+        log=watch.log,
+        interrupts=Interrupts(watch.log),
+        staged=not part.whole or part.waits,
+        aligned=part.aligned,
+    )
+    with checkpoints.interrupts, _locked(checkpoints, part):
+        go_on = resume or bool(part.elements) or part.waits
+        checkpoints.open(resume=go_on, overwrite=overwrite, element=part.elements[0] if part.elements else None)
         try:
             clock = time.perf_counter()
+            _check_earlier(job, part, checkpoints)
             series = read_job(job, watch.log)
             watch.log(series.history[-1])
             needs = plan(job, series, device)
             check_resources(needs, target)
-            reading = round(time.perf_counter() - clock, 3)
+            if admit is not None:
+                admit(needs)
+            reading = _since(clock)
+            if not part.whole:
+                return _do_part(series, job, part, device, watch, checkpoints)
             result = process(series, job, device=device, watch=watch, checkpoints=checkpoints)
             result.timings["read"] = reading
             write_result(result, target, job=job, hashes=hashes, overwrite=replacing)
@@ -210,3 +300,44 @@ def run_job(
             raise checkpoints.stopped(f"{target} holds what there was: {state_of(result)}", kept=True)
         checkpoints.clear()
     return target
+
+
+def _check_earlier(job: Job, part: Part, checkpoints: Checkpoints) -> None:
+    """Raise OutputError if what other processes were to make for this part is not there."""
+    if part.waits and not part.align:
+        wanted = [("the alignment", "series", "")]
+        wanted += [(name, "volume", name) for name in job.elements if part.whole]
+        for said, what, element in wanted:
+            if not checkpoints.has(what, element):
+                raise OutputError(f"{said} of {job.path.name} is not there, since its own task has failed; see its log")
+
+
+def _do_part(series: TiltSeries, job: Job, part: Part, device: str, watch: Watcher, checkpoints: Checkpoints) -> Path:
+    """One part of a job, kept among its checkpoints, whose folder is returned."""
+    before = prepared(series, job, watch=watch, checkpoints=checkpoints)
+    missing = "" if checkpoints.has("series") else "the aligned series"
+    if part.elements:
+        series = resample(before.series) if job.align.resample else before.series
+        volumes = _reconstructed(series, job, device, watch, checkpoints, part.elements)
+        if any(v.solution.status is Status.INTERRUPTED for v in volumes.values()) or len(volumes) < len(part.elements):
+            raise checkpoints.stopped("the element was not finished")
+        missing = ", ".join(e for e in part.elements if not checkpoints.has("volume", e))
+    if missing:
+        raise OutputError(
+            f"{missing} could not be kept in {checkpoints.folder}; free some space, or choose another --out"
+        )
+    return checkpoints.folder
+
+
+@contextmanager
+def _locked(checkpoints: Checkpoints, part: Part) -> Iterator[None]:
+    """Nobody else writes to the same folder meanwhile, but for the other elements of the same job."""
+    folder, target = checkpoints.folder, str(checkpoints.target)
+    with ExitStack() as locks:
+        locks.enter_context(Lock(folder / "run.lock", target, shared=bool(part.elements)))
+        for name in sorted(part.elements):
+            locks.enter_context(Lock(folder / f"{name}.lock", f"{name} in {target}"))
+        yield
+
+
+__all__ = ["Part", "Prepared", "prepared", "process", "run_job"]

@@ -48,19 +48,29 @@ class Plan:
     host_bytes: int = 0
 
 
-def plan(job: Job, series: TiltSeries, device: str = "auto") -> Plan:
-    """Memory, disk and time of a run, before it starts."""
-    device = backend.resolve_device(device)
+def plan(job: Job, series: TiltSeries, device: str = "auto", *, here: bool = True) -> Plan:
+    """Memory, disk and time of a run, before it starts.
+
+    With `here` false it will run on another machine, ``"cpu"`` or ``"cuda"``, which need not be in this one.
+    """
+    device = backend.resolve_device(device) if here else device
     # where the object is not isolated, the volume is wider than the frame
     series = series.evolve(isolated=find_outside(series)[1])
     shape = grid(series, job.reconstruct.thickness).shape
-    return forecast(shape, series.n_tilts, series.frame, len(series.elements), job, device)
+    free = None if here else 0
+    return forecast(shape, series.n_tilts, series.frame, len(series.elements), job, device, free)
 
 
 def forecast(
-    shape: tuple[int, int, int], n_tilts: int, frame: tuple[int, int], n_elements: int, job: Job, device: str
+    shape: tuple[int, int, int],
+    n_tilts: int,
+    frame: tuple[int, int],
+    n_elements: int,
+    job: Job,
+    device: str,
+    free: int | None = None,
 ) -> Plan:
-    """The plan for a volume of a shape ``(z, y, x)``."""
+    """The plan for a volume of a shape ``(z, y, x)`` with `free` bytes of memory, by default this machine's."""
     voxels = math.prod(shape)
     options = job.reconstruct
     sizes = (shape, n_tilts, frame, n_elements, options.method, device, options.half_precision)
@@ -76,7 +86,7 @@ def forecast(
     return Plan(
         shape,
         memory.device if device == "cuda" else memory.host + more,
-        available(device),
+        available(device) if free is None else free,
         results * len(job.output.formats),
         seconds,
         device,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
@@ -35,6 +35,7 @@ def reconstruct(
     series: TiltSeries,
     method: str = "tgv",
     *,
+    elements: Sequence[str] | None = None,
     data_term: str = "poisson",
     strength: Strength = "auto",
     tolerance: float = 1e-2,
@@ -52,6 +53,7 @@ def reconstruct(
     Args:
         series: aligned and normalised as far as it needs to be.
         method: ``"tgv"``, ``"tv"`` or ``"none"`` (no regulariser) by PDHG; ``"sirt"``, ``"fbp"``.
+        elements: which of the series; all by default. Each is the same whichever others there are.
         data_term: ``"poisson"`` for counts, ``"least-squares"`` else; for the PDHG methods.
         strength: a1 of the regulariser, or ``"auto"`` (see `recon.reconstruction.strength`), or a table by element.
         tolerance: certified relative gap at which a PDHG method stops.
@@ -90,7 +92,8 @@ def reconstruct(
 
         series = resample(series, grid(series, thickness).shape[1:])
     volumes = {}
-    for element in series.elements:
+    for element in series.elements if elements is None else elements:
+        series.index(element)
         if checkpoints is not None:
             if checkpoints.stopping:
                 break

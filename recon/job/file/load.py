@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -27,11 +27,15 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
 }
 
 
-def load_job(path: str | os.PathLike[str]) -> Job:
+def load_job(path: str | os.PathLike[str], *, changes: Mapping[str, Any] | None = None) -> Job:
     """Read and check a job file.
 
     Paths in it are relative to its folder and become absolute; files they name must exist. Keys that the
     file gives win over its preset.
+
+    Args:
+        path: of the file.
+        changes: keys with other values than in the file, ``{"reconstruct.strength": 2.0}``.
 
     Raises:
         JobError: one line, ``FILE:LINE: KEY: what is wrong; what to do``.
@@ -46,6 +50,8 @@ def load_job(path: str | os.PathLike[str]) -> Job:
     def fail(loc: tuple[Any, ...], message: str) -> NoReturn:
         raise JobError(one_line(shown, line_of(text, loc), loc, message))
 
+    for key, value in (changes or {}).items():
+        _change(raw, key, value)
     full = Path(os.path.abspath(Path(shown).expanduser()))
     try:
         job = Job.model_validate(_with_defaults(raw), context={"base": full.parent})
@@ -55,6 +61,17 @@ def load_job(path: str | os.PathLike[str]) -> Job:
     job._path = full
     _cross_check(job, raw, fail)
     return job
+
+
+def _change(raw: dict[str, Any], key: str, value: Any) -> None:
+    """Set the value of ``table.key``, or of ``table.key.element``."""
+    *tables, last = key.split(".")
+    inner = raw
+    for name in tables:
+        inner = inner.setdefault(name, {})
+        if not isinstance(inner, dict):
+            raise JobError(f"{key} cannot be set, since {name} is no table; check the key")
+    inner[last] = value
 
 
 def _text(shown: str) -> str:
