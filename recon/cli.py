@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import click
 
 from recon._version import __version__
+from recon.cluster.commands import add_commands
 from recon.errors import JobError, ReconError, StoppedError, SuspendedError
 from recon.job.progress import progress
 
@@ -64,41 +65,66 @@ def demo(size: int, out: Path, device: str, seed: int, uncertainty: int, overwri
 
 
 @cli.command()
-@click.argument("jobs", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="JOB.toml ...")
+@click.argument("jobs", nargs=-1, required=True, metavar="JOB.toml ...")
 @click.option("--out", type=click.Path(path_type=Path), help="Output folder; with several jobs, the folder for theirs.")
 @click.option("--device", type=DEVICES, default="auto", show_default=True)
 @click.option("--resume", is_flag=True, help="Go on from checkpoints; leave finished jobs alone.")
 @click.option("--overwrite", is_flag=True, help="Replace output folders of earlier runs.")
-def run(jobs: tuple[Path, ...], out: Path | None, device: str, resume: bool, overwrite: bool) -> None:
-    """Reconstruct every element of one or more jobs; one that fails does not stop the others.
+@click.option(
+    "--set", "changes", multiple=True, metavar="KEY=VALUE", help="As reconstruct.strength=2; over the file's."
+)
+@click.option("--stage", type=click.Choice(["align", "finish"]), help="Align, no more; or put elements together.")
+@click.option("--element", multiple=True, help="Reconstruct this one, no more; then --stage finish.")
+@click.option("--workers", type=click.IntRange(1), help="Jobs and elements side by side; by default one a GPU or core.")
+@click.option("--summary", type=click.Path(path_type=Path), help="CSV table of several jobs. [recon-summary.csv]")
+@click.option("--leash", is_flag=True, hidden=True)
+def run(
+    jobs: tuple[str, ...],
+    out: Path | None,
+    device: str,
+    resume: bool,
+    overwrite: bool,
+    changes: tuple[str, ...],
+    stage: str | None,
+    element: tuple[str, ...],
+    workers: int | None,
+    summary: Path | None,
+    leash: bool,
+) -> None:
+    """Reconstruct every element of one or more jobs, side by side; one that fails does not stop the others.
 
-    Ctrl-C during a reconstruction writes what there is, marked as not converged; once more stops at once.
-    Exit status: 0 done, 2 failed, 3 stopped with a result, 75 left by SIGTERM or SIGUSR1 to --resume, 130 stopped.
+    Jobs may be patterns, such as 'day3/*.toml'. Ctrl-C during a reconstruction writes what there is, marked as not
+    converged; once more stops at once. Exit status: 0 done, 2 failed, 3 stopped with a result, 75 left by SIGTERM or
+    SIGUSR1 to --resume, 130 stopped.
     """
-    worst, done = 0, 0
-    taken: dict[Path, Path] = {}
-    for path in jobs:
+    from recon.cluster.units import expand, parse_changes
 
-        def work(watch: Watcher, path: Path = path) -> None:
-            from recon.job.file import load_job
-            from recon.job.pipeline import run_job
+    try:
+        paths, given = expand(jobs), parse_changes(changes)
+        if (len(paths) > 1 or workers is not None) and (stage or element):
+            raise JobError("--stage and --element are for one job; leave them out, jobs are shared out by themselves")
+    except ReconError as exc:
+        click.echo(f"error: {exc}", err=True)
+        sys.exit(FAILED)
+    if len(paths) > 1 or workers is not None:
+        from recon.cluster.batch import Options, run_batch
 
-            job = load_job(path)
-            target = job.output_dir if out is None else (out / job.output_dir.name if len(jobs) > 1 else out)
-            first = taken.setdefault(target.resolve(), path)
-            if first is not path:
-                raise JobError(f"it would write to {target}, as {first} does; rename one, or run them one by one")
-            written = run_job(job, out=target, device=device, overwrite=overwrite, resume=resume, watch=watch)
-            watch.log(f"results in {written}")
+        sys.exit(run_batch(paths, Options(out, device, resume, overwrite, given), workers, summary))
 
-        status = guarded(str(path), work)
-        done += status == 0
-        worst = max(worst, status)
-        if status in (KEPT, SUSPENDED, STOPPED):
-            break
-    if len(jobs) > 1:
-        click.echo(f"{done} of {len(jobs)} jobs finished", err=True)
-    sys.exit(worst)
+    def work(watch: Watcher) -> None:
+        from recon.cluster.leash import Leash
+        from recon.job.file import load_job
+        from recon.job.pipeline import Part, run_job
+
+        admit = Leash().admit if leash else None
+        part = Part(stage == "align", element, waits=stage == "finish")
+        job = load_job(paths[0], changes=given)
+        written = run_job(
+            job, out=out, device=device, overwrite=overwrite, resume=resume, part=part, admit=admit, watch=watch
+        )
+        watch.log(f"results in {written}" if part.whole else f"kept in {written}")
+
+    sys.exit(guarded(paths[0], work))
 
 
 @cli.command()
@@ -227,6 +253,9 @@ def foreign_warnings() -> Iterator[None]:
         if not os.environ.get("RECON_DEBUG"):
             warnings.simplefilter("ignore")
         yield
+
+
+add_commands(cli, guarded)
 
 
 def main() -> None:

@@ -1,0 +1,112 @@
+"""What is run: jobs, each as a whole or in parts that go on from what the others kept."""
+
+from __future__ import annotations
+
+import glob
+import json
+import os
+import sys
+import tomllib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from recon.errors import JobError
+
+if TYPE_CHECKING:
+    from recon.job.pipeline import Part
+
+STAGES = ("align", "element", "finish", "all")
+
+
+@dataclass(frozen=True)
+class Unit:
+    """One process's part of a job.
+
+    Attributes:
+        job: the job file, as the user named it.
+        stage: ``"align"``, ``"element"`` (with `element`), ``"finish"`` or ``"all"``.
+        element: name, where one is reconstructed.
+        out: folder of results; None for the job's own.
+        changes: keys of the job file with other values, ``{"reconstruct.strength": 2.0}``.
+        aligned: file of the aligned series, where jobs share one.
+    """
+
+    job: str
+    stage: str = "all"
+    element: str = ""
+    out: Path | None = None
+    changes: Mapping[str, Any] = field(default_factory=dict)
+    aligned: Path | None = None
+
+    @property
+    def name(self) -> str:
+        """For people."""
+        what = {"all": "", "align": "alignment", "element": self.element, "finish": "results"}[self.stage]
+        return f"{self.job} {what}".rstrip()
+
+    def part(self, *, waits: bool = False) -> Part:
+        """The same as `recon.job.pipeline.run_job` takes it."""
+        from recon.job.pipeline import Part
+
+        elements = (self.element,) if self.stage == "element" else ()
+        return Part(self.stage == "align", elements, self.aligned, waits or self.stage == "finish")
+
+    def arguments(self) -> list[str]:
+        """Of ``recon run``."""
+        words = ["run", self.job]
+        if self.out is not None:
+            words += ["--out", str(self.out)]
+        if self.stage in ("align", "finish"):
+            words += ["--stage", self.stage]
+        if self.stage == "element":
+            words += ["--element", self.element]
+        for key, value in self.changes.items():
+            words += ["--set", f"{key}={json.dumps(value)}"]
+        return words
+
+
+def expand(patterns: Iterable[str | os.PathLike[str]]) -> list[str]:
+    """Job files of names and glob patterns (``**`` goes into folders), in order, each once.
+
+    Raises:
+        JobError: a pattern that fits no file.
+    """
+    found: dict[str, None] = {}
+    for pattern in [os.fspath(p) for p in patterns]:
+        if os.path.exists(pattern) or not glob.has_magic(pattern):
+            found[pattern] = None  # a name that does not exist is said where it is read
+            continue
+        fitting = sorted(p for p in glob.glob(os.path.expanduser(pattern), recursive=True) if os.path.isfile(p))
+        if not fitting:
+            raise JobError(f"{pattern} fits no file; check the pattern and the folder")
+        found |= dict.fromkeys(fitting)
+    return list(found)
+
+
+def parse_changes(words: Sequence[str]) -> dict[str, Any]:
+    """``["reconstruct.strength=2", "align.method=none"]`` as values; what is no TOML value is text.
+
+    Raises:
+        JobError: a word without ``KEY=``.
+    """
+    out: dict[str, Any] = {}
+    for word in words:
+        key, sign, text = word.partition("=")
+        if not sign or "." not in key.strip():
+            raise JobError(f"--set {word}: it takes TABLE.KEY=VALUE, such as reconstruct.strength=2")
+        try:
+            value = tomllib.loads(f"v = {text}")["v"]
+        except tomllib.TOMLDecodeError:
+            value = text
+        out[key.strip()] = value
+    return out
+
+
+def recon_command() -> list[str]:
+    """How this very program is called."""
+    return [sys.executable, "-m", "recon"]
+
+
+__all__ = ["STAGES", "Unit", "expand", "parse_changes", "recon_command"]
