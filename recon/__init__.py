@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from recon.analysis.features import features
     from recon.analysis.mask import mask
     from recon.analysis.regions import composition
+    from recon.cluster.sweep import sweep
     from recon.eds.maps import line_maps
     from recon.geometry.tilt_geometry import TiltGeometry
     from recon.io import read, write
@@ -46,6 +47,7 @@ _WHERE = {
     "project": "operators",
     "read": "io",
     "reconstruct": "reconstruction.reconstruct",
+    "sweep": "cluster.sweep",
     "to_signals": "io.signals",
     "uncertainty": "reconstruction.uncertainty",
     "write": "io",
@@ -69,6 +71,7 @@ __all__ = [
     "project",
     "read",
     "reconstruct",
+    "sweep",
     "to_signals",
     "uncertainty",
     "write",

@@ -99,7 +99,7 @@ def describe(found: Sequence[Progress]) -> list[str]:
     width = max((len(p.row.dataset) for p in found), default=0)
     for p in found:
         if p.state != "done":
-            what = p.row.unit.element or {"align": "alignment", "finish": "results"}[p.row.unit.stage]
+            what = p.row.unit.element or {"align": "alignment", "finish": "results", "all": "all"}[p.row.unit.stage]
             lines.append(f"{p.row.row:5d}  {p.row.dataset:{width}}  {what:10}  {p.state:8}  {p.said}".rstrip())
     return lines
 
@@ -115,12 +115,12 @@ def gather(folder: Path, target: Path, *, overwrite: bool = False) -> list[Resul
     """
     from recon.io import OutputFolder
 
-    finish = [row for row in read_manifest(folder) if row.unit.stage == "finish"]
+    finish = [row for row in read_manifest(folder) if row.unit.stage in ("finish", "all")]
     elements: dict[str, list[str]] = {}
     for row in read_manifest(folder):
         if row.unit.stage == "element":
             elements.setdefault(row.dataset, []).append(row.unit.element)
-    progress = {p.row.dataset: p for p in status(folder) if p.row.unit.stage == "finish"}
+    progress = {p.row.dataset: p for p in status(folder) if p.row.unit.stage in ("finish", "all")}
     results: list[Result] = []
     whole: list[Row] = []
     for row in finish:
@@ -129,7 +129,7 @@ def gather(folder: Path, target: Path, *, overwrite: bool = False) -> list[Resul
         is_done = record(unit.out) is not None
         state = "done" if is_done else progress[row.dataset].state
         said = "" if is_done else progress[row.dataset].said
-        names = elements.get(row.dataset, [])
+        names = elements.get(row.dataset) or _elements(unit.out)
         results += rows_of(unit.job, unit.out, names, state=state, changes=unit.changes, message=said)
         whole += [row] * is_done
     if not whole:
@@ -145,6 +145,11 @@ def gather(folder: Path, target: Path, *, overwrite: bool = False) -> list[Resul
         record_of = {"program": "recon", "gathered": [r.dataset for r in whole]}
         (made / "job.json").write_text(json.dumps(record_of) + "\n", encoding="utf-8")
     return results
+
+
+def _elements(out: Path) -> list[str]:
+    """Those of a folder of results."""
+    return list((record(out) or {}).get("elements", {}))
 
 
 def _link(path: Path, target: Path) -> None:

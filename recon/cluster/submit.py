@@ -48,7 +48,7 @@ class Dataset:
     job: str
     changes: Mapping[str, Any]
     out: Path
-    aligned: Path
+    aligned: Path | None
     elements: tuple[str, ...]
     settings: Settings
     seconds: float
@@ -158,7 +158,7 @@ def _datasets(
             name = f"{stem}-{number}" if changes else stem
             place = out if out is not None else (folder / "results" if changes else None)
             results = job.output_dir if place is None else place / f"{name}-recon"
-            shares = aligned / f"{stem}.npz" if _same_alignment(changes) else aligned / f"{name}.npz"
+            shares = aligned / f"{stem}.npz" if shares_alignment(changes) else aligned / f"{name}.npz"
             datasets.append(
                 Dataset(name, str(job.path), changes, results.resolve(), shares, changed.elements, settings, *forecast)
             )
@@ -171,13 +171,15 @@ def _datasets(
 
 def combinations(grid: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
     """Every combination of the values of a grid; one without changes for an empty grid."""
+    grid = {key: values.tolist() if hasattr(values, "tolist") else values for key, values in grid.items()}
     for key, values in grid.items():
-        if isinstance(values, str) or not len(values):
+        if not isinstance(values, list | tuple) or not values:
             raise JobError(f"grid: {key} has no list of values; give at least one, as in [1.0, 2.0]")
     return [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
 
 
-def _same_alignment(changes: Mapping[str, Any]) -> bool:
+def shares_alignment(changes: Mapping[str, Any]) -> bool:
+    """Whether a job with these changes has the alignment of the job without."""
     from recon.job.checkpoint import AFTER_ALIGNMENT
 
     return all(key.split(".")[0] in AFTER_ALIGNMENT for key in changes)
@@ -203,7 +205,7 @@ def _arrays(datasets: Sequence[Dataset], folder: Path) -> tuple[list[Row], list[
 
     def add(stage: str, wanted: Sequence[tuple[Dataset, str, int]], shared: bool = False) -> None:
         first = len(rows)
-        seen: set[Path] = set()
+        seen: set[Path | None] = set()
         members: list[Dataset] = []
         for d, element, minutes in wanted:
             if shared and d.aligned in seen:
@@ -231,10 +233,13 @@ def _arrays(datasets: Sequence[Dataset], folder: Path) -> tuple[list[Row], list[
     def needed(d: Dataset) -> int:
         return SLACK + math.ceil(SAFETY * d.seconds / 60)
 
+    if all(len(d.elements) == 1 for d in datasets) and len({d.aligned for d in datasets}) == len(datasets):
+        add("all", [(replace(d, aligned=None), "", ALIGNMENT + needed(d)) for d in datasets])  # nothing to share out
+        return rows, arrays
     add("align", [(d, "", max(ALIGNMENT, needed(d))) for d in datasets], shared=True)
     add("element", [(d, name, needed(d)) for d in datasets for name in d.elements])
     add("finish", [(d, "", needed(d)) for d in datasets])
     return rows, arrays
 
 
-__all__ = ["SUBMITTED", "Dataset", "combinations", "submit"]
+__all__ = ["SUBMITTED", "Dataset", "combinations", "shares_alignment", "submit"]

@@ -40,7 +40,7 @@ def run_task(manifest: Path, number: int, *, device: str = "auto", watch: Watche
                 f"row {number}, {rows[number].dataset}: {unit.name}" + (f", start {restarts + 1}" if restarts else "")
             )
             job = load_job(unit.job, changes=unit.changes)
-            written = run_job(job, out=unit.out, device=device, resume=True, part=unit.part(waits=True), watch=watch)
+            written = run_job(job, out=unit.out, device=device, resume=True, part=unit.part(), watch=watch)
             watch.log(f"done: {written}")
     except SuspendedError as exc:
         most = RESTARTS_OF_ALIGNMENT if unit is not None and unit.stage == "align" else RESTARTS

@@ -46,12 +46,12 @@ class Unit:
         what = {"all": "", "align": "alignment", "element": self.element, "finish": "results"}[self.stage]
         return f"{self.job} {what}".rstrip()
 
-    def part(self, *, waits: bool = False) -> Part:
-        """The same as `recon.job.pipeline.run_job` takes it."""
+    def part(self) -> Part:
+        """The same as `recon.job.pipeline.run_job` takes it; what other units are to make is waited for."""
         from recon.job.pipeline import Part
 
         elements = (self.element,) if self.stage == "element" else ()
-        return Part(self.stage == "align", elements, self.aligned, waits or self.stage == "finish")
+        return Part(self.stage == "align", elements, self.aligned, self.stage in ("element", "finish"))
 
     def arguments(self) -> list[str]:
         """Of ``recon run``."""

@@ -90,9 +90,9 @@ class Checkpoints:
                 `overwrite` as well they are cleared instead.
         """
         with explain(self.folder):
-            self._open(resume, overwrite)
+            self._open(resume, overwrite, element)
 
-    def _open(self, resume: bool, overwrite: bool) -> None:
+    def _open(self, resume: bool, overwrite: bool, element: str | None) -> None:
         if not self.folder.exists():
             return
         left = sorted(self.folder.glob("*.npz"))
@@ -119,7 +119,7 @@ class Checkpoints:
     def clear(self, element: str | None = None) -> None:
         """Remove the checkpoints, or those of one element, and the folder once it is empty."""
         for path in self.folder.glob("*.npz" if element is None else f"{element}.*.npz"):
-            path.unlink(missing_ok=True)
+            discard(path)
         self._sweep(element)
         with contextlib.suppress(OSError):
             self.folder.rmdir()
@@ -127,7 +127,7 @@ class Checkpoints:
     def _sweep(self, element: str | None) -> None:
         """Remove what a killed process had not finished."""
         for path in self.folder.glob(".*.partial-*" if element is None else f".{element}.*.partial-*"):
-            path.unlink(missing_ok=True)
+            discard(path)
 
     def stopped(self, what: str, *, kept: bool = False) -> StoppedError:
         """The error of a run that Ctrl-C ended."""

@@ -1,0 +1,135 @@
+"""Arrays on a real Slurm: preempted, out of time, a bad input, no home; all but the bad one end with the same bits."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from commands import ROOT, fails, invoke, job
+from commands import folder as folder  # a fixture
+from commands import stacks as stacks
+from slurm import missing, slurm
+
+from recon.io import read_volume
+
+ITERATIONS = 250
+ONE = '[align]\nmethod = "none"\n[reconstruct]\nstrength = 1.0\ntolerance = 1e-9\nmax_iterations = 250\n'
+# the first start of a task that is to be interrupted sleeps in every iteration, so that it cannot be done before
+SLOW = """
+import os
+if os.environ.get("RECON_TEST_SLOW") and not os.environ.get("SLURM_RESTART_COUNT"):
+    import time
+    from recon.job.checkpoint import Checkpoints
+    control = Checkpoints.control
+    def slow(self, element):
+        asked = control(self, element)
+        return lambda solver: time.sleep(0.4) or asked(solver)
+    Checkpoints.control = slow
+"""
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory):
+    """Skips, saying why, where Slurm cannot be had."""
+    why = missing()
+    if why is not None:
+        pytest.skip(why)
+    try:
+        with slurm(tmp_path_factory.mktemp("slurm")) as running:
+            yield running
+    except (OSError, subprocess.SubprocessError) as exc:
+        pytest.skip(f"Slurm does not start here: {exc}")
+
+
+def ask(*words):
+    return subprocess.run(words, capture_output=True, text=True, check=False, timeout=60).stdout
+
+
+def wait(done, limit=240.0):
+    until = time.monotonic() + limit
+    while not done():
+        assert time.monotonic() < until, ask("squeue", "--array") + "".join(
+            f"{p}: {p.read_text()[-600:]}\n" for p in Path("sub/logs").glob("*.log")
+        )
+        time.sleep(0.25)
+
+
+def log(row):
+    path = Path(f"sub/logs/{row}.log")
+    return path.read_text() if path.exists() else ""
+
+
+@pytest.mark.slow
+def test_an_array_of_six(folder, cluster, monkeypatch):
+    """Rows in the order of names: 1 is preempted, 2 runs out of time, 3 has a bad input, 4 no home, 5 and 6 nothing."""
+    (folder / "site").mkdir()
+    (folder / "site" / "sitecustomize.py").write_text(SLOW)
+    names = ("a-preempted", "b-time", "c-bad", "d-homeless", "e", "f")
+    for name in names:
+        job(f"{name}.toml", ONE, top="", co="Co.npy")
+        text = Path(f"{name}.toml").read_text().replace(', Zn = "Zn.npy"', "")
+        Path(f"{name}.toml").write_text(text)
+    np.save("negative.npy", -1 - np.load("Co.npy"))
+    Path("c-bad.toml").write_text(Path("c-bad.toml").read_text().replace("Co.npy", "negative.npy"))
+    assert invoke("run", "e.toml", "--out", "reference").exit_code == 0
+    setup = [
+        f"export PYTHONPATH={folder}/site:{ROOT} NUMBA_NUM_THREADS=1",
+        "case $SLURM_ARRAY_TASK_ID in 1|2) export RECON_TEST_SLOW=1;; esac",
+        'if [ "$SLURM_ARRAY_TASK_ID" = 4 ]; then export HOME=/nowhere XDG_CACHE_HOME=/nowhere; fi',
+    ]
+    options = [word for line in setup for word in ("--setup", line)]
+    submitted = invoke(
+        "submit", *(f"{n}.toml" for n in names), "--folder", "sub", "--gpus", 1, "--cores", 1, "--memory", "1 GB",
+        "--time", "1", *options,
+    )  # fmt: skip
+    assert submitted.exit_code == 0, submitted.output
+    number = re.search(r"submitted as (\d+)", submitted.output)[1]
+    assert "recon status sub" in submitted.output
+    wait(lambda: all("s  Co: iteration" in log(row) for row in (1, 2)))
+    assert "2 running, 4 waiting" in invoke("status", "sub").output
+    # one GPU and one core for something urgent: Slurm takes the last that it started
+    urgent = ["sbatch", "-p", "urgent", "--gres=gpu:1", "--cpus-per-task=1", "--mem=100M", "-o", "/dev/null"]
+    assert ask(*urgent, "--wrap", "true")
+    wait(lambda: any("s  saved; Slurm starts it again" in log(row) for row in (1, 2)))
+    wait(lambda: not ask("squeue", "-h", "-j", number).strip())
+    for name in ("a-preempted", "b-time", "d-homeless", "e", "f"):
+        for what in ("Co", "mask"):
+            ours, whole = (read_volume(p / f"{what}.tif")[0] for p in (folder / f"{name}-recon", folder / "reference"))
+            assert np.array_equal(ours, whole), name
+    for row in (1, 2):
+        assert re.search(r"(SIGUSR1|SIGTERM): saving a checkpoint", log(row))
+        assert re.search(r"going on from iteration [1-9]\d*, saved in", log(row))
+        assert "start 2" in log(row)
+        assert "Traceback" not in log(row)
+    assert not (folder / "c-bad-recon").exists()
+    assert "negative" in log(3).splitlines()[-1]
+    assert log(3).splitlines()[-1].startswith("error: ")
+    left = invoke("status", "sub")
+    assert left.exit_code == 1
+    assert "5 done, 1 failed" in left.output
+    assert "negative" in left.output
+    gathered = invoke("gather", "sub")
+    assert gathered.exit_code == 0, gathered.output
+    assert len(list(Path("sub/gathered/volumes").glob("*-Co.tif"))) == 5
+    assert "c-bad" in Path("sub/gathered/summary.csv").read_text()
+    assert Path("sub/gathered/report.html").read_text().count("report.html") == 5
+    assert not list(folder.rglob("*.lock"))
+    assert not list(folder.glob("*.partial"))
+
+
+def test_what_slurm_refuses(folder, cluster):
+    """One line, nothing written, nothing submitted."""
+    job("a.toml", ONE)
+    assert "no partition 'nowhere'" in fails(folder, "submit", "a.toml", "--partition", "nowhere")
+    assert "allows 1:00:00" in fails(folder, "submit", "a.toml", "--time", "2:00")
+    assert "nodes of partition normal have" in fails(folder, "submit", "a.toml", "--memory", "100 TB")
+    assert "ask for fewer" in fails(folder, "submit", "a.toml", "--cores", 10 * os.cpu_count())
+    done = invoke("submit", "a.toml", "--gpus", 9, "--cores", 1)
+    assert done.exit_code == 2
+    assert "Slurm refused 1-align.sh" in done.stderr
+    assert not ask("squeue", "-h").strip()
