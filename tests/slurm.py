@@ -93,7 +93,7 @@ def slurm(folder: Path):
         _call("slurmctld")
         _call("slurmd")
         until = time.monotonic() + 60
-        while _call("sinfo", "-h", "-o", "%T").split() != ["idle", "idle"]:
+        while set(_call("sinfo", "-h", "-o", "%T").split()) != {"idle"}:
             if time.monotonic() > until:
                 raise OSError(f"no idle node after 60 s: {(folder / 'log' / 'slurmctld.log').read_text()[-2000:]}")
             time.sleep(0.2)

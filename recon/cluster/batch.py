@@ -24,9 +24,9 @@ import click
 
 from recon.cluster.leash import GO
 from recon.cluster.machine import shares
-from recon.cluster.show import Show, State, show
+from recon.cluster.show import Show, show
 from recon.cluster.summary import Row, rows_of, table, write_csv
-from recon.cluster.units import Unit, recon_command
+from recon.cluster.units import State, Task, Unit, recon_command
 from recon.errors import ReconError
 
 FAILED, KEPT, SUSPENDED, STOPPED = 2, 3, 75, 130  # exit statuses of `recon run`
@@ -41,27 +41,6 @@ class Options:
     resume: bool = False
     overwrite: bool = False
     changes: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass
-class Task:
-    """One job of the batch, as far as it has come."""
-
-    job: str
-    out: Path | None = None
-    elements: tuple[str, ...] = ()
-    split: bool = False
-    waiting: list[Unit] = field(default_factory=list)
-    running: int = 0
-    status: int = 0
-    state: State = State.WAITING
-    said: str = ""  # the last error
-    began: float = 0.0
-    seconds: float = 0.0
-
-    @property
-    def over(self) -> bool:
-        return not self.waiting and not self.running
 
 
 @dataclass

@@ -7,30 +7,19 @@ import sys
 import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from enum import Enum
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol
 
 import click
 
+from recon.cluster.units import State, Task, Unit
+
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from recon.cluster.batch import Task
-    from recon.cluster.units import Unit
 
 AT_MOST = 30  # rows of the live table
 STAMP = re.compile(r"^ *\d+\.\d s  ")  # of a log line
-
-
-class State(Enum):
-    """How far a job has come."""
-
-    WAITING = "waiting"
-    RUNNING = "running"
-    DONE = "done"
-    FAILED = "failed"
-    STOPPED = "stopped"
 
 
 class Show(Protocol):
@@ -128,4 +117,4 @@ class Live:
         self.console.print(line, highlight=False, markup=False)
 
 
-__all__ = ["Lines", "Live", "Show", "State", "show"]
+__all__ = ["Lines", "Live", "Show", "show"]

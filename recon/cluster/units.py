@@ -9,6 +9,7 @@ import sys
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -67,6 +68,37 @@ class Unit:
         return words
 
 
+class State(Enum):
+    """How far a job has come."""
+
+    WAITING = "waiting"
+    RUNNING = "running"
+    DONE = "done"
+    FAILED = "failed"
+    STOPPED = "stopped"
+
+
+@dataclass
+class Task:
+    """One job of the batch, as far as it has come."""
+
+    job: str
+    out: Path | None = None
+    elements: tuple[str, ...] = ()
+    split: bool = False
+    waiting: list[Unit] = field(default_factory=list)
+    running: int = 0
+    status: int = 0
+    state: State = State.WAITING
+    said: str = ""  # the last error
+    began: float = 0.0
+    seconds: float = 0.0
+
+    @property
+    def over(self) -> bool:
+        return not self.waiting and not self.running
+
+
 def expand(patterns: Iterable[str | os.PathLike[str]]) -> list[str]:
     """Job files of names and glob patterns (``**`` goes into folders), in order, each once.
 
@@ -109,4 +141,4 @@ def recon_command() -> list[str]:
     return [sys.executable, "-m", "recon"]
 
 
-__all__ = ["STAGES", "Unit", "expand", "parse_changes", "recon_command"]
+__all__ = ["STAGES", "State", "Task", "Unit", "expand", "parse_changes", "recon_command"]
