@@ -1,4 +1,4 @@
-"""Numba kernels for the CPU: data terms here, projection, detector warp and TGV beside.
+"""Numba kernels for the CPU: data terms here, projection, detector warp, layouts and TGV beside.
 
 The functions, their arguments and their order are those of `recon.kernels.cuda`; layouts are stated
 in `recon.kernels`. Rows along y are contiguous, so inner loops vectorise; planes run on all cores.
@@ -13,19 +13,27 @@ from numba import prange
 
 from recon.kernels.compiling import FOUR, HALF, ONE, TINY, TWO, ZERO, jit
 from recon.kernels.cpu_certificate import excess_sums, gradient_adjoint, tgv_divergence, tgv_value
+from recon.kernels.cpu_general import backproject_rays, project_rays
 from recon.kernels.cpu_joseph import backproject, project
+from recon.kernels.cpu_layout import add, exchange, exchange_add, pad_rows
 from recon.kernels.cpu_memory import zeros
 from recon.kernels.cpu_tgv import STEP_NEEDS_W_BAR, tgv_dual, tgv_primal, tgv_step
 from recon.kernels.cpu_warp import warp, warp_adjoint
 
 __all__ = [
     "STEP_NEEDS_W_BAR",
+    "add",
     "backproject",
+    "backproject_rays",
     "excess_sums",
+    "exchange",
+    "exchange_add",
     "gradient_adjoint",
     "least_squares_dual",
+    "pad_rows",
     "poisson_dual",
     "project",
+    "project_rays",
     "tgv_divergence",
     "tgv_dual",
     "tgv_primal",

@@ -27,6 +27,7 @@ STEP_NEEDS_W_BAR = True  # between the kernels of its two steps; why there are t
 OPTIONS = ("--std=c++17",)
 KERNELS = {
     "joseph.cu": tuple(f"{name}<{width}>" for name in ("project", "backproject") for width in (1, _WIDTH)),
+    "general.cu": ("project_rays", "backproject_rays"),
     "warp.cu": ("warp", "warp_adjoint"),
     "tgv.cu": tuple(
         f"{name}<{order}, {dual}, {width}>"
@@ -140,6 +141,38 @@ def backproject(stack, out, rays, fineness):  # type: ignore[no-untyped-def]
 def _joseph(name, source, out, rays, sizes):  # type: ignore[no-untyped-def]
     width = _width(source, out)
     _launch("joseph.cu", f"{name}<{width}>", out.shape, (source, out), _on_device(rays), sizes, width=width)
+
+
+def project_rays(volume, out, rays, pad):  # type: ignore[no-untyped-def]
+    """Line integrals of `volume` (p, q, pad + y + pad) into `out` (tilt, line, row), in units of a voxel's edge."""
+    sizes = (*volume.shape, *out.shape, pad)
+    _launch("general.cu", "project_rays", out.shape, (volume, out), _on_device(rays), sizes)
+
+
+def backproject_rays(stack, out, rays, pairs):  # type: ignore[no-untyped-def]
+    """The exact adjoint of `project_rays`, without the zeros: `stack` (tilt, line, row) into `out` (p, q, y)."""
+    sizes = (*out.shape, *stack.shape, pairs)
+    _launch("general.cu", "backproject_rays", out.shape, (stack, out), _on_device(rays), sizes)
+
+
+def exchange(source, out, axis):  # type: ignore[no-untyped-def]
+    """`source` (a, b, c) with `axis`, 0 or 1, and the last one exchanged, into `out`."""
+    out[...] = source.swapaxes(axis, 2)
+
+
+def exchange_add(source, out, axis):  # type: ignore[no-untyped-def]
+    """The same, added to `out`."""
+    out += source.swapaxes(axis, 2)
+
+
+def pad_rows(source, out, pad):  # type: ignore[no-untyped-def]
+    """`source` (a, b, c) into the middle of `out` (a, b, pad + c + pad), whose ends stay as they are."""
+    out[:, :, pad : pad + source.shape[2]] = source
+
+
+def add(source, out):  # type: ignore[no-untyped-def]
+    """out += source, arrays of three axes."""
+    out += source
 
 
 def warp(stack, out, affine):  # type: ignore[no-untyped-def]

@@ -15,35 +15,27 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from recon.errors import GeometryError
+from recon.geometry.angles import cos, directions, rotation, sin
+from recon.geometry.checks import check_angles, check_vectors
+from recon.geometry.parts import Part, described, parts
+from recon.geometry.projections import Projections, Shape2, Shape3
+
+__all__ = ["Shape2", "Shape3", "TiltGeometry"]
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from matplotlib.figure import Figure
     from numpy.typing import ArrayLike, NDArray
-
-Shape2 = tuple[int, int]
-Shape3 = tuple[int, int, int]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class TiltGeometry:
-    """A sequence of parallel projections of one volume.
+class TiltGeometry(Projections):
+    """A sequence of parallel projections of one volume: a value.
 
-    Attributes:
-        ray: ``(tilt, 3)`` float64, unit vectors along the beam, components ``(z, y, x)``.
-        centre: ``(tilt, 3)`` float64, centre of the detector, in voxels.
-        u: ``(tilt, 3)`` float64, step from one detector column to the next, in voxels.
-        v: ``(tilt, 3)`` float64, step from one detector row to the next, in voxels.
-        detector: ``(rows, columns)`` = ``(ny, nu)`` of every projection.
-        volume: ``(nz, ny, nx)`` of the volume.
+    ``a + b`` takes the projections of both, ``a[::2]`` some of them, `moved` and `turned` disturb them. Its vectors are
+    those of `recon.geometry.projections.Projections`.
     """
-
-    ray: NDArray[np.float64]
-    centre: NDArray[np.float64]
-    u: NDArray[np.float64]
-    v: NDArray[np.float64]
-    detector: Shape2
-    volume: Shape3
 
     @classmethod
     def single_axis(
@@ -68,7 +60,7 @@ class TiltGeometry:
             GeometryError: no tilts, a size below 1, or ``ny`` of volume and detector differ.
         """
         try:
-            tilts = np.radians(np.asarray(tilts_deg, dtype=np.float64).ravel())
+            tilts = np.asarray(tilts_deg, dtype=np.float64).ravel()
             ny, nu = (int(n) for n in detector)
             shape = (nu, ny, nu) if volume is None else tuple(int(n) for n in volume)
             away = np.broadcast_to(np.asarray(offsets, dtype=np.float64), tilts.shape)
@@ -84,17 +76,125 @@ class TiltGeometry:
                 f"volume {shape} has {shape[1] if len(shape) == 3 else len(shape)} slices along the "
                 f"tilt axis, the detector has {ny} rows; a single-axis geometry needs the same number"
             )
-        zero, one = np.zeros_like(tilts), np.ones_like(tilts)
-        cos, sin = np.cos(tilts), np.sin(tilts)
-        across = np.stack([sin, zero, cos], axis=1)
-        return cls.from_vectors(
-            ray=np.stack([cos, zero, -sin], axis=1),
-            centre=away[:, None] * across,
-            u=across / fineness,
-            v=np.stack([zero, one, zero], axis=1),
-            detector=(ny, nu),
-            volume=(shape[0], shape[1], shape[2]),
-        )
+        check_angles("tilt", tilts)
+        ray, across, along = directions(tilts, np.zeros_like(tilts))
+        centre = away[:, None] * across
+        return cls.from_vectors(ray, centre, across / fineness, along, (ny, nu), shape)
+
+    @classmethod
+    def from_angles(
+        cls,
+        tilts_deg: ArrayLike,
+        axes_deg: ArrayLike,
+        detector: Sequence[int],
+        volume: Sequence[int] | None = None,
+    ) -> TiltGeometry:
+        """Each projection with a tilt and a tilt axis of its own, the axis being the detector's v.
+
+        The specimen lies in its holder turned about z, so that the axis goes through it at `axes_deg` from y towards
+        x; then the holder tilts about the axis. Single-axis, dual-axis and conical schemes are of this kind.
+
+        Args:
+            tilts_deg: tilt angles in degrees, shape ``(tilt,)`` or one number.
+            axes_deg: direction of the axis in the specimen, degrees from y towards x, ``(tilt,)`` or one number.
+            detector: ``(ny, nu)``, rows and columns of a projection.
+            volume: ``(nz, ny, nx)``; by default a cube as wide as the detector.
+
+        Raises:
+            GeometryError: no tilts, not numbers, degrees that look like radians, or a size below 1.
+        """
+        try:
+            tilts, axes = np.broadcast_arrays(
+                np.asarray(tilts_deg, dtype=np.float64).ravel(), np.asarray(axes_deg, dtype=np.float64).ravel()
+            )
+        except (TypeError, ValueError) as exc:
+            raise GeometryError(
+                "tilts_deg and axes_deg must be numbers in degrees, as many of the one as of the other; got shapes "
+                f"{np.shape(tilts_deg)} and {np.shape(axes_deg)}"
+            ) from exc
+        check_angles("tilt", tilts)
+        check_angles("axis", axes, most=360.0)
+        ray, across, along = directions(tilts, axes)
+        shape = _cube(detector) if volume is None else volume
+        return cls.from_vectors(ray, np.zeros_like(ray), across, along, detector, shape)
+
+    @classmethod
+    def dual_axis(
+        cls,
+        tilts_deg: ArrayLike,
+        second_tilts_deg: ArrayLike | None = None,
+        *,
+        detector: Sequence[int],
+        volume: Sequence[int] | None = None,
+        axis_deg: float = 90.0,
+    ) -> TiltGeometry:
+        """Two single-axis series of one specimen (Penczek et al., Ultramicroscopy 60, 393 (1995)), one after the other.
+
+        Args:
+            tilts_deg: of the first, about y.
+            second_tilts_deg: of the second, about an axis at `axis_deg` from y towards x; by default the same tilts.
+            detector, volume: as `from_angles`.
+            axis_deg: angle between the axes; at 90 degrees both halves are as fast as a single axis.
+        """
+        second = tilts_deg if second_tilts_deg is None else second_tilts_deg
+        return cls.from_angles(tilts_deg, 0.0, detector, volume) + cls.from_angles(second, axis_deg, detector, volume)
+
+    @classmethod
+    def conical(
+        cls,
+        tilt_deg: float,
+        azimuths_deg: ArrayLike,
+        *,
+        detector: Sequence[int],
+        volume: Sequence[int] | None = None,
+    ) -> TiltGeometry:
+        """One tilt, the specimen turned about z between the maps.
+
+        See Radermacher, J. Electron Microsc. Tech. 9, 359 (1988).
+
+        Args:
+            tilt_deg: of all projections, degrees.
+            azimuths_deg: directions of the tilt axis in the specimen, degrees from y towards x, ``(tilt,)``.
+            detector, volume: as `from_angles`.
+        """
+        return cls.from_angles(tilt_deg, azimuths_deg, detector, volume)
+
+    @classmethod
+    def golden_angle(
+        cls,
+        n: int,
+        *,
+        detector: Sequence[int],
+        volume: Sequence[int] | None = None,
+        most_deg: float = 70.0,
+    ) -> TiltGeometry:
+        """`n` tilts about y by the golden ratio: however many have been taken, they fill the range evenly.
+
+        The tilts are those of Kohler (IEEE Symp. Conf. Rec. Nucl. Sci. 2004, 3961), within +-`most_deg` degrees.
+        """
+        if n < 1 or not 0 < most_deg <= 90:
+            raise GeometryError(
+                f"golden-angle scheme of {n} tilts within +-{most_deg:g}; need n >= 1 and 0 < range <= 90"
+            )
+        fraction = np.arange(n) * (np.sqrt(5) - 1) / 2 % 1
+        return cls.from_angles((2 * fraction - 1) * most_deg, 0.0, detector, volume)
+
+    @classmethod
+    def random(
+        cls,
+        n: int,
+        *,
+        detector: Sequence[int],
+        volume: Sequence[int] | None = None,
+        most_deg: float = 70.0,
+        seed: int = 0,
+    ) -> TiltGeometry:
+        """`n` directions spread evenly, at random, over the cone within `most_deg` degrees of z."""
+        if n < 1 or not 0 < most_deg <= 90:
+            raise GeometryError(f"random scheme of {n} tilts within {most_deg:g}; need n >= 1 and 0 < range <= 90")
+        rng = np.random.default_rng(seed)
+        cos = rng.uniform(np.cos(np.radians(most_deg)), 1.0, n)  # evenly over the sphere
+        return cls.from_angles(np.degrees(np.arccos(cos)), rng.uniform(0, 360, n), detector, volume)
 
     @classmethod
     def from_vectors(
@@ -112,27 +212,35 @@ class TiltGeometry:
             GeometryError: shapes differ, a value is not finite, or a ray is zero.
         """
         vectors = [np.array(a, dtype=np.float64, ndmin=2) for a in (ray, centre, u, v)]
-        n = len(vectors[0])
-        for name, a in zip(("ray", "centre", "u", "v"), vectors, strict=True):
-            if a.shape != (n, 3) or n == 0:
-                raise GeometryError(f"{name} has shape {a.shape}; every vector array must be ({max(n, 1)}, 3)")
-            if not np.isfinite(a).all():
-                raise GeometryError(f"{name} holds values that are not finite")
-            a.setflags(write=False)
-        length = np.linalg.norm(vectors[0], axis=1, keepdims=True)
-        if not length.all():
-            raise GeometryError("a ray has length 0; give the beam direction of every projection")
         det, vol = tuple(int(k) for k in detector), tuple(int(k) for k in volume)
-        if len(det) != 2 or len(vol) != 3 or min(*det, *vol) < 1:
-            raise GeometryError(f"detector {det} must be (rows, columns) and volume {vol} (z, y, x), each at least 1")
-        unit = vectors[0] / length
-        unit.setflags(write=False)
-        _, at, du, dv = vectors
+        check_vectors(vectors, det, vol)
+        unit, at, du, dv = vectors
+        unit /= np.linalg.norm(unit, axis=1, keepdims=True)
+        for a in vectors:
+            a.setflags(write=False)
         return cls(unit, at, du, dv, (det[0], det[1]), (vol[0], vol[1], vol[2]))
 
-    @property
-    def n_tilts(self) -> int:
-        return len(self.ray)
+    @classmethod
+    def from_astra(cls, vectors: ArrayLike, detector: Sequence[int], volume: Sequence[int]) -> TiltGeometry:
+        """From the vectors of an ASTRA ``parallel3d_vec`` geometry, ``(tilt, 12)``: ray, centre, u, v as (X, Y, Z).
+
+        ASTRA's axes are ours: ``X = x``, ``Y = y``, ``Z = z``, and a volume that ASTRA calls ``(Z, Y, X)`` is our
+        ``(z, y, x)``; the unit is a voxel's edge.
+
+        Args:
+            vectors: ``(tilt, 12)``.
+            detector: ``(rows, columns)``.
+            volume: ``(nz, ny, nx)``.
+        """
+        a = np.array(vectors, dtype=np.float64, ndmin=2)
+        if a.ndim != 2 or a.shape[1] != 12:
+            raise GeometryError(f"vectors have shape {a.shape}; ASTRA's parallel3d_vec has 12 numbers a projection")
+        ray, centre, u, v = (a[:, k : k + 3][:, ::-1] for k in (0, 3, 6, 9))
+        return cls.from_vectors(ray, centre, u, v, detector, volume)
+
+    def to_astra(self) -> NDArray[np.float64]:
+        """The vectors of ASTRA's ``parallel3d_vec``, ``(tilt, 12)``; see `from_astra`."""
+        return np.concatenate([a[:, ::-1] for a in (self.ray, self.centre, self.u, self.v)], axis=1)
 
     @property
     def stack_shape(self) -> Shape3:
@@ -145,6 +253,8 @@ class TiltGeometry:
 
         The detector may lie beside the axis, and have a whole number of columns on a voxel's edge.
         """
+        if self.detector[0] != self.volume[1]:
+            return False
         across = self.u * self.fineness
         spin = np.stack([across[:, 2], across[:, 1], -across[:, 0]], axis=1)  # u turned by 90 degrees
         return bool(
@@ -152,7 +262,6 @@ class TiltGeometry:
             and np.allclose(np.linalg.norm(across, axis=1), 1)
             and np.allclose(self.ray, spin)
             and np.allclose(self.centre, self.offsets[:, None] * across)
-            and self.detector[0] == self.volume[1]
         )
 
     @property
@@ -172,15 +281,81 @@ class TiltGeometry:
             raise GeometryError("only a single-axis geometry has tilts; use its vectors ray, centre, u and v")
         return np.degrees(np.arctan2(self.u[:, 0], self.u[:, 2]))
 
+    # ---------------------------------------------------------------- algebra
+
+    def on(self, volume: Sequence[int], detector: Sequence[int] | None = None) -> TiltGeometry:
+        """The same projections of another volume ``(nz, ny, nx)``, on a detector of another size."""
+        return self._with(detector=self.detector if detector is None else detector, volume=volume)
+
+    def turned(self, degrees: float, axis: str = "z") -> TiltGeometry:
+        """The scheme for a specimen that lies turned: every vector by `degrees` about a volume axis.
+
+        About z the turn goes from y towards x, about y from x towards z, about x from z towards y.
+        """
+        return self.transformed(rotation(degrees, axis))
+
+    def transformed(self, matrix: ArrayLike, shift: ArrayLike = (0.0, 0.0, 0.0)) -> TiltGeometry:
+        """Every vector ``a`` as ``matrix a``, centres moved by `shift` as well; components ``(z, y, x)``, voxels.
+
+        Moving the geometry so and moving the volume in it the same way gives the same projections.
+        """
+        m, away = np.asarray(matrix, dtype=np.float64), np.asarray(shift, dtype=np.float64)
+        if m.shape != (3, 3) or away.shape != (3,):
+            raise GeometryError(f"matrix has shape {m.shape} and shift {away.shape}; they must be (3, 3) and (3,)")
+        return self._with(ray=self.ray @ m.T, centre=self.centre @ m.T + away, u=self.u @ m.T, v=self.v @ m.T)
+
+    def moved(self, shifts: ArrayLike, rotation_deg: ArrayLike = 0.0) -> TiltGeometry:
+        """The scheme with its detectors where an alignment found them (`recon.Alignment` states the signs).
+
+        Args:
+            shifts: ``(tilt, 2)``, displacement ``(v, u)`` in pixels of what each map shows.
+            rotation_deg: by which the axis is turned in the maps, degrees, one number or ``(tilt,)``.
+        """
+        by, turn = np.asarray(shifts, dtype=np.float64), np.asarray(rotation_deg, dtype=np.float64)
+        if by.shape != (self.n_tilts, 2) or turn.shape not in ((), (self.n_tilts,)):
+            raise GeometryError(
+                f"shifts have shape {by.shape}, rotations {turn.shape}; there are {self.n_tilts} projections, so they "
+                f"must be ({self.n_tilts}, 2) and ({self.n_tilts},)"
+            )
+        c, s = (np.broadcast_to(f(turn), self.n_tilts)[:, None] for f in (cos, sin))
+        u, v = c * self.u - s * self.v, c * self.v + s * self.u
+        return self._with(centre=self.centre - by[:, :1] * v - by[:, 1:] * u, u=u, v=v)
+
+    def parts(self) -> tuple[Part, ...]:
+        """The projections in groups that one projector serves: single-axis ones about each axis, and the others."""
+        return parts(self)
+
+    def plot(self) -> Figure:
+        """The scheme in 3D, what it covers of Fourier space, and the missing wedge; needs matplotlib."""
+        from recon.geometry.coverage import plot
+
+        return plot(self)
+
+    def _with(self, **changes: ArrayLike) -> TiltGeometry:
+        fields = ("ray", "centre", "u", "v", "detector", "volume")
+        return TiltGeometry.from_vectors(**{k: changes.get(k, getattr(self, k)) for k in fields})
+
     def __len__(self) -> int:
         return self.n_tilts
 
-    def __getitem__(self, index: slice | NDArray[np.integer] | Sequence[int]) -> TiltGeometry:
+    def __add__(self, other: object) -> TiltGeometry:
+        """The projections of both, in this order; detector and volume must be the same."""
+        if not isinstance(other, TiltGeometry):
+            return NotImplemented
+        if (self.detector, self.volume) != (other.detector, other.volume):
+            raise GeometryError(
+                f"geometries with detector {self.detector}, volume {self.volume} and detector {other.detector}, volume "
+                f"{other.volume} do not add; give both the same (see TiltGeometry.on)"
+            )
+        names = ("ray", "centre", "u", "v")
+        return self._with(**{k: np.concatenate([getattr(self, k), getattr(other, k)]) for k in names})
+
+    def __getitem__(self, index: int | slice | NDArray[np.integer] | Sequence[int]) -> TiltGeometry:
         """The geometry of some of the projections."""
-        pick = np.arange(self.n_tilts)[index]
-        return TiltGeometry.from_vectors(
-            self.ray[pick], self.centre[pick], self.u[pick], self.v[pick], self.detector, self.volume
-        )
+        pick = np.atleast_1d(np.arange(self.n_tilts)[index])
+        if pick.size == 0:
+            raise GeometryError(f"no projection is left of {self.n_tilts}; the slice is empty")
+        return self._with(**{k: getattr(self, k)[pick] for k in ("ray", "centre", "u", "v")})
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, TiltGeometry):
@@ -198,9 +373,11 @@ class TiltGeometry:
     __hash__ = None  # type: ignore[assignment]
 
     def __repr__(self) -> str:
-        what = (
-            f"tilts {self.tilts_deg.min():g} to {self.tilts_deg.max():g} deg"
-            if self.is_single_axis
-            else "general vectors"
-        )
-        return f"TiltGeometry({self.n_tilts} projections, {what}, detector={self.detector}, volume={self.volume})"
+        return f"TiltGeometry({described(self)}, detector={self.detector}, volume={self.volume})"
+
+
+def _cube(detector: Sequence[int]) -> tuple[int, ...]:
+    if len(detector) != 2:
+        raise GeometryError(f"detector {detector} must be (rows, columns)")
+    rows, columns = detector
+    return (int(columns), int(rows), int(columns))

@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
-from recon.backend import Array, is_device_array, namespace
+from recon.backend import Array, is_device_array, kernels, namespace
 from recon.errors import BackendError, GeometryError
-from recon.geometry.tilt_geometry import Shape2, Shape3, TiltGeometry
+from recon.geometry.tilt_geometry import TiltGeometry
 from recon.operators.base import Operator, norm2, norm_estimate
+from recon.operators.single_axis import aligned_projector, single_axis_projector
 from recon.operators.warp import AlignedProjector, DetectorWarp, affine, ideal_geometry
-
-if TYPE_CHECKING:
-    from numpy.typing import ArrayLike
-
-    from recon.series.alignment import Alignment
 
 PROJECTORS = ("auto", "native", "astra")
 
@@ -38,36 +32,20 @@ __all__ = [
 def make_projector(geometry: TiltGeometry, like: Array, projector: str = "auto") -> Operator:
     """The projector of a geometry for arrays of the kind of `like` (NumPy or CuPy).
 
-    ``"auto"`` is the native one where the geometry is single-axis, since it is an exact adjoint and the
-    fastest, and ASTRA's otherwise.
+    ``"auto"`` is the native one, since it is an exact adjoint and the fastest: a geometry's single-axis parts, about
+    whichever axis of the volume, take the single-axis projector, the others the general one. On the CPU ASTRA serves
+    single-axis parts only.
 
     Raises:
         GeometryError, BackendError: the projector does not serve this geometry, or has no device.
     """
     if projector not in PROJECTORS:
         raise BackendError(f"projector {projector!r} is unknown; use auto, native or astra")
-    if projector == "native" or (projector == "auto" and geometry.is_single_axis):
-        from recon.operators.joseph import JosephProjector
+    if geometry.is_single_axis or (projector == "astra" and is_device_array(like)):
+        return single_axis_projector(geometry, like, projector)
+    from recon.operators.composed import ComposedProjector
 
-        return JosephProjector(geometry, like)
-    from recon.operators.astra import astra_projector
-
-    return astra_projector(geometry, like)
-
-
-def aligned_projector(
-    tilts_deg: ArrayLike, alignment: Alignment, frame: Shape2, volume: Shape3, like: Array, projector: str = "auto"
-) -> Operator:
-    """``A = W P``: a volume ``(nz, ny, nx)`` to recorded frames ``(ny, nx)``, with as little interpolation as can be.
-
-    Raises:
-        GeometryError, BackendError: as `make_projector`.
-    """
-    geometry = ideal_geometry(tilts_deg, alignment, frame, volume)
-    operator = make_projector(geometry, like, projector)
-    if alignment.rotation_deg == 0 and not alignment.shifts[:, 0].any() and geometry.detector == frame:
-        return operator
-    return AlignedProjector(operator, DetectorWarp(alignment, frame, geometry, like), like)
+    return ComposedProjector(geometry, like, projector)
 
 
 def _checked(name: str, array: Array, shape: tuple[int, ...], axes: str) -> Array:
@@ -78,7 +56,16 @@ def _checked(name: str, array: Array, shape: tuple[int, ...], axes: str) -> Arra
     if array.dtype.kind not in "uifb":
         raise BackendError(f"{name} has type {array.dtype}; it must hold real numbers")
     # the solver's layout: slice index fastest
-    return namespace(array).ascontiguousarray(array.swapaxes(1, 2), dtype=np.float32)
+    xp = namespace(array)
+    plain = xp.ascontiguousarray(array, dtype=np.float32)
+    return _exchanged(plain)
+
+
+def _exchanged(a: Array) -> Array:
+    a_, b, c = a.shape
+    out = namespace(a).empty((a_, c, b), dtype=np.float32)
+    kernels(a).exchange(a, out, 1)
+    return out
 
 
 def project(volume: Array, geometry: TiltGeometry, projector: str = "auto") -> Array:
@@ -100,7 +87,7 @@ def project(volume: Array, geometry: TiltGeometry, projector: str = "auto") -> A
     operator = make_projector(geometry, x, projector)
     xp = namespace(x)
     out = operator(x, xp.empty(operator.range_shape, dtype=np.float32))
-    return xp.ascontiguousarray(out.swapaxes(1, 2))
+    return _exchanged(out)
 
 
 def backproject(stack: Array, geometry: TiltGeometry, projector: str = "auto") -> Array:
@@ -121,4 +108,4 @@ def backproject(stack: Array, geometry: TiltGeometry, projector: str = "auto") -
     operator = make_projector(geometry, y, projector)
     xp = namespace(y)
     out = operator.adjoint(y, xp.empty(operator.domain_shape, dtype=np.float32))
-    return xp.ascontiguousarray(out.swapaxes(1, 2))
+    return _exchanged(out)
