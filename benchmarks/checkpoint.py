@@ -31,7 +31,7 @@ def measure(size: int, seconds: float, folder: Path) -> dict:
     series, truth = simulate(size=size)
     series = series.evolve(alignment=truth.alignment, isolated=True)
     a1 = automatic_strength(series, "Co")
-    solver = Problem.of(series, "Co").solver("tgv", a1, A0_PER_A1 * a1)
+    solver = Problem.of(series, "Co").solver(a1, A0_PER_A1 * a1)
     solver.run(1e-12, 20)  # compiled
     checkpoints = Checkpoints(folder / f"size-{size}", Identity({}, {}))
     control = checkpoints.control("Co")

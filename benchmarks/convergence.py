@@ -101,9 +101,9 @@ def measure(name: str, size: int, device: str) -> dict:
         series = series.evolve(counts=series.counts[:, :, size // 2 : size // 2 + case["slices"]])
     element = series.elements[-1]
     a1 = case["strength"] * automatic_strength(series, element)
-    problem = Problem.of(series, element, data_term=case["data_term"], device=device)
+    problem = Problem.of(series, element, device=device, method=case["regulariser"], data_term=case["data_term"])
     strengths = {"a1": a1, "a0": A0_PER_A1 * a1}
-    default = Runner(lambda: problem.coarse_to_fine(case["regulariser"], a1, A0_PER_A1 * a1, GAP))
+    default = Runner(lambda: problem.coarse_to_fine(a1, A0_PER_A1 * a1, GAP))
     plain = Runner(
         lambda: PrimalDual(problem.operator, problem.data, regulariser=case["regulariser"], method="plain", **strengths)
     )

@@ -17,20 +17,20 @@ from pathlib import Path
 import numpy as np
 
 from recon.reconstruction.problem import Problem
-from recon.reconstruction.strength import A0_PER_A1, StrengthChoice
+from recon.reconstruction.strength import A0_PER_A1, by_rule
 from recon.simulate import simulate
 from recon.solvers.memory import needed
 
 
 def solver(problem: Problem, a1: float, half: bool):
     problem = Problem.of(problem.series, problem.element, half_precision=half)
-    return problem.coarse_to_fine("tgv", a1, A0_PER_A1 * a1, 1e-2)
+    return problem.coarse_to_fine(a1, A0_PER_A1 * a1, 1e-2)
 
 
 def compare(size: int, counts: float, iterations: int) -> dict:
     series, _ = simulate(size=size, dose=counts, drift=0, rotation_deg=0, axis_offset=0, shadowing=0)
     problem = Problem.of(series, series.elements[0])
-    a1 = StrengthChoice.by_rule(problem).strength
+    a1 = by_rule(problem).strength
     result: dict = {"size": size, "counts": counts}
     values, solvers = {}, {}
     for name, half in (("float32", False), ("int16", True)):

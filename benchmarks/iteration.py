@@ -268,7 +268,7 @@ def measure(n: int, rounds: int, with_odl: bool) -> dict:
 
 def allocated(solver: PrimalDual) -> int:
     """Bytes of the arrays that the solver keeps."""
-    arrays = [*solver._state(), *solver._before, solver.u_bar, solver.w_bar, solver.g, solver._stack]
+    arrays = [*solver._state(), *solver.balance.before, solver.u_bar, solver.w_bar, solver.g, solver._stack]
     arrays += [solver._sensitivity]
     arrays += [solver.data.counts, solver.data.scale, solver.data.offset]
     return sum(a.nbytes for a in arrays)

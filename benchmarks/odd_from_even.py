@@ -43,14 +43,14 @@ def measure(size: int, dose: float, seed: int) -> list[dict]:
         floor = np.float32(0.01 * held.counts.mean())
         out = np.asarray(1 - kept.swapaxes(1, 2) > 0)
         held = replace(held, scale=held.scale * out, offset=np.maximum(held.offset, floor) * out)
-        choice = choose(problem, "tgv")
+        choice = choose(problem)
         assert choice is not None
         deviances, of_voxels, errors, solver = {}, {}, {}, None
         true = truth.volumes[element].swapaxes(1, 2)
         for multiple in MULTIPLES:
             a1 = multiple * choice.strength
             if solver is None:
-                solver = problem.coarse_to_fine("tgv", a1, A0_PER_A1 * a1, TOLERANCE)
+                solver = problem.coarse_to_fine(a1, A0_PER_A1 * a1, TOLERANCE)
             else:
                 solver.change_strength(a1, A0_PER_A1 * a1)
             u = solver.run(TOLERANCE, solver.iteration + 3000).value

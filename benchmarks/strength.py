@@ -118,7 +118,7 @@ def curve(problem: Problem, true: np.ndarray, unit: float) -> dict:
     size = np.linalg.norm(true.astype(np.float64))
     for a1 in (c * unit for c in reversed(CONSTANTS)):
         if solver is None:
-            solver = problem.coarse_to_fine("tgv", a1, A0_PER_A1 * a1, TOLERANCE)
+            solver = problem.coarse_to_fine(a1, A0_PER_A1 * a1, TOLERANCE)
         else:
             solver.change_strength(a1, A0_PER_A1 * a1)
         solution = solver.run(TOLERANCE, solver.iteration + 3000)
@@ -138,9 +138,9 @@ def measure(name: str, dose: float, size: int, seed: int, curves: list[dict]) ->
         problem = Problem.of(series, element)
         true = truth.volumes[element].swapaxes(1, 2)
         unit = automatic_strength(series, element) / STRENGTH_PER_NOISE
-        choice = choose(problem, "tgv")
+        choice = choose(problem)
         assert choice is not None
-        solver = problem.coarse_to_fine("tgv", choice.strength, A0_PER_A1 * choice.strength, TOLERANCE)
+        solver = problem.coarse_to_fine(choice.strength, A0_PER_A1 * choice.strength, TOLERANCE)
         solution = solver.run(TOLERANCE, 5000)
         spent = solution.iterations + solver.coarse_iterations
         chosen = float(np.linalg.norm(solution.value - true) / np.linalg.norm(true.astype(np.float64)))

@@ -74,7 +74,7 @@ JUDGES = {
 
 def judged(kept: Problem, held: DataTerm, unit: float, judges: list[str]) -> dict[str, float]:
     """The multiple of `unit` that each judge prefers."""
-    path = StrengthPath(kept, "tgv", unit)
+    path = StrengthPath(kept, unit)
     terms: dict[str, list[np.ndarray]] = {name: [] for name in judges}
     for factor in LADDER:
         projection = path.projection(factor)

@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import errno
 import json
 import logging
+import math
 import os
 import re
 import stat
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 from recon.errors import InputError, ReconError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
-    from numpy.typing import NDArray
+    from pydantic import GetCoreSchemaHandler
+    from pydantic_core import CoreSchema
 
 # names that a folder of results uses for something else than an element's volume
 OWN_FILES = (
@@ -27,6 +27,9 @@ OWN_FILES = (
     "tilts", "spectra", "maps",
 )  # fmt: skip
 OWN_ENDS = ("-uncertainty", "-aligned", "-background")
+
+Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
+Kind = TypeVar("Kind")
 
 
 @contextlib.contextmanager
@@ -147,11 +150,6 @@ def read_json(path: Path, remedy: str) -> Any:
         raise InputError(f"{path} is not JSON ({exc}); {remedy}".replace("\n", " ")) from exc
 
 
-def plain(values: Sequence[float] | NDArray[np.float64], digits: int) -> list[float | None]:
-    """Numbers as JSON has them: rounded, and null for what is not finite."""
-    return [round(float(v), digits) if np.isfinite(v) else None for v in values]
-
-
 def reserved(name: str, *, whole_run: bool = True) -> str | None:
     """Why a file of results that is called like an element would be mistaken for another one; None if it would not.
 
@@ -167,3 +165,72 @@ def reserved(name: str, *, whole_run: bool = True) -> str | None:
         if folded.startswith("truth-"):
             return "recon demo writes truth-ELEMENT itself"
     return None
+
+
+# ---------------------------------------------------------------- records
+
+
+class _NullIsNan:
+    """Marks a float of a record that JSON has as null where it is not a number."""
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        from pydantic_core import core_schema
+
+        return core_schema.no_info_before_validator_function(lambda v: math.nan if v is None else v, handler(source))
+
+
+Number = Annotated[float, _NullIsNan]
+
+
+def to_json(value: object) -> Json:
+    """A record (a dataclass, or whatever it holds) as JSON values: null for what is not finite, lists for tuples."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: to_json(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): to_json(item) for key, item in value.items()}
+    if hasattr(value, "tolist"):  # NumPy's numbers and arrays
+        return to_json(value.tolist())
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    if isinstance(value, Iterable):
+        return [to_json(item) for item in value]
+    raise TypeError(f"a {type(value).__name__} cannot be written as JSON")
+
+
+def json_text(value: object) -> str:
+    """A record as the text of a JSON file."""
+    return json.dumps(to_json(value), indent=1, allow_nan=False) + "\n"
+
+
+def from_json(kind: type[Kind], value: object, where: str | os.PathLike[str], remedy: str) -> Kind:
+    """The record that `to_json` made these JSON values from, perhaps edited since; every value is checked.
+
+    Raises:
+        InputError: a value lacks or is of another type; the message names `where`, the key and the remedy.
+    """
+    from pydantic import TypeAdapter, ValidationError
+
+    try:
+        return TypeAdapter(kind).validate_json(json.dumps(value), strict=True)
+    except ValidationError as exc:
+        first = exc.errors(include_url=False)[0]
+        key = ".".join(map(str, first["loc"])) or "the whole"
+        what = "is missing" if first["type"] == "missing" else f"does not fit ({first['msg']})"
+        raise InputError(f"{where}: {key} {what}; {remedy}") from exc
+
+
+def read_record(kind: type[Kind], path: Path, remedy: str) -> Kind:
+    """The record in a JSON file.
+
+    Raises:
+        InputError: see `read_json` and `from_json`.
+    """
+    return from_json(kind, read_json(path, remedy), path, remedy)
+
+
+def rounded(values: Iterable[float], digits: int) -> tuple[float | None, ...]:
+    """Numbers for a record: rounded, and None for what is not finite."""
+    return tuple(round(float(v), digits) if math.isfinite(v) else None for v in values)

@@ -75,9 +75,8 @@ def saved(solver, path, at):
     def control(running):
         if running.iteration == at:
             state = running.state()
-            numbers = {k: v.item() if isinstance(v, np.generic) else v for k, v in state.numbers.items()}
-            write_checkpoint(path, {"numbers": numbers, "history": [dataclasses.asdict(r) for r in state.history]},
-                             state.arrays)  # fmt: skip
+            history = [dataclasses.asdict(r) for r in state.history]
+            write_checkpoint(path, {"numbers": state.numbers, "history": history}, state.arrays)
             raise StopHere
         return False
 

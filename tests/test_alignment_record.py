@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from recon.errors import InputError
+from recon.files import json_text, to_json
 from recon.io.alignment import alignment_record, load_alignment
 from recon.preparation.normalise import normalise
 from recon.series.alignment import Alignment
@@ -25,7 +26,7 @@ def record(small):
 
 def test_an_alignment_survives_its_file(record, tmp_path):
     path = tmp_path / "alignment.json"
-    path.write_text(json.dumps(alignment_record(record)))
+    path.write_text(json_text(alignment_record(record)))
     found = load_alignment(path, record.tilts_deg)
     np.testing.assert_allclose(found.shifts, record.alignment.shifts, atol=6e-5)
     assert (found.rotation_deg, found.axis_offset) == (-3.25, 1.125)
@@ -43,7 +44,7 @@ def test_an_alignment_survives_its_file(record, tmp_path):
     [
         ({"shifts_u_pixels": None}, "shifts_u_pixels"),
         ({"rotation_deg": None}, "rotation_deg"),
-        ({"shifts_v_pixels": [0.0] * 14}, "not an alignment.json"),
+        ({"shifts_v_pixels": [0.0] * 14}, "agree"),
         ({"shifts_v_pixels": [0.0] * 14, "shifts_u_pixels": [0.0] * 14}, "agree"),
         ({"tilts_deg": [0.0] * 14}, "14 tilts, the series has 15"),
         ({"tilts_deg": list(range(15))}, "other tilts"),
@@ -58,7 +59,7 @@ def test_an_alignment_survives_its_file(record, tmp_path):
     ],
 )
 def test_a_wrong_alignment_file(record, tmp_path, change, word):
-    raw = alignment_record(record) | change
+    raw = to_json(alignment_record(record)) | change
     path = tmp_path / "alignment.json"
     path.write_text(json.dumps({k: v for k, v in raw.items() if v is not None}))
     with pytest.raises(InputError) as caught:

@@ -38,9 +38,9 @@ def test_the_aligned_series_comes_back(tmp_path):
         alignment=Alignment(rng.normal(size=(n, 2)), 1 / 3, -0.1, "fit", rng.uniform(size=n)),
     )
     kept = checkpoints(tmp_path)
-    kept.keep_series(series, done, {"timings": {"align": 1.5}})
+    kept.keep_series(series, done, {"align": 1.5})
     again, extra = checkpoints(tmp_path).series(series)
-    assert extra == {"timings": {"align": 1.5}}
+    assert extra == {"align": 1.5}
     assert again.counts is series.counts
     for f in dataclasses.fields(done):
         a, b = getattr(done, f.name), getattr(again, f.name)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from recon.analysis.composition import analyse
+from recon.analysis.composition import Analysis, ElementFigures, analyse
 from recon.analysis.mask import apply_mask, mask
 from recon.errors import InputError, JobError
+from recon.files import from_json, to_json
 from recon.series.volume import Volume
 
 # ---------------------------------------------------------------- mask, analyse
@@ -32,18 +32,18 @@ def boxes():
 def test_composition_of_two_touching_boxes(boxes):
     volumes, inside = boxes
     found = analyse(volumes, inside)
-    assert found["mask_fraction"] == pytest.approx(1200 / 9600)
-    assert found["elements"]["A"] == {"total": 1300.0, "typical_density": 2.0, "fraction_of_particle": 700 / 1200}
-    assert found["elements"]["B"]["total"] == pytest.approx(275)
-    assert found["elements"]["B"]["typical_density"] == 0.5
-    pair = found["pairs"]["A-B"]
-    assert pair["only_A"] == pytest.approx(600 / 1200)
-    assert pair["only_B"] == pytest.approx(500 / 1200)
-    assert pair["both"] == pytest.approx(100 / 1200)
+    assert found.mask_fraction == pytest.approx(1200 / 9600)
+    assert found.elements["A"] == ElementFigures(1300.0, 2.0, 700 / 1200)
+    assert found.elements["B"].total == pytest.approx(275)
+    assert found.elements["B"].typical_density == 0.5
+    pair = found.pairs["A-B"]
+    assert pair.only["A"] == pytest.approx(600 / 1200)
+    assert pair.only["B"] == pytest.approx(500 / 1200)
+    assert pair.both == pytest.approx(100 / 1200)
     a, b = volumes["A"].values[inside], volumes["B"].values[inside]
-    assert pair["correlation"] == pytest.approx(np.corrcoef(a, b)[0, 1], abs=1e-6)
-    assert pair["correlation"] < -0.9
-    json.dumps(found, allow_nan=False)
+    assert pair.correlation == pytest.approx(np.corrcoef(a, b)[0, 1], abs=1e-6)
+    assert pair.correlation < -0.9
+    assert from_json(Analysis, to_json(found), "it", "") == found
 
 
 def test_verdicts(boxes):
@@ -62,15 +62,15 @@ def test_verdicts(boxes):
         "nowhere": region(slice(0, 3), every, every),
         "a little": region(slice(6, 7), slice(6, 7), slice(8, 12)),  # 2, 2, 1, 0 of A; 0, 0, 0.25, 0.5 of B
     }
-    found = analyse(volumes, inside, regions)["regions"]
-    verdicts = {n: r["verdict"] for n, r in found.items()}
+    found = analyse(volumes, inside, regions).regions
+    verdicts = {n: r.verdict for n, r in found.items()}
     assert verdicts == {
         "left": "A alone", "right": "B alone", "seam": "A and B", "nowhere": "empty", "a little": "A and B",
     }  # fmt: skip
-    assert found["seam"]["mean"] == {"A": 0.5, "B": 0.5}
-    assert found["seam"]["spread"] == {"A": 0.0, "B": 0.0}
-    assert found["a little"]["mean"] == {"A": pytest.approx(0.625), "B": pytest.approx(0.375)}
-    assert found["a little"]["spread"]["B"] == pytest.approx(np.std([0, 0, 0.5, 1]))
+    assert found["seam"].mean == {"A": 0.5, "B": 0.5}
+    assert found["seam"].spread == {"A": 0.0, "B": 0.0}
+    assert found["a little"].mean == {"A": pytest.approx(0.625), "B": pytest.approx(0.375)}
+    assert found["a little"].spread["B"] == pytest.approx(np.std([0, 0, 0.5, 1]))
 
 
 @pytest.mark.parametrize("region", [np.zeros((20, 20, 24), bool), np.ones((3, 3, 3), bool)])
@@ -84,10 +84,10 @@ def test_an_element_that_is_not_there(boxes):
     volumes, inside = boxes
     volumes = volumes | {"C": Volume(np.zeros(inside.shape, np.float32), 1.0, "C")}
     found = analyse(volumes, inside)
-    assert found["elements"]["C"] == {"total": 0.0, "typical_density": 0.0, "fraction_of_particle": 0.0}
-    assert found["pairs"]["A-C"]["both"] == 0
-    assert list(found["pairs"]) == ["A-B", "A-C", "B-C"]
-    json.dumps(found, allow_nan=False)
+    assert found.elements["C"] == ElementFigures(0.0, 0.0, 0.0)
+    assert found.pairs["A-C"].both == 0
+    assert list(found.pairs) == ["A-B", "A-C", "B-C"]
+    assert from_json(Analysis, to_json(found), "it", "") == found
 
 
 def test_the_mask_is_the_particle(boxes):

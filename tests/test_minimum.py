@@ -35,7 +35,7 @@ def test_minimum_is_that_of_a_conic_solver(regulariser, term, case):
     assert solution.gap <= 1e-5  # the certificate closes, not only the iteration; measured: below 3e-6
 
 
-def test_ways_on_a_sample_of_planes_stand_for_the_whole():
+def test_travel_on_a_sample_of_planes_stand_for_the_whole():
     """What the weights are balanced with; without the share of planes 2.8 times as little in all but y."""
     operator = projector((64, 12, 3))
     data = data_for(operator, "poisson")
@@ -47,10 +47,12 @@ def test_ways_on_a_sample_of_planes_stand_for_the_whole():
     u, w, p, q, y = (
         float(np.sum((getattr(solver, name) - b).astype(float) ** 2)) for name, b in zip(names, before, strict=True)
     )
-    norm_a, norm_d = solver._norms
+    norm_a, norm_d = solver.weights.norm_a, solver.weights.norm_d
     whole = (u + w) ** 0.5, y**0.5 * norm_a, (p + q) ** 0.5 * norm_d
-    assert all(way > 0 for way in whole)
-    ratios = np.array(solver._travelled()) / whole
+    assert all(travel > 0 for travel in whole)
+    watched = solver._watched()
+    found = solver.balance.travelled(watched, (1.0, 1.0), len(watched[0]) / len(solver.u), solver.weights)
+    ratios = np.array([found.u, found.y, found.p]) / whole
     assert np.all(np.abs(ratios - 1) <= (0.1, 1e-5, 0.1)), ratios  # measured: 1.013, 1, 1.021
 
 
@@ -61,7 +63,7 @@ def test_weights_settle():
     shares = []
     for _ in range(4):
         solver.advance(500)
-        shares.append(solver.share)
+        shares.append(solver.weights.share)
     drift = np.abs(np.diff(np.log(shares)))
     assert 0 < drift[-1] <= 0.05, drift  # measured: 0.03; at a constant pace 0.2
 
@@ -134,6 +136,6 @@ def test_start_and_weight_do_not_change_the_minimum():
     data = data_for(operator, "poisson")
     start = np.random.default_rng(1).uniform(0, 2, operator.domain_shape).astype(f32)
     a = PrimalDual(operator, data, regulariser="tv", a1=0.5, upper=10.0)
-    b = PrimalDual(operator, data, regulariser="tv", a1=0.5, upper=10.0, start=start, omega=a.omega * 20)
+    b = PrimalDual(operator, data, regulariser="tv", a1=0.5, upper=10.0, start=start, omega=a.weights.omega * 20)
     values = [s.run(1e-6, 6000).objective for s in (a, b)]
     assert abs(values[0] / values[1] - 1) <= 1e-5

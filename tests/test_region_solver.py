@@ -111,9 +111,9 @@ def test_a_border_step_is_the_formula():
     solver.w[...] = reference.existing(random.normal(size=solver.w.shape) * 0.2)
     solver.c[...] = random.normal(size=2)
     u, w, p, c = (np.array(a, float) for a in (solver.u, solver.w, solver.p, solver.c))
-    tau, sigma = 0.2 / (solver.eta * solver.omega / solver.norm_d**2), solver.eta * solver.omega / solver.norm_d**2
-    solver._plain = True  # z <- T(z)
-    solver.step()
+    sigma = solver.weights.sigma_p
+    tau = 0.2 / sigma
+    solver.step()  # z <- T(z)
     gradients = [reference.gradient(f.astype(float)) for f in regions]
     gram = np.array([[np.sum(a * b) for b in gradients] for a in gradients])
     size = np.sqrt(np.diag(gram))

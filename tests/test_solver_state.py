@@ -30,7 +30,7 @@ def test_a_run_of_two_hundred_is_two_of_one_hundred(tmp_path, one_thread, regula
     same(other.run(1e-12, 200, check_every=25), expected)
     for name, array in whole.state().arrays.items():
         assert np.array_equal(array, other.state().arrays[name]), name
-    numbers = dict(other.state().numbers) | {"_seconds": whole.state().numbers["_seconds"]}
+    numbers = dict(other.state().numbers) | {"seconds": whole.state().numbers["seconds"]}
     assert numbers == whole.state().numbers
 
 
@@ -58,7 +58,7 @@ def test_the_bound_found_before_counts_after(tmp_path, one_thread):
     data = problem()
     saved(fresh(data), tmp_path / "a.npz", 100)
     solver = loaded(fresh(data), tmp_path / "a.npz")
-    assert np.isfinite(solver.state().numbers["_bound"])
+    assert np.isfinite(solver.state().numbers["bound"])
     assert [r.iteration for r in solver.state().history] == [25, 50, 75, 100]
     solver.run(1e-12, 110, check_every=25)
     again = solver.run(1e-12, 135, check_every=25)  # a second run of the same solver begins a history of its own

@@ -28,7 +28,7 @@ def test_converged():
     assert solution.gap <= 1e-2 < solution.history[-2].gap
     assert solution.iterations == solution.history[-1].iteration < 5000
     assert solution.value.min() >= 0
-    assert solution.parameters["a1"] == 0.5
+    assert solution.parameters.a1 == 0.5
 
 
 def test_max_iterations():

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from truth import known
 
+from recon.files import from_json
 from recon.geometry.tilt_geometry import TiltGeometry
 from recon.job.file.sections import Reconstruct
 from recon.job.resources import _searched
@@ -40,7 +41,7 @@ def particle():
 
 @pytest.fixture(scope="module")
 def chosen(particle):
-    return choose(Problem.of(particle[0], "Zn"), "tgv")
+    return choose(Problem.of(particle[0], "Zn"))
 
 
 def error(volume, truth):
@@ -61,10 +62,10 @@ def test_the_strength_found_is_close_to_the_best(particle, chosen):
 
 
 def test_a_choice_is_repeatable_and_survives_json(particle, chosen):
-    again = choose(Problem.of(particle[0], "Zn"), "tgv")
+    again = choose(Problem.of(particle[0], "Zn"))
     assert again == chosen
     record = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(chosen).items()}
-    assert StrengthChoice.of(record) == chosen
+    assert from_json(StrengthChoice, record, "it", "") == chosen
     assert chosen.split == "thinned counts"
     assert chosen.interval[0] < chosen.strength < chosen.interval[1]
     assert min(chosen.factors) < chosen.strength / chosen.unit < max(chosen.factors)
@@ -75,11 +76,11 @@ def test_the_choice_is_part_of_the_solution(particle, chosen):
     """The same strength given by hand makes the same volume, to the bit."""
     series, _ = particle
     volumes = reconstruct(series, strength={"Co": 1.0, "Zn": "auto"})
-    assert "strength_choice" not in volumes["Co"].solution.parameters
-    made = volumes["Zn"].solution.parameters
-    assert StrengthChoice.of(made["strength_choice"]) == chosen
-    assert made["a1"] == pytest.approx(chosen.strength, rel=1e-6)
-    assert made["a0"] == pytest.approx(A0_PER_A1 * chosen.strength, rel=1e-6)
+    assert volumes["Co"].solution.choice is None
+    made = volumes["Zn"].solution
+    assert made.choice == chosen
+    assert made.parameters.a1 == pytest.approx(chosen.strength, rel=1e-6)
+    assert made.parameters.a0 == pytest.approx(A0_PER_A1 * chosen.strength, rel=1e-6)
     by_hand = reconstruct(series, strength={"Co": 1.0, "Zn": chosen.strength})
     np.testing.assert_array_equal(volumes["Zn"].values, by_hand["Zn"].values)
 
@@ -149,7 +150,7 @@ def test_maps_that_are_no_counts_are_split_by_tilts(particle):
     kept, held = by_tilts(scaled)
     np.testing.assert_array_equal(np.flatnonzero(kept.used), np.arange(1, series.n_tilts, 2))
     np.testing.assert_array_equal(np.flatnonzero(held.used), np.arange(0, series.n_tilts, 2))
-    choice = choose(Problem.of(scaled, "Zn", data_term="least-squares"), "tgv")
+    choice = choose(Problem.of(scaled, "Zn", data_term="least-squares"))
     assert choice.split == "odd and even tilts"
     assert 1 / 4 < choice.strength / choice.unit < 4
 
@@ -210,7 +211,7 @@ def test_at_many_counts_the_strength_no_longer_falls():
     for dose in (3000, 100_000, 10_000_000):
         series, truth = simulate(size=24, dose=dose, seed=0, drift=1.0)
         problem = Problem.of(known(series, truth), "Co")
-        choices.append(choose(problem, "tgv"))
+        choices.append(choose(problem))
         bright = bright_counts(problem.series, "Co")
         assert bright > 1000
         unit = automatic_strength(problem.series, "Co")
@@ -228,7 +229,7 @@ def test_a_search_ends_when_asked(particle):
         asked.append(1)
         return len(asked) > 10
 
-    assert choose(Problem.of(particle[0], "Zn"), "tgv", stop=stop) is None
+    assert choose(Problem.of(particle[0], "Zn"), stop=stop) is None
     assert len(asked) == 11
 
 

@@ -178,7 +178,7 @@ def test_warm_started_replicates_have_developed(dose):
     tight = []
     for r in range(6):
         data = model.draw(np.random.default_rng([0, 0, r]))
-        options = {n: model.options[n] for n in ("a1", "a0", "regulariser")}
+        options = {"a1": model.parameters.a1, "a0": model.parameters.a0, "regulariser": model.settings.method}
         tight.append(PrimalDual(model.operator, data, **options).run(5e-4, 5000).value.swapaxes(1, 2).copy())
     sd = np.std(tight, axis=0, ddof=1)
     assert np.linalg.norm(found["Co"].sd - sd) < 0.08 * np.linalg.norm(sd)
@@ -323,8 +323,8 @@ def test_the_demo_answers_with_intervals(tmp_path, monkeypatch):
     result, comparison, truth = recon.job.demo.demo(16, tmp_path / "out", device="cpu", replicates=2)
     for name in truth.particle.regions:
         for element in ("Co", "Zn"):
-            interval = result.analysis["uncertainty"][element]["intervals"][f"region {name}"]
-            mean = result.analysis["regions"][name]["mean"][element]
+            interval = result.analysis.uncertainty[element].intervals[f"region {name}"]
+            mean = result.analysis.regions[name].mean[element]
             assert interval["low"] <= mean <= interval["high"]
             shown = f"[{interval['low']:.2f} to {interval['high']:.2f}]"
             assert any(name in line and shown in line for line in recon.job.demo.summary(result, comparison))

@@ -16,7 +16,7 @@ import numpy as np
 
 from recon.alignment.axis import axis_by_artefacts
 from recon.alignment.coarse import cross_correlation
-from recon.alignment.doubts import MOST_ODD, _contradicts, _doubts, _other_axis
+from recon.alignment.doubts import MOST_ODD, _contradicts, _other_axis, of_estimate
 from recon.alignment.exposures import _exposures
 from recon.alignment.reprojection import Matcher, residuals
 from recon.alignment.start import FINE, Log, _axis, _joint
@@ -149,7 +149,7 @@ def _automatic(series: TiltSeries, reference: Sequence[str] | None, say: Log) ->
         rotation_error=turn,
         converged=joint.settled and converged,
     )
-    doubts += _doubts(series, final, taken)
+    doubts += of_estimate(series, final, taken)
     final = replace(final, doubts=tuple(dict.fromkeys(doubts)))
     return series.evolve(_note(final), alignment=final)
 

@@ -11,6 +11,7 @@ from recon.alignment.axis import COARSE
 from recon.alignment.coarse import centre_of_mass, cross_correlation
 from recon.alignment.joint import JointFit
 from recon.alignment.start import FEWEST_BLOBS, Log, _Joint
+from recon.io.alignment import AgreementRecord, AlignmentRecord, by_tilt
 from recon.series.alignment import Alignment
 from recon.series.binning import binned_to
 from recon.series.tilt_series import TiltSeries
@@ -19,7 +20,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 MOST_ODD = 0.7  # of the tilts must agree
-ODD_RESIDUAL = 2.5  # times the typical one
+ODD_RESIDUAL, LEAST_ODD = 2.5, 2.0  # times the typical chi-square, and chi-square, that both make a fit odd
+POOR = 2.0  # chi-square of counts, all in all, beyond which the model lacks something
+OFF, SIGMAS = 0.5, 4.0  # pixels, standard errors: a map further than both from its re-projection is told of
+DIM = 0.1  # relative difference in brightness, likewise
 UNSURE_TURN, LARGE_TURN = 1.5, 10.0  # degrees
 UNSURE_SHIFT = 1.0  # pixels
 
@@ -76,25 +80,96 @@ def series_axes(series: TiltSeries) -> tuple[str, str]:
     return (series.tilt_axis, "x" if series.tilt_axis == "y" else "y")
 
 
-def _doubts(series: TiltSeries, a: Alignment, taken: NDArray[np.bool_]) -> list[str]:
-    """What would make a person doubt the alignment, one line each."""
-    assert a.residual is not None
-    assert a.errors is not None
-    assert a.rotation_error is not None
-    typical = float(np.median(a.residual[taken]))
-    out = [
-        f"tilt {series.tilts_deg[i]:g} fits {a.residual[i] / typical:.1f} times worse than is typical"
-        for i in np.flatnonzero(taken)
-        if a.residual[i] > max(ODD_RESIDUAL * typical, 2.0)
-    ]
-    if a.rotation_error > UNSURE_TURN:
-        out.append(f"the rotation of the axis is known to {a.rotation_error:.1f} degrees only (standard error)")
+def of_estimate(series: TiltSeries, a: Alignment, taken: NDArray[np.bool_]) -> list[str]:
+    """What an estimate says against itself, one line each."""
+    out = odd_fits(series.tilts_deg, np.where(taken, np.nan if a.residual is None else a.residual, np.nan))
+    out += _turn(a.rotation_error)
     if abs(a.rotation_deg) > LARGE_TURN:
         out.append(
             f"the axis is rotated by {a.rotation_deg:+.1f} degrees, which is a lot; input.tilt_axis is "
             f"'{series.tilt_axis}', check it"
         )
-    unsure = float(np.sqrt(np.mean(a.errors[taken] ** 2)))
+    unsure = 0.0 if a.errors is None else float(np.sqrt(np.mean(a.errors[taken] ** 2)))
     if unsure > UNSURE_SHIFT:
         out.append(f"shifts are known to {unsure:.1f} pixels only (standard error)")
+    return out
+
+
+def _turn(error: float | None) -> list[str]:
+    if error is None or error <= UNSURE_TURN:
+        return []
+    return [f"the rotation of the axis is known to {error:.1f} degrees only (standard error)"]
+
+
+def odd_fits(
+    tilts_deg: NDArray[np.float64], chi_square: NDArray[np.float64], told: NDArray[np.bool_] | None = None
+) -> list[str]:
+    """Tilts that fit much worse than the others, nan for those without weight; without those already `told` of."""
+    if not np.isfinite(chi_square).any():
+        return []
+    typical = float(np.nanmedian(chi_square))
+    odd = _odd(chi_square) & ~(np.zeros(len(chi_square), bool) if told is None else told)
+    return [
+        f"the map at tilt {tilts_deg[i]:g} fits {chi_square[i] / typical:.1f} times worse than is typical"
+        for i in np.flatnonzero(odd)
+    ]
+
+
+def _odd(chi_square: NDArray[np.float64]) -> NDArray[np.bool_]:
+    typical = float(np.nanmedian(chi_square)) if np.isfinite(chi_square).any() else np.inf
+    return np.asarray(chi_square > max(ODD_RESIDUAL * typical, LEAST_ODD))
+
+
+def doubts(record: AlignmentRecord) -> tuple[str, ...]:
+    """One line for each reason to doubt the alignment of a run, its agreement with the result included."""
+    tilts = np.array(record.tilts_deg)
+    residual = by_tilt(record.residual_chi_square)
+    residual = np.full(len(tilts), np.nan) if residual is None else residual
+    out = list(record.doubts)
+    if record.converged is False and not out:
+        out.append("it did not converge: shifts were still moving when it stopped")
+    out += odd_fits(tilts, residual) + _turn(record.rotation_error_deg)
+    if record.agreement is not None:
+        out += _stray(tilts, record.agreement, _odd(residual))
+    if record.isolated is False:
+        out.append(
+            "the object leaves the frame: its totals say nothing of exposures, and few tilts see what is near the edge"
+        )
+    left = record.left_out_deg
+    if left:
+        out.append(f"tilt {', '.join(f'{t:g}' for t in left)} {'was' if len(left) == 1 else 'were'} left out")
+    return tuple(dict.fromkeys(out))
+
+
+def _stray(tilts: NDArray[np.float64], found: AgreementRecord, told: NDArray[np.bool_]) -> list[str]:
+    """Tilts that stand out against the re-projections."""
+    out = []
+    for moves, errors, words in (
+        (found.shifts_u_pixels, found.errors_u_pixels, "across"),
+        (found.shifts_v_pixels, found.errors_v_pixels, "along"),
+    ):
+        moved, error = by_tilt(moves), by_tilt(errors)
+        if moved is None or error is None or not np.isfinite(moved).any():
+            continue
+        spread = 1.4826 * float(np.nanmedian(np.abs(moved)))
+        if spread > max(OFF, SIGMAS * float(np.nanmedian(error))):
+            out.append(f"maps lie {spread:.2f} pixels {words} the axis from their re-projections, all in all")
+        far = np.abs(moved) > np.maximum(OFF, SIGMAS * np.hypot(error, spread))
+        out += [
+            f"the map at tilt {tilts[i]:g} lies {moved[i]:+.2f} pixels {words} the axis from its re-projection"
+            for i in np.flatnonzero(far)
+        ]
+    ratio, error = by_tilt(found.exposures), by_tilt(found.exposure_errors)
+    assert ratio is not None
+    assert error is not None
+    out += [
+        f"the map at tilt {tilts[i]:g} is {ratio[i]:.2f} times as bright as its exposure says"
+        for i in np.flatnonzero(np.abs(ratio - 1) > np.maximum(DIM, SIGMAS * error))
+    ]
+    misfit = by_tilt(found.chi_square)
+    assert misfit is not None
+    out += odd_fits(tilts, misfit, told)
+    typical = float(np.nanmedian(misfit)) if np.isfinite(misfit).any() else 0.0
+    if typical > POOR and found.noise == "poisson":
+        out.append(f"maps fit {typical:.1f} times worse than counts of their number would")
     return out

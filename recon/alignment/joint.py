@@ -127,7 +127,7 @@ class JointFit:
         self.kernels = kernels
         self.area = (PITCH * sigma) ** 2  # pixels that a sample stands for
         counts, offset = s.counts[0].astype(np.float64), np.broadcast_to(s.offset(0), s.counts[0].shape)
-        seen = np.ones(counts.shape) if s.weights is None else s.weights.astype(np.float64)
+        seen = s.seen.astype(np.float64)
         cover = np.stack([self._smooth(m) for m in seen])
         self.cover = np.where(cover > 0.98, 1 / np.maximum(cover, 1e-9), 0.0)  # samples near a border are left out
         self.cover[~self.used] = 0

@@ -60,7 +60,7 @@ class Matcher:
         start = sirt(operator, self.data, iterations=10).value if self.image is None else self.image
         solver = PrimalDual(operator, self.data, regulariser="tv", a1=self.strength, start=start, omega=self.omega)
         solver.advance(iterations)
-        self.image, self.omega = solver.u, solver.omega
+        self.image, self.omega = solver.u, solver.weights.omega
         return solver.objective()
 
     def match(self) -> float:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from recon.files import plain
+from recon import backend
+from recon.backend import Array
+from recon.files import rounded
+from recon.io.alignment import AgreementRecord
 from recon.model.assembly import make_data_term, make_operator
 from recon.model.noise import noise_weights
 from recon.model.resampling import resample
@@ -56,19 +59,19 @@ class Agreement:
     model: NDArray[np.float32]
 
     @property
-    def record(self) -> dict[str, Any]:
+    def record(self) -> AgreementRecord:
         """The numbers as ``alignment.json`` holds them."""
-        return {
-            "shifts_v_pixels": plain(self.shifts[:, 0], 4),
-            "shifts_u_pixels": plain(self.shifts[:, 1], 4),
-            "errors_v_pixels": plain(self.shift_errors[:, 0], 4),
-            "errors_u_pixels": plain(self.shift_errors[:, 1], 4),
-            "exposures": plain(self.exposures, 5),
-            "exposure_errors": plain(self.exposure_errors, 5),
-            "noise": self.noise,
-            "chi_square": plain(self.misfit, 4),
-            "chi_square_errors": plain(self.misfit_errors, 4),
-        }
+        return AgreementRecord(
+            shifts_v_pixels=rounded(self.shifts[:, 0], 4),
+            shifts_u_pixels=rounded(self.shifts[:, 1], 4),
+            errors_v_pixels=rounded(self.shift_errors[:, 0], 4),
+            errors_u_pixels=rounded(self.shift_errors[:, 1], 4),
+            exposures=rounded(self.exposures, 5),
+            exposure_errors=rounded(self.exposure_errors, 5),
+            noise=self.noise,
+            chi_square=rounded(self.misfit, 4),
+            chi_square_errors=rounded(self.misfit_errors, 4),
+        )
 
     @property
     def frames(self) -> dict[str, NDArray[np.uint8]]:
@@ -82,7 +85,11 @@ class Agreement:
 
 
 def agreement(
-    read: TiltSeries, series: TiltSeries, volumes: Mapping[str, Volume], reference: Sequence[str] | None = None
+    read: TiltSeries,
+    series: TiltSeries,
+    volumes: Mapping[str, Volume],
+    reference: Sequence[str] | None = None,
+    device: str = "cpu",
 ) -> Agreement | None:
     """Compare maps with re-projections of the volumes that were made from them, elements added up.
 
@@ -91,6 +98,7 @@ def agreement(
         series: aligned (and perhaps resampled), as it was given to `reconstruct`.
         volumes: from `reconstruct`.
         reference: elements to add up, those that were aligned on; all by default.
+        device: ``"cpu"`` or ``"cuda"``, where to project.
 
     Returns:
         None if none of these elements has a volume.
@@ -104,20 +112,21 @@ def agreement(
     variance = np.zeros(series.n_tilts)
     for name in names:
         data = make_data_term(series, name, level)
-        full = _solved(volumes[name])
+        full = backend.to_device(volumes[name].solved, device)
         counts, offset = counts + data.counts, offset + data.offset
         signal = signal + data.scale * _project(series, full)
         straight = series.evolve(alignment=Alignment.identity(series.n_tilts))
         sharp = sharp + _project(straight, full)
         if series.scaled:
             variance += 1 / noise_weights(series, name)
-    seen = np.ones(counts.shape, np.float32) if series.weights is None else series.weights.swapaxes(1, 2)
+    seen = series.seen.swapaxes(1, 2)
     expected = signal + offset
     faint = FAINT * float(expected.max())
     spread = np.broadcast_to(variance[:, None, None], expected.shape) if series.scaled else np.maximum(expected, faint)
     weight = np.where(seen > 0, seen / np.maximum(spread, 1e-12), 0)
     # a filtered back projection is no fit to the maps: it lacks what no tilt saw
-    fitted = all(v.solution is None or v.solution.parameters.get("regulariser") != "fbp" for v in volumes.values())
+    made = [v.solution.settings for v in volumes.values() if v.solution is not None]
+    fitted = not any(settings is not None and settings.method == "fbp" for settings in made)
     used = series.used & fitted
     shifts, shift_errors, exposures, exposure_errors = _steps(counts - expected, signal, weight, used)
     object_ = (seen > 0) & (expected > faint)
@@ -136,18 +145,12 @@ def agreement(
     )  # fmt: skip
 
 
-def _solved(volume: Volume) -> NDArray[np.float32]:
-    """The volume that was solved for ``(z, x, y)``, of which the result may be a part."""
-    full = None if volume.solution is None else volume.solution.value
-    full = volume.values.swapaxes(1, 2) if full is None else full
-    return np.ascontiguousarray(full, dtype=np.float32)
-
-
-def _project(series: TiltSeries, full: NDArray[np.float32]) -> NDArray[np.float32]:
+def _project(series: TiltSeries, full: Array) -> NDArray[np.float32]:
     """Re-projections ``(tilt, u, y)`` in the recorded frames, per unit exposure."""
     nz, nx, ny = full.shape
     operator = make_operator(series, (nz, ny, nx), full)
-    return np.asarray(operator(full, np.empty(operator.range_shape, np.float32)))
+    out = operator(full, backend.namespace(full).empty(operator.range_shape, dtype=np.float32))
+    return np.asarray(backend.to_host(out))
 
 
 def _steps(

@@ -126,7 +126,7 @@ class Asking:
             likelihood: whether the place at a position is to be held.
         """
         found = [self._settle(FIRST)]
-        fitted, weights = self.solver.snapshot(), (self.solver.omega, self.solver.share)
+        fitted, weights = self.solver.snapshot(), self.solver.weights
         for factor in STRENGTHS[1:]:
             self._at(factor)
             found.append(self._settle(NEXT))
@@ -138,11 +138,11 @@ class Asking:
         for r in range(replicates):
             rng = np.random.default_rng([seed, self.problem.series.index(self.problem.element), r])
             counts = _recorded(self.problem, model, rng, np.random.default_rng([seed, r]))
-            solver.omega, solver.share = weights
+            solver.weights = weights
             solver.anew(replace(data, counts=counts), self._placed(self.fields.drawn(rng)), fitted)
             self._advance(REPLICATE)
             drawn.append(self.means())
-        solver.omega, solver.share = weights
+        solver.weights = weights
         ratios = np.full(len(self._weights) - 1, np.nan)
         for k in range(len(ratios)):
             if likelihood(k):

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from itertools import combinations
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from recon.errors import InputError
+from recon.reconstruction.uncertainty import Interval
 from recon.series.volume import Volume
 
 if TYPE_CHECKING:
@@ -17,6 +19,77 @@ if TYPE_CHECKING:
     from recon.reconstruction.uncertainty import Uncertainty
 
 PRESENT = 0.25  # of an element's own typical density
+
+
+@dataclass(frozen=True)
+class ElementFigures:
+    """One element in the particle: total counts, density of its pure phase, and the share that holds it."""
+
+    total: float
+    typical_density: float
+    fraction_of_particle: float
+
+
+@dataclass(frozen=True)
+class PairFigures:
+    """Two elements: the share of the particle with one alone (by name), with both; correlation of their densities."""
+
+    only: dict[str, float]
+    both: float
+    correlation: float
+
+
+@dataclass(frozen=True)
+class RegionFigures:
+    """A place: each element's mean over its typical density, the spread between voxels, and what is there."""
+
+    mean: dict[str, float]
+    spread: dict[str, float]
+    verdict: str
+
+
+@dataclass(frozen=True)
+class UncertaintyFigures:
+    """What an `Uncertainty` says of the figures of one element; `drawn` are their values in each replicate."""
+
+    replicates: int
+    asked: int
+    converged: int
+    iterations: tuple[int, ...]
+    seed: int
+    noise: str
+    intervals: dict[str, Interval]
+    drawn: dict[str, tuple[float, ...]]
+
+
+@dataclass(frozen=True)
+class TruthFigures:
+    """Of a simulated run: relative RMS error by element, and the true axis."""
+
+    relative_rms_error: dict[str, float]
+    axis_rotation_deg: float
+    axis_offset_pixels: float
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """What the volumes say.
+
+    Attributes:
+        mask_fraction: share of the volume that is particle.
+        elements: by name.
+        pairs: ``"Co-Zn"`` and so on.
+        regions: places asked about, by name.
+        uncertainty: by element, where it was asked for.
+        truth: of a simulated run.
+    """
+
+    mask_fraction: float
+    elements: dict[str, ElementFigures]
+    pairs: dict[str, PairFigures] = field(default_factory=dict)
+    regions: dict[str, RegionFigures] = field(default_factory=dict)
+    uncertainty: dict[str, UncertaintyFigures] = field(default_factory=dict)
+    truth: TruthFigures | None = None
 
 
 def typical_density(values: NDArray[np.float32], inside: NDArray[np.bool_]) -> float:
@@ -45,7 +118,7 @@ def analyse(
     inside: NDArray[np.bool_],
     regions: Mapping[str, NDArray[np.bool_]] | None = None,
     uncertainties: Mapping[str, Uncertainty] | None = None,
-) -> dict[str, Any]:
+) -> Analysis:
     """Composition inside the mask, and of named regions.
 
     An element's typical density is the median over the voxels where it exceeds half of its 95th
@@ -58,52 +131,64 @@ def analyse(
         uncertainties: element to its replicates, which `figures` were taken of.
 
     Returns:
-        ``elements`` (total, typical density, volume fraction), ``pairs`` (fraction of the particle with
-        the first alone, the second alone, both; correlation), ``regions`` (for each element the mean
-        relative to its typical density and the standard deviation between voxels, and a verdict). With
-        `uncertainties` also ``uncertainty``: for each element its replicates and the intervals of `figures`.
+        See `Analysis`.
+
+    Raises:
+        InputError: a region of another shape, or an empty one.
     """
-    out: dict[str, Any] = {"mask_fraction": float(inside.mean()), "elements": {}, "pairs": {}, "regions": {}}
-    relative = {}
+    relative, elements = {}, {}
     for name, volume in volumes.items():
-        values = volume.values[inside]
         typical = typical_density(volume.values, inside)
         relative[name] = volume.values / max(typical, 1e-30)
-        out["elements"][name] = {
-            "total": float(volume.values.sum(dtype=np.float64)),
-            "typical_density": typical,
-            "fraction_of_particle": float((relative[name][inside] > PRESENT).mean()) if values.size else 0.0,
-        }
-    for a, b in combinations(volumes, 2):
-        ra, rb = relative[a][inside], relative[b][inside]
-        has_a, has_b = ra > PRESENT, rb > PRESENT
-        varied = ra.size > 1 and ra.std() > 0 and rb.std() > 0
-        out["pairs"][f"{a}-{b}"] = {
-            f"only_{a}": float((has_a & ~has_b).mean()),
-            f"only_{b}": float((has_b & ~has_a).mean()),
-            "both": float((has_a & has_b).mean()),
-            "correlation": float(np.corrcoef(ra, rb)[0, 1]) if varied else 0.0,
-        }
-    for name, region in (regions or {}).items():
-        if region.shape != inside.shape or not region.any():
-            raise InputError(f"region {name!r} has shape {region.shape} or is empty; it must be {inside.shape}")
-        means = {n: float(r[region].mean(dtype=np.float64)) for n, r in relative.items()}
-        spread = {n: float(r[region].std(dtype=np.float64)) for n, r in relative.items()}
-        present = [n for n in means if means[n] > PRESENT]
-        verdict = {0: "empty", 1: f"{present[0] if present else ''} alone"}.get(len(present), " and ".join(present))
-        out["regions"][name] = {"mean": means, "spread": spread, "verdict": verdict}
-    if uncertainties:
-        out["uncertainty"] = {}
-    for element, found in (uncertainties or {}).items():
-        own = figures(volumes[element].values, inside, regions)
-        out["uncertainty"][element] = {
-            "replicates": found.replicates,
-            "asked": found.asked,
-            "converged": found.converged,
-            "iterations": list(found.iterations),
-            "seed": found.seed,
-            "noise": found.noise,
-            "intervals": {n: found.interval(n, own[n]) for n in found.figures},
-            "drawn": {n: v.tolist() for n, v in found.figures.items()},
-        }
-    return out
+        present = relative[name][inside] > PRESENT
+        elements[name] = ElementFigures(
+            total=float(volume.values.sum(dtype=np.float64)),
+            typical_density=typical,
+            fraction_of_particle=float(present.mean()) if present.size else 0.0,
+        )
+    return Analysis(
+        mask_fraction=float(inside.mean()),
+        elements=elements,
+        pairs={f"{a}-{b}": _pair({n: relative[n][inside] for n in (a, b)}) for a, b in combinations(volumes, 2)},
+        regions={name: _region(name, region, relative, inside.shape) for name, region in (regions or {}).items()},
+        uncertainty={
+            element: _sure(found, figures(volumes[element].values, inside, regions))
+            for element, found in (uncertainties or {}).items()
+        },
+    )
+
+
+def _pair(relative: Mapping[str, NDArray[np.float32]]) -> PairFigures:
+    (first, a), (second, b) = relative.items()
+    has_a, has_b = a > PRESENT, b > PRESENT
+    varied = a.size > 1 and a.std() > 0 and b.std() > 0
+    return PairFigures(
+        only={first: float((has_a & ~has_b).mean()), second: float((has_b & ~has_a).mean())},
+        both=float((has_a & has_b).mean()),
+        correlation=float(np.corrcoef(a, b)[0, 1]) if varied else 0.0,
+    )
+
+
+def _region(
+    name: str, region: NDArray[np.bool_], relative: Mapping[str, NDArray[np.float32]], shape: tuple[int, ...]
+) -> RegionFigures:
+    if region.shape != shape or not region.any():
+        raise InputError(f"region {name!r} has shape {region.shape} or is empty; it must be {shape}")
+    means = {n: float(r[region].mean(dtype=np.float64)) for n, r in relative.items()}
+    spread = {n: float(r[region].std(dtype=np.float64)) for n, r in relative.items()}
+    present = [n for n in means if means[n] > PRESENT]
+    verdict = {0: "empty", 1: f"{present[0] if present else ''} alone"}.get(len(present), " and ".join(present))
+    return RegionFigures(means, spread, verdict)
+
+
+def _sure(found: Uncertainty, own: Mapping[str, float]) -> UncertaintyFigures:
+    return UncertaintyFigures(
+        replicates=found.replicates,
+        asked=found.asked,
+        converged=found.converged,
+        iterations=tuple(found.iterations),
+        seed=found.seed,
+        noise=found.noise,
+        intervals={n: found.interval(n, own[n]) for n in found.figures},
+        drawn={n: tuple(v.tolist()) for n, v in found.figures.items()},
+    )

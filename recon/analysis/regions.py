@@ -21,14 +21,13 @@ from recon.analysis.phases import core, domains
 from recon.analysis.places import Place, Regions, places
 from recon.errors import InputError, JobError
 from recon.reconstruction.problem import Problem
+from recon.series.settings import PRIMAL_DUAL
 from recon.series.tilt_series import TiltSeries
 from recon.series.volume import Volume
-from recon.solvers import Status
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-METHODS = ("tgv", "tv", "none")
 REPLICATES = 10
 MOST_FOUND = 4  # places that are asked about if none are named
 WITHIN = 0.8  # of a region's weight in a place that was found, from which its border is not its own
@@ -135,30 +134,20 @@ def _free(asked: Sequence[Place], found: Mapping[str, Feature]) -> list[tuple[ND
 
 def _problem(series: TiltSeries, volume: Volume, device: str) -> tuple[Problem, str, float, backend.Array]:
     """The element's problem as it was solved, its regulariser, its strength and the solved volume."""
-    made = {} if volume.solution is None else volume.solution.parameters
-    if made.get("regulariser") not in METHODS or volume.solution.status is Status.FIXED:
+    made = volume.solution
+    if made is None or made.settings is None or made.parameters is None:
         raise InputError(
-            f"the volume of {volume.element} was not made by reconstruct with one of {', '.join(METHODS)}; only these "
-            "can be asked about regions"
+            f"the volume of {volume.element} was not made by reconstruct with one of {', '.join(PRIMAL_DUAL)}; only "
+            "these can be asked about regions"
         )
-    problem = Problem.of(
-        series,
-        volume.element,
-        data_term=made["data_term"],
-        thickness=made["thickness"],
-        projector=made["projector"],
-        device=device,
-    )
-    full = volume.solution.value
-    full = volume.values.swapaxes(1, 2) if full is None else full
+    problem, full = Problem.of(series, volume.element, made.settings, device), volume.solved
     nz, ny, nx = problem.where.shape
     if full.shape != (nz, nx, ny):
         raise InputError(
             f"the volume of {volume.element} has shape {volume.values.shape}, the series gives {problem.where.shape}; "
             "pass the series that it was reconstructed from"
         )
-    start = backend.to_device(np.ascontiguousarray(full, dtype=np.float32), device)
-    return problem, made["regulariser"], float(made["a1"]), start
+    return problem, made.settings.method, made.parameters.a1, backend.to_device(full, device)
 
 
 def _check_seen(problem: Problem, asked: Sequence[Place]) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from recon.errors import InputError
-from recon.files import plain, read_json
+from recon.files import from_json, read_json, read_record, rounded
 from recon.io.folder import whole_file
 from recon.io.transforms import XF_TYPES, check_number, from_shifts, from_xf, shift_rows, xf_rows, xf_text
 from recon.series.alignment import Alignment
@@ -19,40 +20,131 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+REMEDY = "name the alignment.json of a finished run, or a file with shifts"
 _JSON_TYPES = (".json", ".tvsm")
 _OURS = ("shifts_v_pixels", "shifts_u_pixels", "axis_offset_pixels")
+
+
+@dataclass(frozen=True)
+class AgreementRecord:
+    """How far each map lies from its re-projection, see `recon.analysis.agreement`; one number a tilt."""
+
+    shifts_v_pixels: tuple[float | None, ...]
+    shifts_u_pixels: tuple[float | None, ...]
+    errors_v_pixels: tuple[float | None, ...]
+    errors_u_pixels: tuple[float | None, ...]
+    exposures: tuple[float | None, ...]
+    exposure_errors: tuple[float | None, ...]
+    noise: str
+    chi_square: tuple[float | None, ...]
+    chi_square_errors: tuple[float | None, ...]
+
+
+@dataclass(frozen=True)
+class AlignmentRecord:
+    """What ``alignment.json`` holds: pixels, degrees, one entry a tilt; None where something is not known.
+
+    What an estimate says about itself may be missing, in files of older versions and in edited ones.
+    """
+
+    method: str
+    tilts_deg: tuple[float, ...]
+    shifts_v_pixels: tuple[float, ...]
+    shifts_u_pixels: tuple[float, ...]
+    rotation_deg: float
+    axis_offset_pixels: float
+    frame_pixels: tuple[int, int] | None = None
+    errors_v_pixels: tuple[float | None, ...] | None = None
+    errors_u_pixels: tuple[float | None, ...] | None = None
+    rotation_error_deg: float | None = None
+    residual_chi_square: tuple[float | None, ...] | None = None
+    converged: bool | None = None
+    doubts: tuple[str, ...] = ()
+    isolated: bool | None = None
+    left_out_deg: tuple[float, ...] = ()
+    exposures: dict[str, tuple[float, ...]] = field(default_factory=dict)
+    exposure_errors: dict[str, tuple[float | None, ...]] | None = None
+    background_counts_per_pixel: dict[str, tuple[float, ...]] = field(default_factory=dict)
+    agreement: AgreementRecord | None = None
+
+    def alignment(self, path: str | Path, method: str) -> Alignment:
+        """The alignment that it describes.
+
+        Raises:
+            InputError: lists whose lengths differ, or values that are not finite; the message names `path`.
+        """
+        n = len(self.tilts_deg)
+        for name in (
+            "shifts_v_pixels", "shifts_u_pixels", "errors_v_pixels", "errors_u_pixels", "residual_chi_square",
+        ):  # fmt: skip
+            values = getattr(self, name)
+            if values is not None and len(values) != n:
+                raise InputError(f"{path}: {name} has {len(values)} numbers for {n} tilts; the numbers must agree")
+        shifts = np.array([self.shifts_v_pixels, self.shifts_u_pixels], dtype=np.float64).T.reshape(n, 2)
+        if not np.isfinite(self.tilts_deg).all():
+            raise InputError(f"{path}: tilts_deg holds values that are not finite; every tilt must be in degrees")
+        if not np.isfinite([*shifts.ravel(), self.rotation_deg, self.axis_offset_pixels]).all():
+            raise InputError(f"{path} holds values that are not finite; every shift must be a number of pixels")
+        v, u = by_tilt(self.errors_v_pixels), by_tilt(self.errors_u_pixels)
+        return Alignment(
+            shifts,
+            self.rotation_deg,
+            self.axis_offset_pixels,
+            method,
+            residual=by_tilt(self.residual_chi_square),
+            errors=None if v is None or u is None else np.stack([v, u], axis=1),
+            rotation_error=self.rotation_error_deg,
+            converged=self.converged,
+            doubts=self.doubts,
+        )
+
+
+@dataclass(frozen=True)
+class _LeftOut:
+    left_out_deg: tuple[float, ...]
+
+
+def by_tilt(values: Sequence[float | None] | None) -> NDArray[np.float64] | None:
+    """A list of a record as an array, nan for None."""
+    return None if values is None else np.array([np.nan if v is None else v for v in values], dtype=np.float64)
 
 
 # ---------------------------------------------------------------- out
 
 
-def alignment_record(series: TiltSeries) -> dict[str, Any]:
-    """What ``alignment.json`` holds: pixels, degrees, lists in tilt order; null where something is not known."""
+def alignment_record(
+    series: TiltSeries, *, agreement: AgreementRecord | None = None, doubts: Sequence[str] | None = None
+) -> AlignmentRecord:
+    """The record of an aligned series; `doubts` are those of its alignment unless they are given."""
     a = series.alignment
-    return {
-        "method": a.method,
-        "tilts_deg": series.tilts_deg.tolist(),
-        "frame_pixels": list(series.frame),
-        "shifts_v_pixels": a.shifts[:, 0].round(4).tolist(),
-        "shifts_u_pixels": a.shifts[:, 1].round(4).tolist(),
-        "errors_v_pixels": None if a.errors is None else plain(a.errors[:, 0], 4),
-        "errors_u_pixels": None if a.errors is None else plain(a.errors[:, 1], 4),
-        "rotation_deg": round(float(a.rotation_deg), 4),
-        "rotation_error_deg": None if a.rotation_error is None else plain([a.rotation_error], 4)[0],
-        "axis_offset_pixels": round(float(a.axis_offset), 4),
-        "residual_chi_square": None if a.residual is None else plain(a.residual, 4),
-        "converged": a.converged,
-        "doubts": list(a.doubts),
-        "isolated": series.isolated,
-        "left_out_deg": series.tilts_deg[~series.used].tolist(),
-        "exposures": {n: series.exposures[e].round(6).tolist() for e, n in enumerate(series.elements)},
-        "exposure_errors": None
-        if series.exposure_errors is None
-        else {n: plain(series.exposure_errors[e], 6) for e, n in enumerate(series.elements)},
-        "background_counts_per_pixel": {
-            n: series.background[e].round(6).tolist() for e, n in enumerate(series.elements)
+
+    def by_element(values: NDArray[np.float64] | None) -> dict[str, tuple[float | None, ...]] | None:
+        return None if values is None else {n: rounded(values[e], 6) for e, n in enumerate(series.elements)}
+
+    errors = (None, None) if a.errors is None else (rounded(a.errors[:, 0], 4), rounded(a.errors[:, 1], 4))
+    return AlignmentRecord(
+        method=a.method,
+        tilts_deg=tuple(series.tilts_deg.tolist()),
+        frame_pixels=series.frame,
+        shifts_v_pixels=tuple(a.shifts[:, 0].round(4).tolist()),
+        shifts_u_pixels=tuple(a.shifts[:, 1].round(4).tolist()),
+        errors_v_pixels=errors[0],
+        errors_u_pixels=errors[1],
+        rotation_deg=round(float(a.rotation_deg), 4),
+        rotation_error_deg=None if a.rotation_error is None else rounded([a.rotation_error], 4)[0],
+        axis_offset_pixels=round(float(a.axis_offset), 4),
+        residual_chi_square=None if a.residual is None else rounded(a.residual, 4),
+        converged=a.converged,
+        doubts=tuple(a.doubts if doubts is None else doubts),
+        isolated=series.isolated,
+        left_out_deg=tuple(series.tilts_deg[~series.used].tolist()),
+        exposures={n: tuple(series.exposures[e].round(6).tolist()) for e, n in enumerate(series.elements)},
+        exposure_errors=by_element(series.exposure_errors),
+        background_counts_per_pixel={
+            n: tuple(series.background[e].round(6).tolist()) for e, n in enumerate(series.elements)
         },
-    }
+        agreement=agreement,
+    )
 
 
 def write_xf(path: str | Path, alignment: Alignment, *, tilt_axis: str = "y", upside_down: bool = False) -> Path:
@@ -141,6 +233,15 @@ def load_alignment(
     return from_shifts(path, raw, tilts, tilt_axis, upside_down)
 
 
+def load_record(path: str | Path) -> AlignmentRecord:
+    """The record in an ``alignment.json``.
+
+    Raises:
+        InputError: it cannot be read, or is none.
+    """
+    return read_record(AlignmentRecord, Path(path), REMEDY)
+
+
 def load_exposures(path: str | Path) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
     """Exposures by element of an ``alignment.json``, and their standard errors; empty where a file holds none.
 
@@ -154,7 +255,7 @@ def load_exposures(path: str | Path) -> tuple[dict[str, list[float]], dict[str, 
     return values, {n: [np.nan if v is None else v for v in e] for n, e in errors.items() if isinstance(e, list)}
 
 
-def load_left_out(path: str | Path) -> list[float]:
+def load_left_out(path: str | Path) -> tuple[float, ...]:
     """Tilts in degrees that the run behind an ``alignment.json`` left out; none for other files.
 
     Raises:
@@ -162,75 +263,21 @@ def load_left_out(path: str | Path) -> list[float]:
     """
     path = Path(path)
     raw = _load(path) if path.suffix.lower() == ".json" else None
-    found = raw.get("left_out_deg") if isinstance(raw, dict) else None
-    if found is None:
-        return []
-    if not isinstance(found, list) or not all(isinstance(t, int | float) for t in found):
-        raise InputError(f"{path}: left_out_deg must be a list of tilts in degrees")
-    return found
+    if not isinstance(raw, dict) or raw.get("left_out_deg") is None:
+        return ()
+    return from_json(_LeftOut, raw, path, "left_out_deg must be a list of tilts in degrees").left_out_deg
 
 
 def _load(path: Path) -> Any:
-    return read_json(path, "name the alignment.json of a finished run, or a file with shifts")
-
-
-def from_record(raw: dict[str, Any], method: str) -> Alignment:
-    """The alignment of what `alignment_record` made, perhaps edited since.
-
-    Raises:
-        KeyError, TypeError, ValueError: something lacks, or is of another kind or length.
-    """
-    tilts = np.array(raw["tilts_deg"], dtype=np.float64)
-    shifts = np.array([raw["shifts_v_pixels"], raw["shifts_u_pixels"]], dtype=np.float64).T
-    if tilts.ndim != 1 or not np.isfinite(tilts).all():
-        raise ValueError("tilts_deg must be a list of numbers")
-    if shifts.shape != (len(tilts), 2):
-        raise ValueError(f"{len(tilts)} tilts and {len(shifts)} shifts; the numbers must agree")
-    return Alignment(
-        shifts, float(raw["rotation_deg"]), float(raw["axis_offset_pixels"]), method, **_estimates(raw, len(tilts))
-    )
+    return read_json(path, REMEDY)
 
 
 def _ours(path: Path, raw: dict[str, Any], wanted: NDArray[np.float64]) -> Alignment:
-    try:
-        if isinstance(raw["tilts_deg"], list):
-            check_number(path, len(raw["tilts_deg"]), len(wanted))
-        found = from_record(raw, f"from {path.name}")
-    except InputError:
-        raise
-    except KeyError as exc:
-        raise InputError(f"{path} lacks {exc}; it must be an alignment.json of a finished run") from exc
-    except (ValueError, TypeError) as exc:
-        raise InputError(f"{path} is not an alignment.json of a finished run ({exc})".splitlines()[0]) from exc
-    if not np.isfinite(found.shifts).all() or not np.isfinite([found.rotation_deg, found.axis_offset]).all():
-        raise InputError(f"{path} holds values that are not finite; every shift must be a number of pixels")
-    tilts = raw["tilts_deg"]
+    if isinstance(raw.get("tilts_deg"), list):
+        check_number(path, len(raw["tilts_deg"]), len(wanted))
+    record = from_json(AlignmentRecord, {"method": "", **raw}, path, "it is not an alignment.json of a finished run")
+    found = record.alignment(path, f"from {path.name}")
+    tilts = record.tilts_deg
     if np.abs(np.array(tilts) - wanted).max() > 0.01:
         raise InputError(f"{path} was made for other tilts ({tilts[0]:g}, {tilts[1]:g}, ...); align anew")
     return found
-
-
-def _estimates(raw: dict[str, Any], n_tilts: int) -> dict[str, Any]:
-    """What an estimate said about itself; files of older versions and edited ones may lack any of it."""
-
-    def row(key: str) -> NDArray[np.float64] | None:
-        if raw.get(key) is None:
-            return None
-        values = np.array([np.nan if v is None else v for v in raw[key]], dtype=np.float64)
-        if values.shape != (n_tilts,):
-            raise ValueError(f"{key} must have one number for each tilt")
-        return values
-
-    v, u = row("errors_v_pixels"), row("errors_u_pixels")
-    doubts, converged, turn = raw.get("doubts") or [], raw.get("converged"), raw.get("rotation_error_deg")
-    if not isinstance(doubts, list) or not all(isinstance(d, str) for d in doubts):
-        raise ValueError("doubts must be a list of lines")
-    if converged is not None and not isinstance(converged, bool):
-        raise ValueError("converged must be true, false or null")
-    return {
-        "residual": row("residual_chi_square"),
-        "errors": None if v is None or u is None else np.stack([v, u], axis=1),
-        "rotation_error": None if turn is None else float(turn),
-        "converged": converged,
-        "doubts": tuple(doubts),
-    }

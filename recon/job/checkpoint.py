@@ -21,14 +21,16 @@ import numpy as np
 
 from recon.backend import Array
 from recon.errors import InputError, OutputError, ResourceError, StoppedError, SuspendedError
+from recon.files import from_json, to_json
 from recon.io.folder import _real, discard, explain
 from recon.job.checkpoint_file import StoredArrays, read_checkpoint, write_checkpoint
 from recon.job.interrupts import Interrupts
 from recon.job.schedule import PROBE, Schedule
+from recon.report.record import ElementRecord
 from recon.series.alignment import Alignment
 from recon.series.tilt_series import TiltSeries
 from recon.series.volume import Volume
-from recon.solvers import Record, Resumable, Solution, State, Status
+from recon.solvers import Record, Resumable, State
 
 # of a job, what makes no difference to its aligned series
 AFTER_ALIGNMENT = ("job_file", "preset", "reconstruct", "mask", "regions", "output")
@@ -136,8 +138,8 @@ class Checkpoints:
 
     # ------------------------------------------------------------ stages
 
-    def series(self, read: TiltSeries) -> tuple[TiltSeries, dict[str, Any]] | None:
-        """The aligned series made from `read`, and what was kept with it."""
+    def series(self, read: TiltSeries) -> tuple[TiltSeries, dict[str, float]] | None:
+        """The aligned series made from `read`, and how long its stages took."""
         found = self._find("series")
         if found is None:
             return None
@@ -149,10 +151,10 @@ class Checkpoints:
         }
         alignment["doubts"] = tuple(alignment.get("doubts", ()))
         self.log(f"alignment taken from {self.folder}")
-        return replace(read, **changes, alignment=Alignment(**alignment)), header["extra"]
+        return replace(read, **changes, alignment=Alignment(**alignment)), header["timings"]
 
-    def keep_series(self, read: TiltSeries, series: TiltSeries, extra: Mapping[str, Any]) -> None:
-        """Keep the aligned series, as far as it differs from `read`; `extra` holds JSON values."""
+    def keep_series(self, read: TiltSeries, series: TiltSeries, timings: Mapping[str, float]) -> None:
+        """Keep the aligned series, as far as it differs from `read`, and how long its stages took."""
         values: dict[str, Any] = {}
         arrays: dict[str, Array] = {}
         for f in fields(series):
@@ -163,7 +165,7 @@ class Checkpoints:
         alignment = {f.name: getattr(series.alignment, f.name) for f in fields(series.alignment)}
         arrays |= {f"alignment.{n}": v for n, v in alignment.items() if isinstance(v, np.ndarray)}
         plain = {n: v for n, v in alignment.items() if not isinstance(v, np.ndarray)}
-        header = {"values": values, "alignment": plain, "extra": dict(extra)}
+        header = {"values": values, "alignment": plain, "timings": dict(timings)}
         self._keep("series", header, arrays, work=np.inf if self.staged else time.perf_counter() - self._began)
 
     def volume(self, element: str) -> Volume | None:
@@ -173,27 +175,16 @@ class Checkpoints:
         if found is None:
             return None
         header, arrays = found
-        solution = Solution(
-            arrays.get("solution"),
-            Status[header["status"]],
-            header["iterations"],
-            [Record(**r) for r in header["history"]],
-            header["parameters"],
-        )
+        made = from_json(ElementRecord, header["made"], self._path("volume", element), "start anew with --overwrite")
+        solution = made.solution(arrays.get("solution"))
         self.log(f"{element}: finished before, taken from {self.folder}")
         return Volume(arrays["values"], header["voxel_size_nm"], element, solution)
 
     def keep_volume(self, volume: Volume) -> None:
         """Keep a finished element; its solver's state is no longer needed."""
-        s = volume.solution
-        header = {
-            "voxel_size_nm": volume.voxel_size_nm,
-            "status": s.status.name,
-            "iterations": s.iterations,
-            "history": [asdict(r) for r in s.history],
-            "parameters": s.parameters,
-        }
-        arrays = {"values": volume.values} | ({} if s.value is None else {"solution": s.value})
+        made = volume.made
+        header = {"voxel_size_nm": volume.voxel_size_nm, "made": to_json(ElementRecord.of(made))}
+        arrays = {"values": volume.values} | ({} if made.value is None else {"solution": made.value})
         state = self._path("state", volume.element)
         work = np.inf if self.staged or state.exists() else time.perf_counter() - self._began
         if self._keep("volume", header, arrays, volume.element, work):
@@ -243,8 +234,7 @@ class Checkpoints:
             if self.interrupts.wish is None and (not self._on or self.schedule.early):
                 return False
             state = solver.state()
-            numbers = {n: v.item() if isinstance(v, np.generic) else v for n, v in state.numbers.items()}
-            values = {"numbers": numbers, "history": [asdict(r) for r in state.history]}
+            values = {"numbers": dict(state.numbers), "history": [asdict(r) for r in state.history]}
             return self.stop_asked("state", element, values, state.arrays)
 
         return control

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from recon.analysis.composition import analyse, figures
+from recon.analysis.composition import TruthFigures, analyse, figures
 from recon.backend import resolve_device
 from recon.io import check_target
 from recon.job.file import Job
@@ -127,11 +127,8 @@ def demo(
             figures=lambda element, values: figures(values, result.inside, regions),
         )  # fmt: skip
     analysis = analyse(result.volumes, result.inside, regions, found)
-    analysis["truth"] = {
-        "relative_rms_error": comparison.errors,
-        "axis_rotation_deg": truth.alignment.rotation_deg,
-        "axis_offset_pixels": truth.alignment.axis_offset,
-    }
+    known = TruthFigures(comparison.errors, truth.alignment.rotation_deg, truth.alignment.axis_offset)
+    analysis = replace(analysis, truth=known)
     result = replace(result, analysis=analysis, uncertainties=found, replicates=replicates)
     if out is not None:
         moved = {n: Volume(v, series.pixel_size_nm, n) for n, v in comparison.truth.items()}
@@ -154,17 +151,16 @@ def _follow(image: NDArray[np.float32], comparison: Comparison) -> NDArray[np.fl
 def _between(result: Result, element: str, region: str) -> str:
     if element not in result.uncertainties:
         return ""
-    interval = result.analysis["uncertainty"][element]["intervals"][f"region {region}"]
-    return f" [{interval['low']:.2f} to {interval['high']:.2f}]"
+    interval = result.analysis.uncertainty[element].intervals[f"region {region}"]
+    return f" [{interval.low:.2f} to {interval.high:.2f}]"
 
 
 def summary(result: Result, comparison: Comparison) -> list[str]:
     """What the demo prints: errors, and whether the two protrusions are told apart."""
     lines = ["relative RMS error against the truth: " + ", ".join(f"{n} {e:.3f}" for n, e in comparison.errors.items())]
-    for name, region in result.analysis["regions"].items():
+    for name, region in result.analysis.regions.items():
         parts = ", ".join(
-            f"{n} {region['mean'][n]:.2f} +- {region['spread'][n]:.2f}{_between(result, n, name)}"
-            for n in result.volumes
+            f"{n} {region.mean[n]:.2f} +- {region.spread[n]:.2f}{_between(result, n, name)}" for n in result.volumes
         )
-        lines.append(f"protrusion '{name}': {parts} of the pure phase -> {region['verdict']}")
+        lines.append(f"protrusion '{name}': {parts} of the pure phase -> {region.verdict}")
     return lines

@@ -3,127 +3,30 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from recon import backend
-from recon.alignment.align import align
-from recon.analysis.agreement import agreement
-from recon.analysis.composition import analyse, figures
+from recon.analysis.composition import analyse
 from recon.analysis.mask import apply_mask, mask
-from recon.errors import JobError, OutputError, StoppedError
+from recon.errors import JobError, OutputError
 from recon.io import check_target
-from recon.io.alignment import alignment_record
 from recon.job.checkpoint import Checkpoints, Identity
 from recon.job.file import Job
 from recon.job.inputs import input_hashes, read_job
 from recon.job.interrupts import Interrupts
 from recon.job.locks import Lock
-from recon.job.overrides import given_alignment, known_exposures
 from recon.job.progress import Watcher
 from recon.job.resources import Plan, check_resources, plan
 from recon.job.results import Result, finished, state_of, write_result
+from recon.job.stages import Stages
 from recon.model.resampling import resample
-from recon.preparation.normalise import normalise
-from recon.reconstruction.reconstruct import reconstruct
-from recon.reconstruction.uncertainty import uncertainty
-from recon.report.alignment import doubts
 from recon.series.tilt_series import TiltSeries
-from recon.series.volume import Volume
 from recon.solvers import Status
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """A series ready to be reconstructed.
-
-    Attributes:
-        series: normalised and aligned.
-        aligned: what ``alignment.json`` will hold.
-        timings: seconds of each stage.
-    """
-
-    series: TiltSeries
-    aligned: dict[str, Any]
-    timings: dict[str, float]
-
-
-def prepared(
-    series: TiltSeries, job: Job, *, watch: Watcher | None = None, checkpoints: Checkpoints | None = None
-) -> Prepared:
-    """Normalise and align a series, or take both from the checkpoints."""
-    watch = watch or Watcher()
-    kept = checkpoints.series(series) if checkpoints is not None else None
-    if kept is not None:
-        return Prepared(kept[0], kept[1]["aligned"], kept[1]["timings"])
-    read_series, timings = series, {}
-    clock = time.perf_counter()
-    background = job.input.background if getattr(job, "input", None) is not None else "auto"
-    exposures, errors = known_exposures(job, series)
-    before = len(series.history)
-    series = normalise(series, job.normalise.method, background, exposures)
-    if errors is not None:
-        series = series.evolve(exposure_errors=errors)
-    for line in series.history[before:]:
-        watch.log(line)
-    timings["normalise"] = _since(clock)
-
-    clock = time.perf_counter()
-    if job.align.file is not None:
-        series = given_alignment(job, series)
-    else:
-        series = align(series, job.align.method, reference=job.align.reference or None, log=watch.log)
-    watch.log(series.history[-1])
-    aligned = alignment_record(series)  # before resampling takes it out of the series
-    timings["align"] = _since(clock)
-    if checkpoints is not None:
-        checkpoints.keep_series(read_series, series, {"aligned": aligned, "timings": timings})
-    return Prepared(series, aligned, timings)
-
-
-def _reconstructed(
-    series: TiltSeries,
-    job: Job,
-    device: str,
-    watch: Watcher,
-    checkpoints: Checkpoints | None,
-    elements: Sequence[str] | None = None,
-) -> dict[str, Volume]:
-    """The volumes of a prepared series, of all elements or of some."""
-    options = job.reconstruct
-    watch.tolerance = options.tolerance
-    with backend.device_errors():
-        volumes = reconstruct(
-            series,
-            options.method,
-            elements=elements,
-            data_term=options.data_term,
-            strength=options.strength,
-            tolerance=options.tolerance,
-            max_iterations=options.max_iterations if "max_iterations" in options.model_fields_set else None,
-            projector=options.projector,
-            thickness=options.thickness,
-            half_precision=options.half_precision,
-            device=device,
-            progress=watch.step,
-            log=watch.log,
-            checkpoints=checkpoints,
-        )
-    for name, volume in volumes.items():
-        solution = volume.solution
-        watch.log(f"{name}: {solution.iterations} iterations; {solution.status.value}")
-        if solution.status is Status.INTERRUPTED and checkpoints is None:
-            raise StoppedError(f"stopped by Ctrl-C while reconstructing {name}; nothing of this job was written")
-    return volumes
-
-
-def _since(clock: float) -> float:
-    return round(time.perf_counter() - clock, 3)
 
 
 def process(
@@ -144,62 +47,26 @@ def process(
         StoppedError: Ctrl-C during a reconstruction, without `checkpoints`.
     """
     job = job or Job.model_construct()
-    watch = watch or Watcher()
-    device = backend.resolve_device(device)
-    timings: dict[str, float] = {}
-
-    def timed(stage: str, started: float) -> None:
-        timings[stage] = _since(started)
-
-    read_series = series
-    before = prepared(series, job, watch=watch, checkpoints=checkpoints)
-    series, aligned = before.series, before.aligned
-    timings |= before.timings
-    clock = time.perf_counter()
+    stages = Stages(job, backend.resolve_device(device), watch or Watcher(), checkpoints)
+    read = series
+    series, record = stages.aligned(read)
     if job.align.resample:
-        series = resample(series)
-        timed("resample", clock)
-
-    clock = time.perf_counter()
-    options = job.reconstruct
-    volumes = _reconstructed(series, job, device, watch, checkpoints)
-    timed("reconstruct", clock)
-
-    clock = time.perf_counter()
-    agreed = agreement(read_series, series, volumes, job.align.reference or None)
-    if agreed is not None:
-        aligned = {**aligned, "agreement": agreed.record}
-    for doubt in doubts(aligned):
-        watch.log(f"warning: alignment: {doubt}")
-    inside = mask(volumes, job.mask.method)
-    timed("analyse", clock)
-
-    clock = time.perf_counter()
-    uncertainties = {}
-    if options.uncertainty:
-        uncertainties = uncertainty(
-            series,
-            volumes,
-            options.uncertainty,
-            figures=lambda element, values: figures(values, inside, regions),
-            tolerance=options.tolerance,
-            max_iterations=options.max_iterations,
-            device=device,
-            progress=watch.step,
-            checkpoints=checkpoints,
-        )
-        for name, spread in uncertainties.items():
-            watch.log(f"{name}: uncertainty from {spread.replicates} replicates")
-        timed("uncertainty", clock)
-
-    clock = time.perf_counter()
-    if job.mask.apply:
-        volumes = apply_mask(volumes, inside)
-        uncertainties = {n: replace(u, sd=np.where(inside, u.sd, np.float32(0))) for n, u in uncertainties.items()}
-    analysis = analyse(volumes, inside, regions, uncertainties)
-    timings["analyse"] = round(timings["analyse"] + time.perf_counter() - clock, 3)
-    replicates = options.uncertainty
-    return Result(series, volumes, inside, analysis, timings, device, aligned, uncertainties, replicates, agreed)
+        with stages.timed("resample"):
+            series = resample(series)
+    volumes = stages.reconstruct(series)
+    record, agreed = stages.agree(read, series, volumes, record)
+    with stages.timed("analyse"):
+        inside = mask(volumes, job.mask.method)
+    uncertainties = stages.sure(series, volumes, inside, regions)
+    with stages.timed("analyse"):
+        if job.mask.apply:
+            volumes = apply_mask(volumes, inside)
+            uncertainties = {n: replace(u, sd=np.where(inside, u.sd, np.float32(0))) for n, u in uncertainties.items()}
+        analysis = analyse(volumes, inside, regions, uncertainties)
+    return Result(
+        series, volumes, inside, analysis, stages.timings, stages.device, record, uncertainties,
+        job.reconstruct.uncertainty, agreed,
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -288,7 +155,7 @@ def run_job(
             check_resources(needs, target)
             if admit is not None:
                 admit(needs)
-            reading = _since(clock)
+            reading = round(time.perf_counter() - clock, 3)
             if not part.whole:
                 return _do_part(series, job, part, device, watch, checkpoints)
             result = process(series, job, device=device, watch=watch, checkpoints=checkpoints)
@@ -314,12 +181,13 @@ def _check_earlier(job: Job, part: Part, checkpoints: Checkpoints) -> None:
 
 def _do_part(series: TiltSeries, job: Job, part: Part, device: str, watch: Watcher, checkpoints: Checkpoints) -> Path:
     """One part of a job, kept among its checkpoints, whose folder is returned."""
-    before = prepared(series, job, watch=watch, checkpoints=checkpoints)
+    stages = Stages(job, device, watch, checkpoints)
+    series, _ = stages.aligned(series)
     missing = "" if checkpoints.has("series") else "the aligned series"
     if part.elements:
-        series = resample(before.series) if job.align.resample else before.series
-        volumes = _reconstructed(series, job, device, watch, checkpoints, part.elements)
-        if any(v.solution.status is Status.INTERRUPTED for v in volumes.values()) or len(volumes) < len(part.elements):
+        series = resample(series) if job.align.resample else series
+        volumes = stages.reconstruct(series, part.elements)
+        if any(v.made.status is Status.INTERRUPTED for v in volumes.values()) or len(volumes) < len(part.elements):
             raise checkpoints.stopped("the element was not finished")
         missing = ", ".join(e for e in part.elements if not checkpoints.has("volume", e))
     if missing:
@@ -340,4 +208,4 @@ def _locked(checkpoints: Checkpoints, part: Part) -> Iterator[None]:
         yield
 
 
-__all__ = ["Part", "Prepared", "prepared", "process", "run_job"]
+__all__ = ["Part", "process", "run_job"]

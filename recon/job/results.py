@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 import json
-import math
 import platform
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from recon._version import __version__
 from recon.analysis.agreement import Agreement
+from recon.analysis.composition import Analysis
+from recon.files import json_text
 from recon.io import OutputFolder, write_volumes
-from recon.io.alignment import from_record, write_exports
+from recon.io.alignment import AlignmentRecord, write_exports
+from recon.io.folder import MARK
 from recon.io.volumes import write_stacks
 from recon.job.file import Job
 from recon.model.resampling import resample
 from recon.reconstruction.uncertainty import Uncertainty
 from recon.report.alignment import FRAMES
+from recon.report.record import ElementRecord, JobRecord
 from recon.series.tilt_series import TiltSeries
 from recon.series.volume import Volume
 from recon.solvers import Status
@@ -34,10 +36,10 @@ class Result:
     series: TiltSeries
     volumes: dict[str, Volume]
     inside: np.ndarray
-    analysis: dict[str, Any]
+    analysis: Analysis
     timings: dict[str, float]
     device: str
-    aligned: dict[str, Any]
+    aligned: AlignmentRecord
     uncertainties: dict[str, Uncertainty] = field(default_factory=dict)
     replicates: int = 0  # that were asked for
     agreement: Agreement | None = None
@@ -52,7 +54,7 @@ class Result:
         """Whether the user stopped the run before everything had been done."""
         return (
             bool(self.missing)
-            or any(v.solution.status is Status.INTERRUPTED for v in self.volumes.values())
+            or any(v.made.status is Status.INTERRUPTED for v in self.volumes.values())
             or not self.sure
         )
 
@@ -68,7 +70,7 @@ def state_of(result: Result) -> str:
     """How far each element came, in words."""
     said = []
     for name, volume in result.volumes.items():
-        s = volume.solution
+        s = volume.made
         stopped = s.status is Status.INTERRUPTED
         said.append(f"{name} not converged (certified gap {s.gap:.2g})" if stopped else f"{name} finished")
     said += [f"{name} not begun" for name in result.missing]
@@ -100,59 +102,40 @@ def write_result(
             write_stacks(aligned, folder, formats)
         if truth is not None:
             write_volumes({f"truth-{n}": v for n, v in truth.items()}, folder)
-        dump(folder / "alignment.json", result.aligned)
+        (folder / "alignment.json").write_text(json_text(result.aligned), encoding="utf-8")
         if result.agreement is not None:
             np.savez_compressed(folder / FRAMES, allow_pickle=False, **result.agreement.frames)
         if job is not None and job.output.alignment:
             write_exports(
                 folder,
-                from_record(result.aligned, "this run"),
+                result.aligned.alignment("alignment.json", "this run"),
                 job.output.alignment,
                 tilt_axis=job.input.tilt_axis,
                 upside_down=job.align.upside_down,
             )
-        dump(folder / "job.json", job_record(result, job, hashes or {}))
+        (folder / MARK).write_text(json_text(job_record(result, job, hashes or {})), encoding="utf-8")
         write_report(folder, name=target.name)
 
 
-def dump(path: Path, value: Any) -> None:
-    path.write_text(json.dumps(value, indent=1, allow_nan=True) + "\n", encoding="utf-8")
-
-
-def job_record(result: Result, job: Job | None, hashes: Mapping[str, str]) -> dict[str, Any]:
-    """What ``job.json`` holds: enough to repeat the run and to judge it."""
-    elements = {}
-    for name, volume in result.volumes.items():
-        s = volume.solution
-        elements[name] = {
-            "status": s.status.name.lower(),
-            "why": s.status.value,
-            "iterations": s.iterations,
-            "parameters": {k: finite(v) for k, v in s.parameters.items()},
-            "history": [{k: finite(v) for k, v in asdict(r).items()} for r in s.history],
-        }
-    return {
-        "program": "recon",
-        "version": __version__,
-        "status": "interrupted" if result.interrupted else "done",
-        "missing": list(result.missing),
-        "job": job.resolved() if job is not None else None,
-        "inputs": dict(hashes),
-        "device": result.device,
-        "machine": {"system": platform.platform(), "processor": platform.processor() or platform.machine()},
-        "versions": {n: installed(n) for n in ("numpy", "numba", "scipy", "scikit-image", "astra-toolbox")},
-        "voxel_size_nm": result.series.pixel_size_nm,
-        "unit": "counts per voxel length per unit exposure",
-        "elements": elements,
-        "analysis": result.analysis,
-        "stages": list(result.series.history),
-        "timings_s": result.timings,
-    }
-
-
-def finite(value: Any) -> Any:
-    """JSON has no NaN and no infinity."""
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+def job_record(result: Result, job: Job | None, hashes: Mapping[str, str]) -> JobRecord:
+    """The record of a run."""
+    return JobRecord(
+        program="recon",
+        version=__version__,
+        status="interrupted" if result.interrupted else "done",
+        missing=result.missing,
+        job=None if job is None else job.resolved(),
+        inputs=dict(hashes),
+        device=result.device,
+        machine={"system": platform.platform(), "processor": platform.processor() or platform.machine()},
+        versions={n: installed(n) for n in ("numpy", "numba", "scipy", "scikit-image", "astra-toolbox")},
+        voxel_size_nm=result.series.pixel_size_nm,
+        unit="counts per voxel length per unit exposure",
+        elements={name: ElementRecord.of(volume.made) for name, volume in result.volumes.items()},
+        analysis=result.analysis,
+        stages=tuple(result.series.history),
+        timings_s=dict(result.timings),
+    )
 
 
 def installed(name: str) -> str | None:

@@ -27,7 +27,7 @@ def make_data_term(series: TiltSeries, element: str, data_term: str, device: str
     """The data term of one element, arrays ``(tilt, u, y)`` on a device."""
     e = series.index(element)
     counts = series.counts[e]
-    seen = np.ones_like(counts) if series.weights is None else series.weights
+    seen = series.seen
     scale = seen * series.exposures[e][:, None, None]
     offset = seen * series.offset(e)
 

@@ -11,6 +11,8 @@ from recon.errors import JobError
 from recon.series.tilt_series import TiltSeries
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from recon.geometry.tilt_geometry import Shape3
 
 
@@ -25,6 +27,12 @@ class Grid:
 
     shape: Shape3
     margin: tuple[int, int]
+
+    def cut(self, full: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The result ``(z, y, x)`` of a volume ``(z, x, y)`` in the solver's layout."""
+        my, mx = self.margin
+        values = full.swapaxes(1, 2)[:, my : full.shape[2] - my, mx : full.shape[1] - mx]
+        return np.ascontiguousarray(values, dtype=np.float32)
 
 
 def grid(series: TiltSeries, thickness: int | str = "auto") -> Grid:

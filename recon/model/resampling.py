@@ -25,7 +25,7 @@ def resample(series: TiltSeries, frame: tuple[int, int] | None = None) -> TiltSe
     # recorded = A^-1 (ideal - b), indices (u, y); ndimage wants (y, u)
     a = affine(series.alignment, series.frame, ideal)
     counts = np.empty((len(series.elements), series.n_tilts, *ideal), np.float32)
-    seen = np.ones(series.counts.shape[1:], np.float32) if series.weights is None else series.weights
+    seen = series.seen
     weights = np.empty((series.n_tilts, *ideal), np.float32)
     for t, (a0, a1, b0, a3, a4, b1) in enumerate(a):
         inverse = np.linalg.inv([[a4, a3], [a1, a0]])

@@ -35,7 +35,7 @@ def exclude(
     Raises:
         InputError: a tilt that the series has not, a frame that does not fit, or fewer than three tilts left.
     """
-    weights = np.ones(series.counts.shape[1:], np.float32) if series.weights is None else series.weights.copy()
+    weights = series.seen.copy()
     notes = []
     out = _find(series.tilts_deg, tilts)
     if out.any():

@@ -44,7 +44,7 @@ def objects(series: TiltSeries) -> tuple[NDArray[np.bool_], NDArray[np.intp]]:
     outside = np.zeros(total.shape, bool)
     reach = np.zeros(len(total), np.intp)
     for i, image in enumerate(total):
-        seen = np.ones(image.shape, bool) if series.weights is None else series.weights[i] > 0
+        seen = series.seen[i] > 0
         if not seen.any():
             continue
         image = np.where(seen, image, np.median(image[seen]))

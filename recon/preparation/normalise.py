@@ -136,7 +136,7 @@ def _totals(
     series: TiltSeries, level: NDArray[np.float64], outside: NDArray[np.bool_]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Counts above background ``(element, tilt)`` and their standard errors."""
-    seen = np.ones(series.counts.shape[1:], np.float32) if series.weights is None else series.weights
+    seen = series.seen
     area = seen.sum(axis=(1, 2), dtype=np.float64)
     total = np.sum(_above_maps(series) * seen, axis=(2, 3), dtype=np.float64) - level * area
     counts = np.sum(series.counts * seen, axis=(2, 3), dtype=np.float64)

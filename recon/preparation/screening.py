@@ -35,7 +35,7 @@ def leave_out(series: TiltSeries, reasons: dict[int, str]) -> TiltSeries:
     """
     if not reasons:
         return series
-    weights = np.ones(series.counts.shape[1:], np.float32) if series.weights is None else series.weights.copy()
+    weights = series.seen.copy()
     weights[list(reasons)] = 0
     more = tuple((int(i), why) for i, why in sorted(reasons.items()))
     lines = [_line(series, i, why) for i, why in more]
@@ -61,7 +61,7 @@ def screen(series: TiltSeries) -> TiltSeries:
 def unusable(series: TiltSeries) -> dict[int, str]:
     """Position of a tilt to why its map cannot take part."""
     total = series.counts.sum(axis=0, dtype=np.float64)
-    seen = np.ones(total.shape) if series.weights is None else series.weights.astype(np.float64)
+    seen = series.seen.astype(np.float64)
     area = seen.sum(axis=(1, 2))
     take = area > 0
     level = np.where(take, (total * seen).sum(axis=(1, 2)) / np.maximum(area, 1), 0)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from recon.model.assembly import make_data_term, make_operator, reachable
 from recon.model.grid import Grid, grid
 from recon.operators import Operator
 from recon.series.binning import binned
+from recon.series.settings import Settings
 from recon.series.tilt_series import TiltSeries
 from recon.solvers.data_terms import DataTerm
 from recon.solvers.pdhg import PrimalDual
@@ -22,17 +23,6 @@ COARSE_ITERATIONS = 150
 
 
 @dataclass(frozen=True)
-class Options:
-    """How a problem is to be solved; the names are those of `recon.reconstruct`'s arguments."""
-
-    data_term: str = "poisson"
-    thickness: int | str = "auto"
-    projector: str = "auto"
-    device: str = "cpu"
-    half_precision: bool = False
-
-
-@dataclass(frozen=True)
 class Problem:
     """One element of a series on its grid: what a solver gets, and how to make it coarser.
 
@@ -41,6 +31,8 @@ class Problem:
         element: its name.
         where: the grid.
         operator, data: ``A``, and the data term without pixels that no voxel reaches.
+        settings: how it is to be solved.
+        device: ``"cpu"`` or ``"cuda"``.
     """
 
     series: TiltSeries
@@ -48,58 +40,61 @@ class Problem:
     where: Grid
     operator: Operator
     data: DataTerm
-    options: Options
+    settings: Settings
+    device: str
 
     @classmethod
-    def of(cls, series: TiltSeries, element: str, **how: Any) -> Problem:
-        """The problem of one element; `how` holds fields of `Options`."""
-        options = Options(**how)
-        where = grid(series, options.thickness)
-        data = make_data_term(series, element, options.data_term, options.device)
-        operator = make_operator(series, where.shape, data.counts, options.projector)
-        return cls(series, element, where, operator, reachable(data, operator), options)
+    def of(
+        cls, series: TiltSeries, element: str, settings: Settings | None = None, device: str = "cpu", **options: Any
+    ) -> Problem:
+        """The problem of one element; `options` are fields of `Settings`, in place of them or beside them."""
+        settings = replace(settings or Settings(), **options)
+        where = grid(series, settings.thickness)
+        data = make_data_term(series, element, settings.data_term, device)
+        operator = make_operator(series, where.shape, data.counts, settings.projector)
+        return cls(series, element, where, operator, reachable(data, operator), settings, device)
 
     def coarser(self, factor: int) -> Problem:
         """The same problem with maps and volume binned by `factor`."""
         small, bins = binned(self.series, factor)
         small = small.evolve(alignment=bins.down(self.series.alignment))
-        options = self.options
-        if options.thickness != "auto":
-            options = replace(options, thickness=max(1, round(int(options.thickness) / factor)))
-        return replace(self, options=options).on(small)
+        thickness = self.settings.thickness
+        if thickness != "auto":
+            thickness = max(1, round(int(thickness) / factor))
+        return Problem.of(small, self.element, self.settings, self.device, thickness=thickness)
 
     def on(self, series: TiltSeries) -> Problem:
         """The same problem for another series of the element."""
-        return Problem.of(series, self.element, **asdict(self.options))
+        return Problem.of(series, self.element, self.settings, self.device)
 
-    def solver_from(self, start: Array | None, regulariser: str, a1: float, a0: float) -> PrimalDual:
+    def solver_from(self, start: Array | None, a1: float, a0: float) -> PrimalDual:
         """A solver that starts from a volume ``(z, x, y)``, or from nothing."""
         return PrimalDual(
             self.operator,
             self.data,
-            regulariser=regulariser,
+            regulariser=self.settings.method,
             a1=a1,
             a0=a0,
             start=start,
-            half_precision=self.options.half_precision,
+            half_precision=self.settings.half_precision,
         )
 
-    def solver(self, regulariser: str, a1: float, a0: float) -> PrimalDual:
+    def solver(self, a1: float, a0: float) -> PrimalDual:
         """A solver that starts from a few iterations of SIRT."""
         guess = sirt(self.operator, self.data, iterations=10).value
-        return self.solver_from(guess, regulariser, a1, a0)
+        return self.solver_from(guess, a1, a0)
 
-    def coarse_to_fine(self, regulariser: str, a1: float, a0: float, tolerance: float) -> PrimalDual:
+    def coarse_to_fine(self, a1: float, a0: float, tolerance: float) -> PrimalDual:
         """A solver that starts from the solution at half the size, which starts likewise.
 
         The coarse grid gives the large parts of the object at an eighth of the cost; the fine one adds the
         rest. There, ``a1 / 2`` and ``a0 / 4`` weigh the same object alike.
         """
         if min(self.series.frame) < 2 * SMALLEST_FRAME:
-            return self.solver(regulariser, a1, a0)
-        coarse = self.coarser(2).coarse_to_fine(regulariser, a1 / 2, a0 / 4, tolerance)
+            return self.solver(a1, a0)
+        coarse = self.coarser(2).coarse_to_fine(a1 / 2, a0 / 4, tolerance)
         coarse.run(tolerance, COARSE_ITERATIONS)
         coarse.release()
-        solver = self.solver_from(None, regulariser, a1, a0)
+        solver = self.solver_from(None, a1, a0)
         solver.continue_from(coarse, 2)
         return solver

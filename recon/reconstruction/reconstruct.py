@@ -3,32 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, replace
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from recon import backend
 from recon.errors import InputError, JobError
+from recon.files import from_json, to_json
 from recon.model.grid import grid
+from recon.reconstruction.keeper import Keeper, Nothing
 from recon.reconstruction.problem import Problem
-from recon.reconstruction.strength import A0_PER_A1, StrengthChoice, choose
+from recon.reconstruction.strength import A0_PER_A1, by_rule, choose
+from recon.series.settings import Settings
 from recon.series.tilt_series import TiltSeries
-from recon.series.volume import Volume
+from recon.series.volume import StrengthChoice, Volume
 from recon.solvers import Record, Solution, Status
 from recon.solvers.fbp import fbp
 from recon.solvers.sirt import sirt
 
-if TYPE_CHECKING:
-    from recon.reconstruction.keeper import Keeper
-
-METHODS = ("tgv", "tv", "none", "sirt", "fbp")
-DATA_TERMS = ("poisson", "least-squares")
 Strength = str | float | Mapping[str, float]
 Progress = Callable[[str, Record], None]
-
-SIRT_ITERATIONS = 30
-MAX_ITERATIONS = 5000
+Log = Callable[[str], None]
 
 
 def reconstruct(
@@ -45,7 +40,7 @@ def reconstruct(
     half_precision: bool = False,
     device: str = "auto",
     progress: Progress | None = None,
-    log: Callable[[str], None] | None = None,
+    log: Log | None = None,
     checkpoints: Keeper | None = None,
 ) -> dict[str, Volume]:
     """Reconstruct each element on its own.
@@ -75,56 +70,56 @@ def reconstruct(
         JobError: an option out of range.
         InputError: an element that does not exist, or Poisson statistics asked of scaled maps.
     """
-    if method not in METHODS:
-        raise JobError(f"reconstruct method {method!r} is unknown; use one of {', '.join(METHODS)}")
-    if data_term not in DATA_TERMS:
-        raise JobError(f"data_term {data_term!r} is unknown; use one of {', '.join(DATA_TERMS)}")
-    if not 0 < tolerance < 1:
-        raise JobError(f"tolerance is {tolerance:g}; a relative gap lies between 0 and 1, such as 1e-2")
-    if max_iterations is not None and max_iterations < 1:
-        raise JobError(f"max_iterations is {max_iterations}; it must be at least 1")
-    if series.scaled and data_term == "poisson" and method in ("tgv", "tv", "none"):
+    settings = Settings(method, data_term, None, tolerance, max_iterations, projector, thickness, half_precision)
+    return reconstruct_with(
+        series,
+        settings,
+        strength,
+        elements=elements,
+        device=device,
+        progress=progress,
+        log=log,
+        checkpoints=checkpoints,
+    )
+
+
+def reconstruct_with(
+    series: TiltSeries,
+    settings: Settings,
+    strength: Strength = "auto",
+    *,
+    elements: Sequence[str] | None = None,
+    device: str = "auto",
+    progress: Progress | None = None,
+    log: Log | None = None,
+    checkpoints: Keeper | None = None,
+) -> dict[str, Volume]:
+    """`reconstruct` with its options as one value; `strength` may differ between elements."""
+    settings.check()
+    if series.scaled and settings.data_term == "poisson" and settings.certified:
         raise InputError("the maps are scaled, so they are not Poisson counts; use data_term = 'least-squares'")
-    device = backend.resolve_device(device)
+    run = _Run(backend.resolve_device(device), log or (lambda line: None), checkpoints or Nothing())
     strengths = resolve_strengths(series, strength)
-    if method == "fbp":
+    if settings.method == "fbp":
         from recon.model.resampling import resample
 
-        series = resample(series, grid(series, thickness).shape[1:])
-    volumes = {}
+        series = resample(series, grid(series, settings.thickness).shape[1:])
+    volumes: dict[str, Volume] = {}
     for element in series.elements if elements is None else elements:
         series.index(element)
-        if checkpoints is not None:
-            if checkpoints.stopping:
-                break
-            kept = checkpoints.volume(element)
-            if kept is not None:
-                volumes[element] = kept
-                continue
-        report = None if progress is None else _named(progress, element)
-        problem = Problem.of(
-            series,
-            element,
-            data_term="least-squares" if method in ("fbp", "sirt") else data_term,
-            thickness=thickness,
-            projector=projector,
-            device=device,
-            half_precision=half_precision,
-        )
-        solution = _solve(problem, method, strengths[element], tolerance, max_iterations, report, log, checkpoints)
-        my, mx = problem.where.margin
-        full = backend.to_host(solution.value)
-        values = full.swapaxes(1, 2)[:, my : full.shape[2] - my, mx : full.shape[1] - mx]
-        values = np.ascontiguousarray(values, dtype=np.float32)
-        # what `recon.uncertainty` has to know; the solved volume only where part of it was cut off
-        made = {"regulariser": method, "data_term": data_term, "projector": projector, "thickness": thickness}
-        made["half_precision"] = half_precision
-        solution = replace(solution, value=full if my or mx else None, parameters={**solution.parameters, **made})
-        volumes[element] = Volume(values, series.pixel_size_nm, element, solution)
-        if solution.status is Status.INTERRUPTED:
+        if run.keeper.stopping:
             break
-        if checkpoints is not None:
-            checkpoints.keep_volume(volumes[element])
+        kept = run.keeper.volume(element)
+        if kept is not None:
+            volumes[element] = kept
+            continue
+        of_element = replace(settings, strength=strengths[element])
+        report = None if progress is None else named(progress, element)
+        volumes[element] = volume = _volume(series, element, of_element, run, report)
+        assert volume.solution is not None
+        if volume.solution.status is Status.INTERRUPTED:
+            break
+        run.keeper.keep_volume(volume)
     return volumes
 
 
@@ -146,65 +141,73 @@ def resolve_strengths(series: TiltSeries, strength: Strength) -> dict[str, float
     return out
 
 
-def _named(progress: Progress, element: str) -> Callable[[Record], None]:
-    return lambda record: progress(element, record)
+def named(progress: Progress, name: str) -> Callable[[Record], None]:
+    """A solver's callback that tells `progress` whose record it is."""
+    return lambda record: progress(name, record)
 
 
-def _solve(
-    problem: Problem,
-    method: str,
-    strength: float | None,
-    tolerance: float,
-    max_iterations: int | None,
-    report: Callable[[Record], None] | None,
-    log: Callable[[str], None] | None,
-    checkpoints: Keeper | None,
-) -> Solution:
-    operator, data = problem.operator, problem.data
-    if method == "fbp":
-        xp = backend.namespace(data.counts)
-        used = data.scale > 0
-        aligned = xp.where(used, (data.counts - data.offset) / xp.where(used, data.scale, 1), 0)
-        return fbp(operator, aligned, problem.series.tilts_deg, callback=report)
-    if method == "sirt":
-        return sirt(operator, data, iterations=max_iterations or SIRT_ITERATIONS, callback=report)
-    most = max_iterations or MAX_ITERATIONS
-    if method == "none":
-        strength = 1.0  # of nothing
-    if checkpoints is None:
-        choice = choose(problem, method, log=log) if strength is None else None
-        a1 = choice.strength if choice is not None else strength
-        assert a1 is not None
-        solution = problem.coarse_to_fine(method, a1, A0_PER_A1 * a1, tolerance).run(tolerance, most, callback=report)
-        return _with_choice(solution, choice)
-    element = problem.element
-    with checkpoints.patience():
-        choice = _chosen(problem, method, log, checkpoints) if strength is None else None
-        a1 = choice.strength if choice is not None else strength
-        assert a1 is not None
-        if checkpoints.has_state(element):
-            solver = problem.solver_from(None, method, a1, A0_PER_A1 * a1)
-            checkpoints.restore(element, solver)
-        else:
-            solver = problem.coarse_to_fine(method, a1, A0_PER_A1 * a1, tolerance)
-        solution = solver.run(tolerance, most, callback=report, control=checkpoints.control(element))
-    return _with_choice(solution, choice)
+@dataclass(frozen=True)
+class _Run:
+    """What the elements of one call share."""
+
+    device: str
+    log: Log
+    keeper: Keeper
 
 
-def _chosen(problem: Problem, method: str, log: Callable[[str], None] | None, checkpoints: Keeper) -> StrengthChoice:
+def _volume(
+    series: TiltSeries, element: str, settings: Settings, run: _Run, report: Callable[[Record], None] | None
+) -> Volume:
+    """One element, reconstructed and cut to the part of the grid that is the result."""
+    data_term = settings.data_term if settings.certified else "least-squares"
+    problem = Problem.of(series, element, settings, run.device, data_term=data_term)
+    choice = None
+    if settings.method == "fbp":
+        solution = _filtered(problem, report)
+    elif settings.method == "sirt":
+        solution = sirt(problem.operator, problem.data, iterations=settings.iterations, callback=report)
+    else:
+        with run.keeper.patience():
+            strength = settings.strength if settings.method != "none" else 1.0  # of nothing
+            if strength is None:
+                choice = _chosen(problem, run)
+                strength = choice.strength
+            solution = _certified(problem, strength, run, report)
+    full = backend.to_host(solution.value)
+    cut_off = any(problem.where.margin)
+    solution = replace(solution, value=full if cut_off else None, settings=settings, choice=choice)
+    return Volume(problem.where.cut(full), series.pixel_size_nm, element, solution)
+
+
+def _filtered(problem: Problem, report: Callable[[Record], None] | None) -> Solution:
+    """Filtered back projection of the maps per unit exposure, without background."""
+    data, xp = problem.data, backend.namespace(problem.data.counts)
+    used = data.scale > 0
+    aligned = xp.where(used, (data.counts - data.offset) / xp.where(used, data.scale, 1), 0)
+    return fbp(problem.operator, aligned, problem.series.tilts_deg, callback=report)
+
+
+def _certified(problem: Problem, a1: float, run: _Run, report: Callable[[Record], None] | None) -> Solution:
+    """The primal-dual solution, from where an earlier run was stopped if it was."""
+    settings, element = problem.settings, problem.element
+    if run.keeper.has_state(element):
+        solver = problem.solver_from(None, a1, A0_PER_A1 * a1)
+        run.keeper.restore(element, solver)
+    else:
+        solver = problem.coarse_to_fine(a1, A0_PER_A1 * a1, settings.tolerance)
+    return solver.run(settings.tolerance, settings.iterations, callback=report, control=run.keeper.control(element))
+
+
+def _chosen(problem: Problem, run: _Run) -> StrengthChoice:
     """The strength chosen before the run was stopped, or one chosen now; the rule's if the user wants an end."""
-    kept = checkpoints.fetch("strength", problem.element)
+    kept = run.keeper.fetch("strength", problem.element)
     if kept is not None:
-        return StrengthChoice.of(kept[0])
-    choice = choose(problem, method, stop=lambda: checkpoints.stop_wanted, log=log)
+        return from_json(StrengthChoice, kept[0], "the checkpoint's strength", "start anew with --overwrite")
+    choice = choose(problem, stop=lambda: run.keeper.stop_wanted, log=run.log)
     if choice is None:
-        checkpoints.stop_asked("search", problem.element, {}, {})  # leaves, if that was the wish
-        return StrengthChoice.by_rule(problem)
-    checkpoints.stash("strength", problem.element, asdict(choice), {}, always=True)
+        run.keeper.stop_asked("search", problem.element, {}, {})  # leaves, if that was the wish
+        return by_rule(problem)
+    values = to_json(choice)
+    assert isinstance(values, dict)
+    run.keeper.stash("strength", problem.element, values, {}, always=True)
     return choice
-
-
-def _with_choice(solution: Solution, choice: StrengthChoice | None) -> Solution:
-    if choice is None:
-        return solution
-    return replace(solution, parameters={**solution.parameters, "strength_choice": asdict(choice)})

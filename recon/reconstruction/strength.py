@@ -28,8 +28,6 @@ benchmarks/strength_rivals.py how good others are.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -38,6 +36,7 @@ from recon.model.noise import automatic_strength, noise_weights
 from recon.operators import norm2
 from recon.reconstruction.problem import Problem
 from recon.series.tilt_series import TiltSeries
+from recon.series.volume import StrengthChoice
 from recon.solvers.data_terms import DataTerm
 
 Stop = Callable[[], bool]
@@ -57,44 +56,14 @@ KEPT_COUNTS = 200.0  # at most as many are reconstructed: with more, what the mo
 SHARPER = np.float32(1 / 8)  # outer samples of the quadratic B-spline
 
 
-@dataclass(frozen=True)
-class StrengthChoice:
-    """A strength, and how it was found.
-
-    Attributes:
-        strength: a1.
-        interval: one standard error of where the held-out error is least; what the split adds, not what bias does.
-        unit: a1 of factor 1: the noise in the gradient of the data term and, of counts, what the model adds to it.
-        factors: tried, ascending.
-        error: `held_out_error` at each factor, with the noise in it, a constant.
-        split: ``"thinned counts"``, ``"odd and even tilts"``, or ``"rule"`` where there was no search.
-        iterations: spent, in iterations of the whole problem.
-    """
-
-    strength: float
-    interval: tuple[float, float]
-    unit: float
-    factors: tuple[float, ...]
-    error: tuple[float, ...]
-    split: str
-    iterations: float
-
-    @classmethod
-    def by_rule(cls, problem: Problem) -> StrengthChoice:
-        """`automatic_strength`, without a search."""
-        unit = automatic_strength(problem.series, problem.element)
-        return cls(unit, (unit, unit), unit, (), (), "rule", 0.0)
-
-    @classmethod
-    def of(cls, record: Mapping[str, Any]) -> StrengthChoice:
-        """From what `dataclasses.asdict` and JSON made of one."""
-        values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in record.items()}
-        return cls(**values)
+def by_rule(problem: Problem) -> StrengthChoice:
+    """`automatic_strength`, without a search."""
+    unit = automatic_strength(problem.series, problem.element)
+    return StrengthChoice(unit, (unit, unit), unit, (), (), "rule", 0.0)
 
 
 def choose(
     problem: Problem,
-    regulariser: str,
     stop: Stop | None = None,
     seed: int = 0,
     log: Callable[[str], None] | None = None,
@@ -102,8 +71,7 @@ def choose(
     """Find the strength for a problem, as the module says.
 
     Args:
-        problem: of one element.
-        regulariser: ``"tgv"`` or ``"tv"``.
+        problem: of one element, by TGV or TV.
         stop: asked now and then; True ends the search.
         seed: of the thinning; the same seed gives the same strength.
         log: called with a line for each strength tried.
@@ -122,7 +90,7 @@ def choose(
     else:
         kept, held = by_tilts(series)
         part, split = unit * 0.5**0.5, BY_TILTS
-    path, judge = StrengthPath(problem.on(kept), regulariser, part, stop), problem.on(held).data
+    path, judge = StrengthPath(problem.on(kept), part, stop), problem.on(held).data
     terms: dict[float, np.ndarray] = {}
     factor: float | None = FIRST_FACTOR
     while factor is not None:
@@ -157,10 +125,10 @@ class StrengthPath:
         stop: asked now and then; True ends the search.
     """
 
-    def __init__(self, problem: Problem, regulariser: str, unit: float, stop: Stop | None = None) -> None:
+    def __init__(self, problem: Problem, unit: float, stop: Stop | None = None) -> None:
         self.problem, self.unit, self.stop = problem, unit, stop
         first = unit * FIRST_FACTOR
-        self.solver = problem.coarse_to_fine(regulariser, first, A0_PER_A1 * first, COARSE_TOLERANCE)
+        self.solver = problem.coarse_to_fine(first, A0_PER_A1 * first, COARSE_TOLERANCE)
         xp = namespace(self.solver.u)
         self._projection, self._before = xp.empty_like(self.solver.y), xp.empty_like(self.solver.u)
 
@@ -265,7 +233,7 @@ def thinned(series: TiltSeries, element: str, share: float, seed: int) -> tuple[
 
 def by_tilts(series: TiltSeries) -> tuple[TiltSeries, TiltSeries]:
     """Odd tilts and even ones, of those that are used."""
-    seen = np.ones(series.counts.shape[1:], np.float32) if series.weights is None else series.weights
+    seen = series.seen
     odd = ((np.cumsum(series.used) - 1) % 2).astype(np.float32)[:, None, None]
     return series.evolve(weights=seen * odd), series.evolve(weights=seen * (1 - odd))
 

@@ -12,7 +12,6 @@ often as it states, and the truth less often; `benchmarks/uncertainty.py` measur
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -22,10 +21,12 @@ import numpy as np
 from recon import backend
 from recon.errors import InputError, JobError
 from recon.model.assembly import make_data_term, make_operator, reachable
-from recon.model.grid import grid
-from recon.reconstruction.reconstruct import MAX_ITERATIONS, Progress
+from recon.model.grid import Grid, grid
+from recon.reconstruction.keeper import Nothing
+from recon.reconstruction.reconstruct import Progress, named
+from recon.series.settings import MAX_ITERATIONS, PRIMAL_DUAL, Settings
 from recon.series.tilt_series import TiltSeries
-from recon.series.volume import Volume
+from recon.series.volume import Parameters, Volume
 from recon.solvers import Control, Record, Status
 from recon.solvers.data_terms import DataTerm
 from recon.solvers.pdhg import PrimalDual
@@ -38,15 +39,32 @@ if TYPE_CHECKING:
     from recon.reconstruction.keeper import Keeper
 
 LEVEL = 0.68
-METHODS = ("tgv", "tv", "none")
 # A replicate starts at the reconstruction, so one that stops early is too like it. Beside the tolerance it has to
 # meet one of two conditions, relative to what it has gained in fit since its start: a certified error of its
 # objective below CERTIFIED, or a fall of the objective during the last half of its iterations below SETTLED, since
 # the certificate lags. At least 98 % of the variation has developed then (measured from 1 to 400 counts at the peak).
 CERTIFIED, SETTLED = 0.1, 0.02
 EVERY = 50  # iterations between two looks
-_SOLVER_OPTIONS = ("a1", "a0", "regulariser", "half_precision")
 Figures = Callable[[str, "NDArray[np.float32]"], Mapping[str, float]]
+
+
+@dataclass(frozen=True)
+class Interval:
+    """How far a figure moves from one recording of the same object to the next.
+
+    Attributes:
+        sd: standard deviation of the replicates.
+        low, high: ends of the interval.
+        level: how often it covers the mean of many reconstructions.
+        bias: mean of the replicates minus the figure itself: how far a second reconstruction moves from the first,
+            roughly as the first from the truth.
+    """
+
+    sd: float
+    low: float
+    high: float
+    level: float
+    bias: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,24 +102,17 @@ class Uncertainty:
         """`sd` as a volume, to write."""
         return Volume(self.sd, self.voxel_size_nm, f"{self.element}-uncertainty")
 
-    def interval(self, name: str, value: float, level: float = LEVEL) -> dict[str, float]:
+    def interval(self, name: str, value: float, level: float = LEVEL) -> Interval:
         """Interval of a figure whose value in the reconstruction is `value`.
 
-        ``value +- t sd``, with Student's t for the number of replicates. ``bias`` is the mean of the replicates
-        minus `value`: how far a second reconstruction moves from the first, roughly as the first from the truth.
+        ``value +- t sd``, with Student's t for the number of replicates.
         """
         from scipy.special import stdtrit
 
         drawn = np.asarray(self.figures[name])
         sd = float(drawn.std(ddof=1))
         half = float(stdtrit(len(drawn) - 1, 0.5 + level / 2)) * sd
-        return {
-            "sd": sd,
-            "low": value - half,
-            "high": value + half,
-            "level": level,
-            "bias": float(drawn.mean()) - value,
-        }
+        return Interval(sd, value - half, value + half, level, float(drawn.mean()) - value)
 
 
 def uncertainty(
@@ -141,34 +152,31 @@ def uncertainty(
     """
     if replicates < 2:
         raise JobError(f"uncertainty is {replicates}; it takes at least 2 replicates, such as 20")
-    device = backend.resolve_device(device)
+    device, keeper = backend.resolve_device(device), checkpoints or Nothing()
     out = {}
     for element, volume in volumes.items():
         model = _Model.of(series, volume, device)
         sums = _Sums(volume.values.shape)
-        kept = None if checkpoints is None else checkpoints.fetch("uncertainty", element)
+        kept = keeper.fetch("uncertainty", element)
         if kept is not None:
             sums.restore(*kept)
 
         def control(solver: Any, element: str = element, sums: _Sums = sums) -> bool:
-            if checkpoints is None or not checkpoints.stop_wanted:
-                return False
-            return checkpoints.stop_asked("uncertainty", element, sums.numbers(), sums.arrays())
+            return keeper.stop_wanted and keeper.stop_asked("uncertainty", element, sums.numbers(), sums.arrays())
 
         while sums.n < replicates:
-            if checkpoints is not None and checkpoints.stopping:
+            if keeper.stopping:
                 break
             rng = np.random.default_rng([seed, series.index(element), sums.n])
             name = f"{element} replicate {sums.n + 1}"
-            report = None if progress is None else _named(progress, name)
-            with contextlib.nullcontext() if checkpoints is None else checkpoints.patience():
+            report = None if progress is None else named(progress, name)
+            with keeper.patience():
                 found = model.replicate(rng, tolerance, max_iterations or MAX_ITERATIONS, report, control)
             if found is None:
                 break
             values, iterations, converged = found
             sums.add(values, iterations, converged, {} if figures is None else figures(element, values))
-            if checkpoints is not None:
-                checkpoints.stash("uncertainty", element, sums.numbers(), sums.arrays())
+            keeper.stash("uncertainty", element, sums.numbers(), sums.arrays())
         if sums.n >= 2:
             out[element] = Uncertainty(
                 element, sums.sd(), volume.voxel_size_nm, replicates, sums.table(), seed, model.noise, sums.converged,
@@ -190,7 +198,9 @@ class _Model:
         u: ``(z, x, y)``, the reconstruction.
         expected: ``(tilt, u, y)``, ``s A u + b``.
         seen: ``(tilt, u, y)``, weight of each pixel.
-        margin: ``(y, x)`` voxels that are cut off each side.
+        where: the grid.
+        settings, parameters: of the reconstruction.
+        scaled: whether the maps are no counts.
     """
 
     operator: Operator
@@ -198,48 +208,43 @@ class _Model:
     u: Array
     expected: Array
     seen: Array
-    margin: tuple[int, int]
-    options: Mapping[str, Any]
+    where: Grid
+    settings: Settings
+    parameters: Parameters
+    scaled: bool
 
     @classmethod
     def of(cls, series: TiltSeries, volume: Volume, device: str) -> _Model:
-        made = {} if volume.solution is None else volume.solution.parameters
-        if made.get("regulariser") not in METHODS or volume.solution.status is Status.FIXED:
+        made = volume.solution
+        if made is None or made.settings is None or made.parameters is None:
             raise InputError(
-                f"the volume of {volume.element} was not made by reconstruct with one of {', '.join(METHODS)}; only "
-                "these have an uncertainty"
+                f"the volume of {volume.element} was not made by reconstruct with one of {', '.join(PRIMAL_DUAL)}; "
+                "only these have an uncertainty"
             )
-        where = grid(series, made["thickness"])
-        full = volume.solution.value
-        if full is None:
-            full = volume.values.swapaxes(1, 2)
+        where, full = grid(series, made.settings.thickness), volume.solved
         nz, ny, nx = where.shape
         if full.shape != (nz, nx, ny):
             raise InputError(
                 f"the volume of {volume.element} has shape {volume.values.shape}, the series gives {where.shape}; pass "
                 "the series that it was reconstructed from"
             )
-        u = backend.to_device(np.ascontiguousarray(full, dtype=np.float32), device)
+        u = backend.to_device(full, device)
         xp = backend.namespace(u)
-        operator = make_operator(series, where.shape, u, made["projector"])
-        data = reachable(make_data_term(series, volume.element, made["data_term"], device), operator)
+        operator = make_operator(series, where.shape, u, made.settings.projector)
+        data = reachable(make_data_term(series, volume.element, made.settings.data_term, device), operator)
         expected = data.scale * operator(u, xp.empty(operator.range_shape, dtype=np.float32)) + data.offset
-        seen = xp.ones_like(data.counts)
-        if series.weights is not None:
-            seen = backend.to_device(np.ascontiguousarray(series.weights.swapaxes(1, 2)), device)
-        options = {n: made[n] for n in _SOLVER_OPTIONS}
-        options["scaled"] = series.scaled
-        return cls(operator, data, u, expected, seen, where.margin, options)
+        seen = backend.to_device(np.ascontiguousarray(series.seen.swapaxes(1, 2)), device)
+        return cls(operator, data, u, expected, seen, where, made.settings, made.parameters, series.scaled)
 
     @property
     def noise(self) -> str:
-        return "gaussian" if self.options["scaled"] else "poisson"
+        return "gaussian" if self.scaled else "poisson"
 
     def draw(self, rng: np.random.Generator) -> DataTerm:
         """The data term of a replicate recording."""
         expected, seen = backend.to_host(self.expected).astype(np.float64), backend.to_host(self.seen)
         used = backend.to_host(self.data.scale) > 0
-        if self.options["scaled"]:
+        if self.scaled:
             weight = backend.to_host(self.data.weight)  # type: ignore[attr-defined]
             drawn = expected + rng.standard_normal(expected.shape) / np.sqrt(np.where(used, weight, 1))
         else:
@@ -259,11 +264,13 @@ class _Model:
     ) -> tuple[NDArray[np.float32], int, bool] | None:
         """``(z, y, x)`` values, iterations and whether they converged; None if `control` asked to stop."""
         data = self.draw(rng)
-        options = {n: self.options[n] for n in _SOLVER_OPTIONS}
         projection = self.operator(self.u, backend.namespace(self.u).empty_like(data.counts))
         # The dual of the data is noise, and known at the start; the others and the weight had no use for those of
         # the reconstruction.
-        solver = PrimalDual(self.operator, data, start=self.u, **options)
+        solver = PrimalDual(
+            self.operator, data, start=self.u, regulariser=self.settings.method, a1=self.parameters.a1,
+            a0=self.parameters.a0, half_precision=self.settings.half_precision,
+        )  # fmt: skip
         at_start = data.value(projection)
         objectives: list[float] = []
         converged = False
@@ -278,10 +285,7 @@ class _Model:
             n = len(objectives)
             settled = n >= 4 and objectives[n // 2 - 1] - objectives[-1] <= SETTLED * gained
             converged = solution.gap <= tolerance and (certified or settled)
-        my, mx = self.margin
-        values = backend.to_host(solution.value).swapaxes(1, 2)
-        values = values[:, my : values.shape[1] - my, mx : values.shape[2] - mx]
-        return np.ascontiguousarray(values), solution.iterations, converged
+        return self.where.cut(backend.to_host(solution.value)), solution.iterations, converged
 
 
 class _Sums:
@@ -324,8 +328,4 @@ class _Sums:
         self.figures = list(numbers["figures"])
 
 
-def _named(progress: Progress, name: str) -> Callable[[Record], None]:
-    return lambda record: progress(name, record)
-
-
-__all__ = ["Uncertainty", "uncertainty"]
+__all__ = ["Interval", "Uncertainty", "uncertainty"]

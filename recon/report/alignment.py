@@ -6,22 +6,26 @@ import base64
 import html
 import io
 import json
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from recon.errors import InputError
 from recon.files import reason
+from recon.io.alignment import AlignmentRecord, by_tilt
 from recon.report.drawing import COLOURS, inline, new_figure
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from numpy.typing import NDArray
 
 FRAMES = "alignment-frames.npz"
 PANELS = {"before": "as recorded", "after": "aligned, per exposure", "model": "re-projection of the result"}
-OFF, SIGMAS = 0.5, 4.0  # pixels, standard errors: a map further than both from its re-projection is told of
+Row = Sequence[float | None] | None
+Colour = str | tuple[float, float, float]
 STYLE = """
 .doubts { background: #fff3d6; padding: .5em .8em; border-left: 4px solid #d90; }
 .doubts.none { background: #eef6ee; border-color: #5a5; } .doubts ul { margin: .3em 0; }
@@ -57,17 +61,17 @@ for (const book of document.querySelectorAll('.flip')) {
 </script>"""
 
 
-def alignment_section(alignment: Any, folder: Path) -> str:
+def alignment_section(alignment: AlignmentRecord, folder: Path) -> str:
     """The section's HTML, from ``alignment.json`` and the pictures beside it, if there are any."""
-    turn, method = alignment.get("rotation_error_deg"), str(alignment["method"])
+    turn, method = alignment.rotation_error_deg, alignment.method
     found = "taken" if method.startswith("from ") else "found by"
     sure = "" if turn is None else f" &plusmn; {turn:.2f}"
     parts = [
-        f"<p>Tilt axis {alignment['axis_offset_pixels']:+.2f} pixels from the frame's centre, rotated by "
-        f"{alignment['rotation_deg']:+.2f}{sure} degrees; {found} {html.escape(method)}.</p>",
+        f"<p>Tilt axis {alignment.axis_offset_pixels:+.2f} pixels from the frame's centre, rotated by "
+        f"{alignment.rotation_deg:+.2f}{sure} degrees; {found} {html.escape(method)}.</p>",
         doubts_box(alignment),
     ]
-    frames = load_frames(folder, len(alignment["tilts_deg"]))
+    frames = load_frames(folder, len(alignment.tilts_deg))
     if frames:
         parts.append(flip_book(frames, alignment))
     parts.append(inline(alignment_figure(alignment), "shifts, exposures and agreement by tilt"))
@@ -104,69 +108,16 @@ def load_frames(folder: Path, n_tilts: int) -> dict[str, NDArray[np.uint8]]:
 # ---------------------------------------------------------------- what speaks against it
 
 
-def doubts(alignment: Any) -> list[str]:
-    """One line for each reason to doubt an alignment, from ``alignment.json``; the gravest first."""
-    out = []
-    if alignment.get("converged") is False:
-        out.append("it did not converge: shifts were still moving when it stopped")
-    out += [str(line) for line in alignment.get("doubts") or []]
-    out += _stray(alignment)
-    turn = alignment.get("rotation_error_deg")
-    if turn is not None and turn > 1:
-        out.append(f"the rotation of the axis is known to {turn:.1f} degrees only")
-    if alignment.get("isolated") is False:
-        out.append(
-            "the object leaves the frame: its totals say nothing of exposures, and few tilts see what is near the edge"
-        )
-    left = alignment.get("left_out_deg") or []
-    if left:
-        out.append(f"tilt {', '.join(f'{t:g}' for t in left)} {'was' if len(left) == 1 else 'were'} left out")
-    return out
-
-
-def _stray(alignment: Any) -> list[str]:
-    """Tilts that stand out against the re-projections."""
-    tilts = np.array(alignment["tilts_deg"])
-    found = alignment.get("agreement") or {}
-    out = []
-    for axis, words in (("u", "across"), ("v", "along")):
-        moved, error = _row(found, f"shifts_{axis}_pixels", tilts), _row(found, f"errors_{axis}_pixels", tilts)
-        if not np.isfinite(moved).any():
-            continue
-        spread = 1.4826 * float(np.nanmedian(np.abs(moved)))
-        if spread > max(OFF, SIGMAS * float(np.nanmedian(error))):
-            out.append(f"maps lie {spread:.2f} pixels {words} the axis from their re-projections, all in all")
-        far = np.abs(moved) > np.maximum(OFF, SIGMAS * np.hypot(error, spread))
-        out += [
-            f"the map at tilt {tilts[i]:g} lies {moved[i]:+.2f} pixels {words} the axis from its re-projection"
-            for i in np.flatnonzero(far)
-        ]
-    ratio, error = _row(found, "exposures", tilts), _row(found, "exposure_errors", tilts)
-    out += [
-        f"the map at tilt {tilts[i]:g} is {ratio[i]:.2f} times as bright as its exposure says"
-        for i in np.flatnonzero(np.abs(ratio - 1) > np.maximum(0.1, SIGMAS * error))
-    ]
-    misfit = _row(found, "chi_square", tilts)
-    if not np.isfinite(misfit).any():
-        misfit = _row(alignment, "residual_chi_square", tilts)
-    if np.isfinite(misfit).any():
-        worst, typical = int(np.nanargmax(misfit)), float(np.nanmedian(misfit))
-        if misfit[worst] > 2 * typical:
-            out.append(f"the map at tilt {tilts[worst]:g} fits {misfit[worst] / typical:.1f} times worse than the rest")
-        if typical > 2 and found.get("noise") == "poisson":
-            out.append(f"maps fit {typical:.1f} times worse than counts of their number would")
-    return out
-
-
-def doubts_box(alignment: Any) -> str:
+def doubts_box(alignment: AlignmentRecord) -> str:
     """What would make a person doubt the alignment, in a box."""
-    found = doubts(alignment)
+    found = alignment.doubts
     never = (
         "<p class=note>Two things no alignment can tell: where the object as a whole lies, and, from these maps alone, "
         "its handedness, which is as the signs of the tilts say.</p>"
     )
     if not found:
-        compared = any(v is not None for v in (alignment.get("agreement") or {}).get("shifts_u_pixels") or [])
+        agreement = alignment.agreement
+        compared = agreement is not None and any(v is not None for v in agreement.shifts_u_pixels)
         checked = "; every tilt agrees with its re-projection" if compared else ""
         return f"<div class='doubts none'>What would make a person doubt it: nothing was found{checked}.</div>{never}"
     lines = "".join(f"<li>{html.escape(line[:1].upper() + line[1:])}.</li>" for line in found)
@@ -176,9 +127,9 @@ def doubts_box(alignment: Any) -> str:
 # ---------------------------------------------------------------- tilt by tilt
 
 
-def flip_book(frames: dict[str, NDArray[np.uint8]], alignment: Any) -> str:
+def flip_book(frames: dict[str, NDArray[np.uint8]], alignment: AlignmentRecord) -> str:
     """Maps before and after with a slider, tilts ascending; a circle where the volume's centre was recorded."""
-    tilts = np.array(alignment["tilts_deg"])
+    tilts = np.array(alignment.tilts_deg)
     order = np.argsort(tilts)
     n, ny, nx = frames["before"].shape
     gap = max(2, nx // 24)
@@ -189,11 +140,11 @@ def flip_book(frames: dict[str, NDArray[np.uint8]], alignment: Any) -> str:
     width = sheet.shape[1]
     moved = np.stack(
         [
-            _row(alignment, "shifts_v_pixels", tilts),
-            _row(alignment, "shifts_u_pixels", tilts) + float(alignment["axis_offset_pixels"]),
+            _row(alignment.shifts_v_pixels, tilts),
+            _row(alignment.shifts_u_pixels, tilts) + alignment.axis_offset_pixels,
         ]
     )
-    recorded = alignment.get("frame_pixels") or (ny, nx)
+    recorded = alignment.frame_pixels or (ny, nx)
     told = []
     for i in order:
         left = 100 * (nx / width) * (0.5 + moved[1, i] / recorded[1])
@@ -212,30 +163,29 @@ def flip_book(frames: dict[str, NDArray[np.uint8]], alignment: Any) -> str:
     )
 
 
-def _words(alignment: Any, i: int) -> str:
+def _words(alignment: AlignmentRecord, i: int) -> str:
     """What is known of one tilt."""
-    tilts = np.array(alignment["tilts_deg"])
+    tilts = np.array(alignment.tilts_deg)
 
-    def value(table: Any, key: str, errors: str, digits: int) -> str:
-        number, error = _row(table, key, tilts)[i], _row(table, errors, tilts)[i]
+    def value(values: Row, errors: Row, digits: int) -> str:
+        number, error = _row(values, tilts)[i], _row(errors, tilts)[i]
         sure = f" \u00b1 {error:.{digits}f}" if np.isfinite(error) else ""
         return f"{number:+.{digits}f}{sure}".replace("-", "\u2212")
 
     said = [f"tilt {tilts[i]:g}\u00b0".replace("-", "\u2212")]
-    if tilts[i] in (alignment.get("left_out_deg") or []):
+    if tilts[i] in alignment.left_out_deg:
         said[0] += ", left out"
-    v = value(alignment, "shifts_v_pixels", "errors_v_pixels", 2)
-    u = value(alignment, "shifts_u_pixels", "errors_u_pixels", 2)
+    v = value(alignment.shifts_v_pixels, alignment.errors_v_pixels, 2)
+    u = value(alignment.shifts_u_pixels, alignment.errors_u_pixels, 2)
     said.append(f"shift along the axis {v}, across it {u} pixels")
-    errors = alignment.get("exposure_errors") or {}
-    for name, curve in alignment["exposures"].items():
-        number = value({"e": curve, "s": errors.get(name)}, "e", "s", 3)
+    for name, curve in alignment.exposures.items():
+        number = value(curve, (alignment.exposure_errors or {}).get(name), 3)
         said += [f"exposure of {name} {number.removeprefix('+')}"]
-    found = alignment.get("agreement") or {}
-    if np.isfinite(_row(found, "shifts_v_pixels", tilts)[i]):
-        v = value(found, "shifts_v_pixels", "errors_v_pixels", 2)
-        u = value(found, "shifts_u_pixels", "errors_u_pixels", 2)
-        said.append(f"still off by {v}, {u} pixels; misfit {_row(found, 'chi_square', tilts)[i]:.2f}")
+    found = alignment.agreement
+    if found is not None and np.isfinite(_row(found.shifts_v_pixels, tilts)[i]):
+        v = value(found.shifts_v_pixels, found.errors_v_pixels, 2)
+        u = value(found.shifts_u_pixels, found.errors_u_pixels, 2)
+        said.append(f"still off by {v}, {u} pixels; misfit {_row(found.chi_square, tilts)[i]:.2f}")
     return "; ".join(said)
 
 
@@ -255,67 +205,64 @@ def _png(sheet: NDArray[np.uint8]) -> str:
 # ---------------------------------------------------------------- figures
 
 
-def _row(table: Any, key: str, tilts: NDArray[np.float64]) -> NDArray[np.float64]:
+def _row(values: Row, tilts: NDArray[np.float64]) -> NDArray[np.float64]:
     """A list by tilt, nan where it is not known."""
-    values = table.get(key) if table else None
-    if values is None or len(values) != len(tilts):
-        return np.full(len(tilts), np.nan)
-    return np.array([np.nan if v is None else v for v in values], dtype=np.float64)
+    found = by_tilt(values)
+    return np.full(len(tilts), np.nan) if found is None or len(found) != len(tilts) else found
 
 
-def alignment_figure(alignment: Any) -> Figure:
+def alignment_figure(alignment: AlignmentRecord) -> Figure:
     """Shifts and exposures, and what is left of both against the re-projections, by tilt, with standard errors."""
     figure, axes = new_figure(2, 2, 4.3, 0.62)
-    tilts = np.array(alignment["tilts_deg"])
+    tilts = np.array(alignment.tilts_deg)
     order = np.argsort(tilts)
-    found = alignment.get("agreement") or {}
-    errors = alignment.get("exposure_errors") or {}
+    found = alignment.agreement
     along, across = "0.25", COLOURS[3]
 
-    def draw(axis: Any, table: Any, key: str, error_key: str, **style: Any) -> bool:
-        values, error = _row(table, key, tilts)[order], _row(table, error_key, tilts)[order]
-        if not np.isfinite(values).any():
+    def draw(axis: Axes, values: Row, errors: Row, colour: Colour, label: str | None = None) -> bool:
+        row, error = _row(values, tilts)[order], _row(errors, tilts)[order]
+        if not np.isfinite(row).any():
             return False
         bars = np.where(np.isfinite(error), error, 0) if np.isfinite(error).any() else None
         axis.errorbar(
-            tilts[order], values, bars, fmt="o-", markersize=3, linewidth=1, elinewidth=1.2, capsize=2, **style
-        )
+            tilts[order], row, bars, fmt="o-", markersize=3, linewidth=1, elinewidth=1.2, capsize=2, color=colour,
+            label=label,
+        )  # fmt: skip
         return True
 
     (moved, still), (dose, misfit) = axes
     for axis, table, words in ((moved, alignment, "shift (pixels)"), (still, found, "still off (pixels)")):
-        drawn = [
-            draw(axis, table, f"shifts_{k}_pixels", f"errors_{k}_pixels", color=colour, label=label)
-            for k, colour, label in (("v", along, "along the axis"), ("u", across, "across the axis"))
+        drawn = table is not None and [
+            draw(axis, table.shifts_v_pixels, table.errors_v_pixels, along, "along the axis"),
+            draw(axis, table.shifts_u_pixels, table.errors_u_pixels, across, "across the axis"),
         ]
         axis.axhline(0, color="0.8", linewidth=0.8, zorder=0)
         axis.set_ylabel(words)
-        if any(drawn):
+        if drawn and any(drawn):
             axis.legend(fontsize=8)
-    for i, (name, values) in enumerate(alignment["exposures"].items()):
-        table = {"e": values, "s": errors.get(name)}
-        draw(dose, table, "e", "s", color=COLOURS[i % len(COLOURS)], label=name)
+    for i, (name, values) in enumerate(alignment.exposures.items()):
+        draw(dose, values, (alignment.exposure_errors or {}).get(name), COLOURS[i % len(COLOURS)], name)
     dose.set_ylim(bottom=0)
     dose.set_ylabel("relative exposure")
     dose.legend(fontsize=8)
-    scatter = _row(found, "chi_square_errors", tilts)[order]
-    if draw(misfit, found, "chi_square", "chi_square_errors", color="0.25"):
+    if found is not None and draw(misfit, found.chi_square, found.chi_square_errors, "0.25"):
+        scatter = _row(found.chi_square_errors, tilts)[order]
         misfit.fill_between(tilts[order], 1 - 2 * scatter, 1 + 2 * scatter, color="0.9", zorder=0, label="expected")
         misfit.legend(fontsize=8)
     else:
-        draw(misfit, alignment, "residual_chi_square", "", color="0.25")
+        draw(misfit, alignment.residual_chi_square, None, "0.25")
     misfit.set_ylabel("misfit of re-projection (chi-square)")
     for axis in axes.flat:
-        for tilt in alignment.get("left_out_deg") or []:
+        for tilt in alignment.left_out_deg:
             axis.axvline(tilt, color="0.6", linewidth=0.8, linestyle=":")
         axis.set_xlabel("tilt (degrees)")
     return figure
 
 
-def sinogram_figure(frames: dict[str, NDArray[np.uint8]], alignment: Any) -> Figure:
+def sinogram_figure(frames: dict[str, NDArray[np.uint8]], alignment: AlignmentRecord) -> Figure:
     """One row across the axis at all tilts: before, after, and re-projected."""
     figure, axes = new_figure(1, 3, 3.2, 0.8)
-    tilts = np.array(alignment["tilts_deg"])
+    tilts = np.array(alignment.tilts_deg)
     order = np.argsort(tilts)
     _, ny, nx = frames["model"].shape
     half = max(1, ny // 32)

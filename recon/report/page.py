@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import html
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from recon.analysis.composition import Analysis
 from recon.errors import InputError
-from recon.files import read_json
+from recon.files import read_record
 from recon.io import find_volume, whole_file
+from recon.io.alignment import AlignmentRecord
+from recon.reconstruction.uncertainty import Interval
 from recon.report.alignment import STYLE as ALIGNMENT_STYLE
-from recon.report.alignment import alignment_section, doubts
+from recon.report.alignment import alignment_section
 from recon.report.drawing import COLOURS, inline, new_figure
+from recon.report.record import REMEDY, JobRecord, read_job_record
+from recon.series.volume import Record, StrengthChoice
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -45,28 +51,26 @@ def rebuild_report(folder: Path) -> Path:
 
 def write_report(folder: Path, name: str) -> Path:
     """Write ``report.html`` from the volumes, ``job.json`` and ``alignment.json`` in `folder`."""
-    job = _load(folder / "job.json", "elements analysis stages version device timings_s unit voxel_size_nm")
-    alignment = _load(
-        folder / "alignment.json", "tilts_deg shifts_v_pixels shifts_u_pixels rotation_deg axis_offset_pixels exposures"
-    )
-    volumes = {n: _volume(folder, n) for n in job["elements"]}
+    job = read_job_record(folder / "job.json")
+    alignment = read_record(AlignmentRecord, folder / "alignment.json", REMEDY)
+    volumes = {n: _volume(folder, n) for n in job.elements}
     inside = _volume(folder, "mask") > 0
     truth = {n: _volume(folder, f"truth-{n}") for n in volumes if any(folder.glob(f"truth-{n}.*"))}
     parts = [f"<h1>{html.escape(name)}: {', '.join(map(html.escape, volumes))}</h1>", _headline(job)]
     parts += _warnings(job, alignment)
-    voxel = float(job["voxel_size_nm"])
+    voxel = job.voxel_size_nm
     parts.append("<h2>Slices through the middle of the particle</h2>")
     parts.append(inline(slices(volumes, inside, voxel, truth), "slices of each element and both together"))
     parts.append("<h2>Projections</h2>")
     parts.append(inline(projections(volumes, voxel, truth), "projections along the three axes"))
-    parts.append("<h2>Composition</h2>" + _composition(job["analysis"]))
-    if job["analysis"].get("uncertainty"):
-        spread = {n: _volume(folder, f"{n}-uncertainty") for n in job["analysis"]["uncertainty"]}
+    parts.append("<h2>Composition</h2>" + _composition(job.analysis))
+    if job.analysis.uncertainty:
+        spread = {n: _volume(folder, f"{n}-uncertainty") for n in job.analysis.uncertainty}
         figure = slices(spread, inside, voxel, {})
         parts.append("<h2>Uncertainty</h2>" + inline(figure, "slices of each voxel's standard deviation"))
-        parts.append(_uncertainty(job["analysis"]))
+        parts.append(_uncertainty(job.analysis))
     parts.append("<h2>Alignment and exposure</h2>" + alignment_section(alignment, folder))
-    searched = {n: c for n, e in job["elements"].items() if (c := _choice(e)).get("error")}
+    searched = {n: e.choice for n, e in job.elements.items() if e.choice is not None and e.choice.error}
     if searched:
         parts.append(
             "<h2>Strength of the regulariser</h2>" + inline(strength_figure(searched), "held-out error by strength")
@@ -76,10 +80,10 @@ def write_report(folder: Path, name: str) -> Path:
             "predicts it best. The vertical line is the strength chosen, its band one standard error of the split.</p>"
         )
     parts.append("<h2>Convergence</h2>" + _convergence(job))
-    parts.append("<h2>What was done</h2><ol>" + "".join(f"<li>{html.escape(s)}</li>" for s in job["stages"]) + "</ol>")
+    parts.append("<h2>What was done</h2><ol>" + "".join(f"<li>{html.escape(s)}</li>" for s in job.stages) + "</ol>")
     parts.append(
-        f"<p class=note>recon {html.escape(str(job['version']))} on {html.escape(str(job['device']))}; "
-        f"{sum(job['timings_s'].values()):.1f} s. Densities are {html.escape(job['unit'])}. "
+        f"<p class=note>recon {html.escape(job.version)} on {html.escape(job.device)}; "
+        f"{sum(job.timings_s.values()):.1f} s. Densities are {html.escape(job.unit)}. "
         "All parameters are in job.json.</p>"
     )
     page = (
@@ -97,44 +101,35 @@ def write_report(folder: Path, name: str) -> Path:
 # ---------------------------------------------------------------- words
 
 
-def _load(path: Path, keys: str) -> Any:
-    """A JSON object that holds at least `keys` (separated by blanks)."""
-    record = read_json(path, "run the job again")
-    lacking = [k for k in keys.split() if not isinstance(record, dict) or k not in record]
-    if lacking:
-        raise InputError(f"{path} lacks {lacking[0]!r}; the run is not whole, run the job again")
-    return record
-
-
 def _volume(folder: Path, name: str) -> NDArray[Any]:
     return find_volume(folder, name)[0]
 
 
-def _headline(job: Any) -> str:
+def _headline(job: JobRecord) -> str:
     """The answer first: regions if any were asked about, else how far the elements mix."""
-    analysis = job["analysis"]
+    analysis = job.analysis
     lines = []
-    for name, region in analysis.get("regions", {}).items():
-        intervals = {n: u["intervals"].get(f"region {name}") for n, u in analysis.get("uncertainty", {}).items()}
+    for name, region in analysis.regions.items():
+        intervals = {n: u.intervals.get(f"region {name}") for n, u in analysis.uncertainty.items()}
         parts = ", ".join(
-            f"{html.escape(n)} {region['mean'][n]:.2f} &plusmn; {region['spread'][n]:.2f}{_between(intervals.get(n))}"
-            for n in region["mean"]
+            f"{html.escape(n)} {region.mean[n]:.2f} &plusmn; {region.spread[n]:.2f}{_between(intervals.get(n))}"
+            for n in region.mean
         )
-        lines.append(f"<li>At <b>{html.escape(name)}</b>: <b>{html.escape(region['verdict'])}</b> ({parts})</li>")
-    for pair, value in analysis.get("pairs", {}).items():
-        a, b = pair.split("-", 1)
+        lines.append(f"<li>At <b>{html.escape(name)}</b>: <b>{html.escape(region.verdict)}</b> ({parts})</li>")
+    for value in analysis.pairs.values():
+        a, b = value.only
         lines.append(
-            f"<li>{html.escape(a)} and {html.escape(b)} share {value['both']:.0%} of the particle; {html.escape(a)} "
-            f"alone has {value[f'only_{a}']:.0%}, {html.escape(b)} alone {value[f'only_{b}']:.0%}.</li>"
+            f"<li>{html.escape(a)} and {html.escape(b)} share {value.both:.0%} of the particle; {html.escape(a)} "
+            f"alone has {value.only[a]:.0%}, {html.escape(b)} alone {value.only[b]:.0%}.</li>"
         )
-    if "truth" in analysis:
-        errors = analysis["truth"]["relative_rms_error"]
+    if analysis.truth is not None:
+        errors = analysis.truth.relative_rms_error
         lines.append(
             "<li>Against the truth, relative RMS error: "
             + ", ".join(f"{html.escape(n)} {e:.3f}" for n, e in errors.items())
             + "</li>"
         )
-    sure = next((i["level"] for u in analysis.get("uncertainty", {}).values() for i in u["intervals"].values()), None)
+    sure = next((i.level for u in analysis.uncertainty.values() for i in u.intervals.values()), None)
     note = (
         "<p class=note>Values are relative to each element's pure phase; &plusmn; is the spread between voxels, not a "
         "standard error"
@@ -144,8 +139,8 @@ def _headline(job: Any) -> str:
     return f"<ul>{''.join(lines)}</ul>{note}" if lines else ""
 
 
-def _between(interval: Any) -> str:
-    return "" if interval is None else f" [{interval['low']:.2f} to {interval['high']:.2f}]"
+def _between(interval: Interval | None) -> str:
+    return "" if interval is None else f" [{interval.low:.2f} to {interval.high:.2f}]"
 
 
 NOT_INCLUDED = (
@@ -156,22 +151,22 @@ NOT_INCLUDED = (
 )
 
 
-def _uncertainty(analysis: Any) -> str:
-    found = analysis["uncertainty"]
+def _uncertainty(analysis: Analysis) -> str:
+    found = analysis.uncertainty
     rows = ""
     for element, u in found.items():
-        for name, i in u["intervals"].items():
+        for name, i in u.intervals.items():
             rows += (
-                f"<tr><td>{html.escape(element)}</td><td>{html.escape(name)}</td><td class=n>{i['low']:.4g}</td>"
-                f"<td class=n>{i['high']:.4g}</td><td class=n>{i['sd']:.2g}</td><td class=n>{i['bias']:+.2g}</td></tr>"
+                f"<tr><td>{html.escape(element)}</td><td>{html.escape(name)}</td><td class=n>{i.low:.4g}</td>"
+                f"<td class=n>{i.high:.4g}</td><td class=n>{i.sd:.2g}</td><td class=n>{i.bias:+.2g}</td></tr>"
             )
     said = []
     for element, u in found.items():
-        short = "" if u["replicates"] == u["asked"] else f" of {u['asked']} (stopped by the user)"
-        loose = u["replicates"] - u["converged"]
+        short = "" if u.replicates == u.asked else f" of {u.asked} (stopped by the user)"
+        loose = u.replicates - u.converged
         late = f"; {loose} of them did not converge" if loose else ""
-        said.append(f"{element}: {u['replicates']} replicates{short}, {u['noise'].capitalize()} noise{late}")
-    level = next(i["level"] for u in found.values() for i in u["intervals"].values())
+        said.append(f"{element}: {u.replicates} replicates{short}, {u.noise.capitalize()} noise{late}")
+    level = next(i.level for u in found.values() for i in u.intervals.values())
     return (
         f"<p>{html.escape('; '.join(said))}. Each replicate is drawn from the fitted model and reconstructed.</p>"
         f"<table><tr><th>element</th><th>figure</th><th>{level:.0%} from</th><th>to</th><th>standard deviation</th>"
@@ -179,30 +174,30 @@ def _uncertainty(analysis: Any) -> str:
     )
 
 
-def _warnings(job: Any, alignment: Any) -> list[str]:
+def _warnings(job: JobRecord, alignment: AlignmentRecord) -> list[str]:
     out = []
-    for name, element in job["elements"].items():
-        if element["status"] not in ("converged", "fixed"):
-            last = element["history"][-1]["gap"] if element["history"] else None
-            bound = "" if last is None else f". Its objective is certified to be within {last:.1e} of the least one"
-            out.append(f"{name} is {element['why']}{bound}")
-    out += [f"{name} was not reconstructed: the user stopped the run before" for name in job.get("missing", [])]
-    found = doubts(alignment)
+    for name, element in job.elements.items():
+        if element.status not in ("converged", "fixed"):
+            last = element.history[-1].gap if element.history else math.nan
+            bound = "" if math.isnan(last) else f". Its objective is certified to be within {last:.1e} of the least one"
+            out.append(f"{name} is {element.why}{bound}")
+    out += [f"{name} was not reconstructed: the user stopped the run before" for name in job.missing]
+    found = alignment.doubts
     if found:
         more = f", and {len(found) - 1} more" if len(found) > 1 else ""
         out.append(f"The alignment is open to doubt: {found[0]}{more}; see Alignment and exposure")
     return [f"<p class=warn>{html.escape(line)}.</p>" for line in out]
 
 
-def _composition(analysis: Any) -> str:
+def _composition(analysis: Analysis) -> str:
     rows = "".join(
-        f"<tr><td>{html.escape(n)}</td><td class=n>{e['total']:.0f}</td><td class=n>{e['typical_density']:.4g}</td>"
-        f"<td class=n>{e['fraction_of_particle']:.1%}</td></tr>"
-        for n, e in analysis["elements"].items()
+        f"<tr><td>{html.escape(n)}</td><td class=n>{e.total:.0f}</td><td class=n>{e.typical_density:.4g}</td>"
+        f"<td class=n>{e.fraction_of_particle:.1%}</td></tr>"
+        for n, e in analysis.elements.items()
     )
     pairs = "".join(
-        f"<tr><td>{html.escape(p)}</td><td class=n>{v['both']:.1%}</td><td class=n>{v['correlation']:+.2f}</td></tr>"
-        for p, v in analysis.get("pairs", {}).items()
+        f"<tr><td>{html.escape(p)}</td><td class=n>{v.both:.1%}</td><td class=n>{v.correlation:+.2f}</td></tr>"
+        for p, v in analysis.pairs.items()
     )
     table = (
         "<table><tr><th>element</th><th>total counts</th><th>pure phase, counts per voxel</th>"
@@ -213,26 +208,20 @@ def _composition(analysis: Any) -> str:
     return table
 
 
-def _choice(element: Any) -> Any:
-    """How the strength of an element was found, if it was not given."""
-    return element["parameters"].get("strength_choice") or {}
-
-
-def _convergence(job: Any) -> str:
+def _convergence(job: JobRecord) -> str:
     rows = ""
-    for name, e in job["elements"].items():
-        last = e["history"][-1] if e["history"] else {}
-        gap, objective = last.get("gap"), last.get("objective")
-        strength, choice = e["parameters"].get("a1"), _choice(e)
-        how = f" ({choice['split']})" if choice else ""
+    for name, e in job.elements.items():
+        last = e.history[-1] if e.history else Record(0, math.nan, math.nan, 0.0)
+        how = "" if e.choice is None else f" ({e.choice.split})"
+        strength = None if e.parameters is None or e.settings.method == "none" else e.parameters.a1
         cells = [
-            f"{strength:.3g}{how}" if strength is not None else "",
-            str(e["iterations"]),
-            f"{objective:.6g}" if objective is not None else "",
-            f"{gap:.1e}" if gap is not None else "none",
+            "" if strength is None else f"{strength:.3g}{how}",
+            str(e.iterations),
+            "" if math.isnan(last.objective) else f"{last.objective:.6g}",
+            "none" if math.isnan(last.gap) else f"{last.gap:.1e}",
         ]
         rows += f"<tr><td>{html.escape(name)}</td>" + "".join(f"<td class=n>{c}</td>" for c in cells)
-        rows += f"<td>{html.escape(e['why'])}</td></tr>"
+        rows += f"<td>{html.escape(e.why)}</td></tr>"
     return (
         "<table><tr><th>element</th><th>strength</th><th>iterations</th><th>objective</th><th>certified gap</th>"
         f"<th>why it stopped</th></tr>{rows}</table>"
@@ -308,15 +297,15 @@ def projections(volumes: dict[str, NDArray[Any]], voxel: float, truth: dict[str,
     return _grid_of_images(sources, cuts, [f"sum along {p}" for p in PLANES], voxel)
 
 
-def strength_figure(searched: Mapping[str, Any]) -> Figure:
+def strength_figure(searched: Mapping[str, StrengthChoice]) -> Figure:
     """Held-out error of each strength tried, above the least, and the strength chosen."""
     figure, axes = new_figure(1, len(searched), 3.4)
     for i, (axis, (name, choice)) in enumerate(zip(axes[0], searched.items(), strict=True)):
-        tried, error = choice["unit"] * np.array(choice["factors"]), np.array(choice["error"])
+        tried, error = choice.unit * np.array(choice.factors), np.array(choice.error)
         colour = COLOURS[i % len(COLOURS)]
         axis.semilogx(tried, error - error.min(), "o-", markersize=4, color=colour)
-        axis.axvspan(*choice["interval"], color="0.8")
-        axis.axvline(choice["strength"], color="0.3", linewidth=1)
+        axis.axvspan(*choice.interval, color="0.8")
+        axis.axvline(choice.strength, color="0.3", linewidth=1)
         axis.set_title(name, fontsize=9)
         axis.set_xlabel("strength a1 (voxel per count)")
     axes[0][0].set_ylabel("held-out error, above the least")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from recon.series.alignment import Alignment
+from recon.series.settings import Settings
 from recon.series.tilt_series import TiltSeries
-from recon.series.volume import Volume
+from recon.series.volume import Solution, Status, Volume
 
-__all__ = ["Alignment", "TiltSeries", "Volume"]
+__all__ = ["Alignment", "Settings", "Solution", "Status", "TiltSeries", "Volume"]

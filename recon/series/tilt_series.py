@@ -163,6 +163,13 @@ class TiltSeries:
         """``(tilt,)``; False for tilts that were left out, since no pixel of theirs has weight."""
         return np.ones(self.n_tilts, bool) if self.weights is None else np.asarray(self.weights.any(axis=(1, 2)))
 
+    @property
+    def seen(self) -> NDArray[np.float32]:
+        """Weight of each pixel ``(tilt, y, x)``, 1 everywhere where none were given; not to be written to."""
+        if self.weights is not None:
+            return self.weights
+        return np.broadcast_to(np.float32(1), self.counts.shape[1:])
+
     def index(self, element: str) -> int:
         """Position of an element; InputError if the series has no such element."""
         if element not in self.elements:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from enum import Enum
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+from recon.backend import Array
+from recon.errors import InputError
+from recon.files import Number
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-from enum import Enum
-
-from recon.backend import Array
+    from recon.series.settings import Settings
 
 
 class Status(Enum):
@@ -32,34 +36,84 @@ class Record:
 
     Attributes:
         iteration: iterations done.
-        objective: ``D + R`` of the current value.
+        objective: ``D + R`` of the current value. NaN if none.
         gap: certified relative gap: no value is better by more than ``gap * objective``. NaN if none.
         seconds: since the start.
     """
 
     iteration: int
-    objective: float
-    gap: float
+    objective: Number
+    gap: Number
     seconds: float
+
+
+@dataclass(frozen=True)
+class StrengthChoice:
+    """A strength that was found from the data, and how.
+
+    Attributes:
+        strength: a1.
+        interval: one standard error of where the held-out error is least; what the split adds, not what bias does.
+        unit: a1 of factor 1: the noise in the gradient of the data term and, of counts, what the model adds to it.
+        factors: tried, ascending.
+        error: held-out error at each factor, with the noise in it, a constant.
+        split: ``"thinned counts"``, ``"odd and even tilts"``, or ``"rule"`` where there was no search.
+        iterations: spent, in iterations of the whole problem.
+    """
+
+    strength: float
+    interval: tuple[float, float]
+    unit: float
+    factors: tuple[float, ...]
+    error: tuple[float, ...]
+    split: str
+    iterations: float
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """The numbers a primal-dual run ended with.
+
+    Attributes:
+        a1, a0: strengths of the regulariser.
+        scheme: ``"relaxed"`` or ``"plain"``.
+        upper: bound on u in the certificate.
+        operator_norm: ``|s A|``.
+        primal_weight, share: see `recon.solvers.PrimalDual`.
+        coarse_iterations: what the start cost on coarser grids, in iterations on this one.
+    """
+
+    a1: float
+    a0: float
+    scheme: str
+    upper: Number
+    operator_norm: float
+    primal_weight: float
+    share: float
+    coarse_iterations: float
 
 
 @dataclass(frozen=True, eq=False)
 class Solution:
-    """Result of a reconstruction.
+    """Result of a solver.
 
     Attributes:
-        value: ``(z, x, y)`` float32, the solver's layout.
+        value: ``(z, x, y)`` float32, the solver's layout; in a `Volume` None where its values are all of it.
         status: see `Status`.
         iterations: done.
         history: one `Record` per check.
-        parameters: strengths, step sizes, bounds: what determined the result.
+        parameters: of a primal-dual run, else None.
+        settings: what was asked for; None of a bare solver.
+        choice: how the strength was found; None where it was given.
     """
 
     value: Array
     status: Status
     iterations: int
-    history: list[Record]
-    parameters: dict[str, Any] = field(default_factory=dict)
+    history: Sequence[Record]
+    parameters: Parameters | None = None
+    settings: Settings | None = None
+    choice: StrengthChoice | None = None
 
     @property
     def objective(self) -> float:
@@ -78,13 +132,34 @@ class Volume:
         values: ``(z, y, x)`` float32, counts per voxel length per unit exposure.
         voxel_size_nm: edge of a voxel, nm.
         element: name.
-        solution: how it was computed and why it stopped (see `recon.solvers.Solution`), or None.
+        solution: how it was computed and why it stopped; None of a volume that was read or made otherwise.
     """
 
     values: NDArray[np.float32]
     voxel_size_nm: float
     element: str
-    solution: Any = field(default=None, repr=False)
+    solution: Solution | None = field(default=None, repr=False)
+
+    @property
+    def made(self) -> Solution:
+        """`solution` of a volume that `recon.reconstruct` made.
+
+        Raises:
+            InputError: it was not made here.
+        """
+        if self.solution is None:
+            raise InputError(f"the volume of {self.element} was not reconstructed here, so nothing is known of how")
+        return self.solution
+
+    @property
+    def solved(self) -> NDArray[np.float32]:
+        """The volume that was solved for ``(z, x, y)``, of which `values` may be a part."""
+        full = None if self.solution is None else self.solution.value
+        return np.ascontiguousarray(self.values.swapaxes(1, 2) if full is None else full, dtype=np.float32)
+
+    def masked(self, inside: NDArray[np.bool_]) -> Volume:
+        """The same with 0 outside `inside` ``(z, y, x)``."""
+        return replace(self, values=np.where(inside, self.values, np.float32(0)))
 
     def __repr__(self) -> str:
         return f"Volume({self.element}, {self.values.shape} voxels of {self.voxel_size_nm:g} nm)"

@@ -48,4 +48,4 @@ def fbp(
     history = [Record(1, float("nan"), float("nan"), time.perf_counter() - clock)]
     if callback is not None:
         callback(history[-1])
-    return Solution(u, Status.FIXED, 1, history, {"filter": "ramp, Hann window"})
+    return Solution(u, Status.FIXED, 1, history)

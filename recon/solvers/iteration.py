@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from recon.backend import Array, kernels, namespace
@@ -9,15 +11,11 @@ from recon.kernels import STEPS
 from recon.operators import Operator, norm2, norm_estimate
 from recon.solvers.data_terms import DataTerm
 from recon.solvers.grids import enlarge
+from recon.solvers.weights import SAMPLED, Balance, Weights
 
 _ORDER = {"none": 0, "tv": 1, "tgv": 2}
 _AT_ONCE = 1 << 24  # elements, of a whole volume's
 RELAXATION = 1.6  # z <- z + 1.6 (T(z) - z); below 2. Of 1.4 to 1.95, 1.6 and 1.7 take the fewest iterations
-BALANCED_EVERY = 0.15  # of the iterations done so far, between two balances, and 10 at least
-SETTLED_BY = 100  # iterations after which a balance moves the weights half as far, so that they settle
-SAMPLED = 8  # ways are measured on one plane of so many
-SHARE = 4.0  # dual travel of data over regulariser at which both get the same step: best of 1, 4 tried
-NOTICED = 1e-3  # of |u|, travelled between balances, below which rounding would decide the primal weight
 
 
 class PrimalDualIteration:
@@ -33,13 +31,12 @@ class PrimalDualIteration:
         p' = P_a1(p + sigma_p (grad (2u' - u) - (2w' - w)))    q' = P_a0(q + sigma_q E (2w' - w))
 
     (Chambolle, Pock, JMIV 40, 120 (2011); TGV: Bredies, Kunisch, Pock, SIAM J. Imaging Sci. 3, 492
-    (2010)), with ``tau = eta / omega``, ``sigma_k = eta omega / n_k^2`` for each block K_k of (s A, grad, E),
-    where ``n_k`` is the block's norm, for A divided and for grad and E multiplied by ``share^(1/4)``, and
-    ``eta |K / n| <= 1``. It converges for any primal weight omega and any share; how fast depends on them.
+    (2010)), with the step sizes of `Weights`. It converges for any primal weight omega and any share; how fast depends
+    on them.
 
     The iteration is over-relaxed, z <- z + 1.6 (T(z) - z) (Condat, J. Optim. Theory Appl. 158, 460 (2013)): mostly
     fewer iterations than restarted Halpern (Lu, Yang, arXiv:2407.16144), which needs z_0 beside z and so half as much
-    memory again. omega and share are balanced by the ways that u and w, y, and p and q have gone since
+    memory again. omega and share are balanced by how far u and w, y, and p and q have gone since
     the last balance, as those of restarted methods are (Applegate et al., NeurIPS 2021), here on a sample of planes, at
     growing intervals and ever more gently, so that they settle; the share is ours. ``method="plain"`` is the
     textbook's, z <- T(z) from zero with ``tau = sigma = 0.99 / |K|``, K the whole operator (s A, grad, E), for
@@ -95,40 +92,32 @@ class PrimalDualIteration:
         self.w_bar = zeros((3 if order == 2 and self._k.STEP_NEEDS_W_BAR else 0, *shape))
         # A^T s, and the norms of the blocks
         self._sensitivity = operator.adjoint(data.scale, xp.empty(shape, dtype=np.float32))
-        self.norm_a = norm_estimate(_Scaled(operator, data.scale), self.u, work=(self.u_bar, self.g))
-        self.norm_d = float(np.sqrt(4 * sum(n > 1 for n in shape))) or 1.0
-        self._norms, self._order = (self.norm_a, self.norm_d), order
-        self.share = 1.0
-        if method == "plain":
-            self.norm_a = self.norm_d = 1.0
-            self.eta = 0.99 / self._block_norm(*self._norms, self._norms[1])
-        else:
-            self._weigh(1.0)
-        self._unit_weight = self._first_weight()
-        self.omega = 1.0 if method == "plain" else self._unit_weight
-        if omega is not None:
-            self.omega = omega
+        norm_a = norm_estimate(_Scaled(operator, data.scale), self.u, work=(self.u_bar, self.g))
+        norm_d = float(np.sqrt(4 * sum(n > 1 for n in shape))) or 1.0
+        weights = Weights(norm_a, norm_d, order, plain=method == "plain")
+        self._unit_weight = self._first_weight(norm_a)
+        first = self._unit_weight if omega is None else omega
+        self.weights = weights if omega is None and weights.plain else replace(weights, omega=first)
         if start is not None:
             self.y[...] = data.derivative(operator(self.u, self._stack))
         self.iteration, self.coarse_iterations = 0, 0.0
-        self._before = [a.copy() for a in self._watched()] if method == "relaxed" else []
+        self.balance = Balance([] if weights.plain else self._watched())
         self._begin_to_balance()
 
     # ------------------------------------------------------------------ one iteration
 
-    def step(self) -> None:
-        """One iteration; the formulas are those of the class."""
-        tau, sigma = np.float32(self.eta / self.omega), self.eta * self.omega
-        sigma_y, sigma_d = sigma / self.norm_a**2, np.float32(sigma / self.norm_d**2)
-        rho = np.float32(1 if self.method == "plain" or self._plain else RELAXATION)
+    def step(self, rho: float = 1.0) -> None:
+        """One iteration, over-relaxed by `rho`; the formulas are those of the class."""
+        s, relax = self.weights, np.float32(rho)
+        tau, sigma_p, sigma_q = np.float32(s.tau), np.float32(s.sigma_p), np.float32(s.sigma_q)
         self._xp.multiply(self.data.scale, self.y, out=self._stack)
         self.operator.adjoint(self._stack, self.g)
         self._k.tgv_step(
-            self.u, self.w, self.u_bar, self.w_bar, self.p, self.q, self.g, tau, tau, sigma_d, sigma_d,
-            self.a1, self.a0, rho,
+            self.u, self.w, self.u_bar, self.w_bar, self.p, self.q, self.g, tau, tau, sigma_p, sigma_q,
+            self.a1, self.a0, relax,
         )  # fmt: skip
         self.operator(self.u_bar, self._stack)
-        self.data.dual_step(self.y, self._stack, sigma_y, rho)
+        self.data.dual_step(self.y, self._stack, s.sigma_y, relax)
         self.iteration += 1
 
     def advance(self, iterations: int) -> None:
@@ -137,28 +126,26 @@ class PrimalDualIteration:
             self._iterate(last=left == 0)
 
     def _iterate(self, *, last: bool) -> None:
-        """One iteration and maybe a balance; the last before a check is plain, so p and q stay in their balls."""
-        self._plain = last
-        self.step()
-        self._plain = False
+        """One iteration and maybe a balance; the last before a check is not relaxed, so p and q stay in their balls."""
+        self.step(1.0 if last or self.weights.plain else RELAXATION)
         if self.iteration % 10 == 0 or last:
             self.maybe_balance()
 
     def _units(self) -> tuple[float, float]:
-        """What 1 stands for in p and q."""
+        """The value of 1 in p and q as they are stored: 16-bit duals count in steps of their strengths."""
         return (float(self.a1) / STEPS, float(self.a0) / STEPS) if self.p.dtype == np.int16 else (1.0, 1.0)
 
     def _state(self) -> list[Array]:
         return [self.u, self.w, self.p, self.q, self.y]
 
     def _watched(self) -> list[Array]:
-        """The part of the state on which ways are measured: planes that stand for their neighbours, and y."""
+        """The part of the state on which travel is measured: planes that stand for their neighbours, and y."""
         planes = slice(min(SAMPLED // 2, len(self.u) - 1), None, SAMPLED)
         return [self.u[planes], self.w[:, planes], self.p[:, planes], self.q[:, planes], self.y]
 
     # ------------------------------------------------------------------ weights
 
-    def _first_weight(self) -> float:
+    def _first_weight(self, norm_a: float) -> float:
         """omega = |y| / |u| (blocks of norm 1), by the size of the data.
 
         u is a uniform density that gives the total of the counts; for y, half a count in each was best
@@ -166,72 +153,35 @@ class PrimalDualIteration:
         """
         pixels = float((self.data.scale > 0).sum())
         volume = float(self._xp.sum(self._sensitivity > 0))
-        return float(self._norms[0] * pixels**0.5 * 0.5 / max(self._mean_density() * volume**0.5, 1e-30))
+        return float(norm_a * pixels**0.5 * 0.5 / max(self._mean_density() * volume**0.5, 1e-30))
 
     def _mean_density(self) -> float:
         """The uniform u that gives the total of the counts."""
         total = max(float(self._xp.sum(self.data.counts, dtype=np.float64)), 1.0)
         return total / max(float(self._xp.sum(self._sensitivity, dtype=np.float64)), 1e-30)
 
-    def _block_norm(self, a: float, d: float, e: float) -> float:
-        """Norm of K from those of its blocks A, grad and E."""
-        one = d / self._norms[1]  # of w in ``grad u - w``
-        rows = [[a, 0.0]] + [[d, one]] * (self._order >= 1) + [[0.0, e]] * (self._order == 2)
-        return float(np.linalg.norm(np.array(rows), 2))
-
-    def _weigh(self, share: float) -> None:
-        """Give the dual of the data `share` times the step of the regulariser's, in norms of their blocks."""
-        self.share = float(np.clip(share, 0.1, 10.0)) if self._order else 1.0
-        c = self.share**0.25
-        self.norm_a, self.norm_d = self._norms[0] / c, self._norms[1] * c
-        self.eta = 0.99 / self._block_norm(c, 1 / c, 1 / c)
-
     def _begin_to_balance(self) -> None:
-        """At a new start: earlier ways no longer count, and balances move the weights as far as at first."""
-        self._begun = self.iteration
-        self._balanced()
+        """At a new start: earlier travel no longer counts, and balances move the weights as far as at first."""
+        self._without_tiny_numbers()
+        self.balance.begin(self.iteration, self._watched())
 
-    def _balanced(self) -> None:
-        """From here ways are measured."""
+    def _without_tiny_numbers(self) -> None:
+        """Numbers near the smallest float32 make every later product slow."""
         planes = max(1, _AT_ONCE // self.u[0].size)
-        for k in range(0, len(self.u), planes):  # numbers near the smallest float32 make every later product slow
+        for k in range(0, len(self.u), planes):
             part = self.u[k : k + planes]
             part[self._xp.abs(part) < 1e-30] = 0
-        self._last_balance, self._plain = self.iteration, False
-        for a, b in zip(self._before, self._watched(), strict=bool(self._before)):
-            a[...] = b
-
-    def _travelled(self) -> tuple[float, float, float]:
-        """How far (u, w), y and (p, q) have gone since the last balance, blocks of norm 1."""
-        xp = self._xp
-
-        def square(row: Array, row0: Array) -> Array:
-            return xp.sum(xp.square(xp.subtract(row, row0, dtype=np.float32)), dtype=np.float64)
-
-        units = (1.0, 1.0, *self._units(), 1.0)
-        d = [
-            unit**2 * float(sum(square(row, row0) for row, row0 in zip(a, b, strict=True)))
-            for unit, a, b in zip(units, self._watched(), self._before, strict=True)
-        ]
-        norm_a, norm_d = self._norms
-        part = len(self._before[0]) / len(self.u)  # of the planes
-        return ((d[0] + d[1]) / part) ** 0.5, d[4] ** 0.5 * norm_a, ((d[2] + d[3]) / part) ** 0.5 * norm_d
 
     def maybe_balance(self) -> None:
         """Balance the weights if it is time for it."""
-        done = self.iteration - self._begun
-        if self.method != "plain" and self.iteration - self._last_balance >= max(10, BALANCED_EVERY * done):
-            self._balance(0.5 / (1 + done / SETTLED_BY))
-            self._balanced()
-
-    def _balance(self, pace: float) -> None:
-        """Primal weight and share from the ways since the last balance, moved by a `pace`, 1 for all the way."""
-        dx, dy, dp = self._travelled()
-        if dy > 0 and dp > 0:
-            self._weigh(self.share * (dy / dp / SHARE / self.share) ** pace)
-        dy = float(np.hypot(dy * self.norm_a / self._norms[0], dp * self.norm_d / self._norms[1]))
-        if dx > NOTICED * norm2(self.u, self.g) and dy > 0:
-            self.omega *= float(np.clip(dy / dx / self.omega, 1 / 4, 4)) ** pace
+        if self.weights.plain or not self.balance.due(self.iteration):
+            return
+        watched = self._watched()
+        travel = self.balance.travelled(watched, self._units(), len(watched[0]) / len(self.u), self.weights)
+        size = norm2(self.u, self.g)  # g is scratch between iterations
+        self.weights = self.weights.balanced(travel, self.balance.pace(self.iteration), size)
+        self._without_tiny_numbers()
+        self.balance.measure_from(self.iteration, watched)
 
     def continue_from(self, other: PrimalDualIteration, factor: int = 1) -> None:
         """Start where another solver stands: of the same data, or of its maps binned by `factor`.
@@ -259,14 +209,14 @@ class PrimalDualIteration:
             self.y[...] = self.data.derivative(self.operator(self.u, self._stack))
         else:
             self.y[...] = self.data.feasible(other.y) * (self.data.scale > 0)
-        self._weigh(other.share)
-        self.omega = other.omega * self._unit_weight / other._unit_weight
+        omega = other.weights.omega * self._unit_weight / other._unit_weight
+        self.weights = replace(self.weights.with_share(other.weights.share), omega=omega)
         self.coarse_iterations = (other.iteration + other.coarse_iterations) * other.u.size / self.u.size
         self._begin_to_balance()
 
     def release(self) -> None:
         """Give back the memory of what only further iterations would need; `continue_from` takes what is left."""
-        self._before = []
+        self.balance.before = []
         self.u_bar = self.g = self.w_bar = self._sensitivity = None
 
     def change_strength(self, a1: float, a0: float) -> None:

@@ -3,23 +3,39 @@
 from __future__ import annotations
 
 import time
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
 from recon.backend import Array, to_host
+from recon.files import from_json
 from recon.operators import Operator
-from recon.series.volume import Record, Solution, Status
+from recon.series.volume import Parameters, Record, Solution, Status
 from recon.solvers.bounds import largest_gain
 from recon.solvers.data_terms import DataTerm
 from recon.solvers.iteration import PrimalDualIteration
 from recon.solvers.solution import Callback, Control, State
+from recon.solvers.weights import Weights
 
-# numbers that change while it runs, or that a restored solver must have exactly
-_NUMBERS = (
-    "method", "a1", "a0", "norm_a", "norm_d", "eta", "_norms", "upper", "_follow", "omega", "share", "iteration",
-    "coarse_iterations", "_begun", "_last_balance", "_objective", "_bound", "_seconds",
-)  # fmt: skip
+
+@dataclass(frozen=True)
+class Numbers:
+    """What later iterations depend on beside the arrays, as `PrimalDual` has them."""
+
+    scheme: str
+    a1: float
+    a0: float
+    weights: Weights
+    iteration: int
+    coarse_iterations: float
+    begun: int
+    balanced: int
+    upper: float
+    follow: bool
+    objective: float
+    bound: float
+    seconds: float
 
 
 class PrimalDual(PrimalDualIteration):
@@ -125,9 +141,24 @@ class PrimalDual(PrimalDualIteration):
         To be taken between two iterations.
         """
         arrays = dict(zip("uwpqy", self._state(), strict=True))
-        if self._before:
-            arrays |= dict(zip(("u0", "w0", "p0", "q0", "y0"), self._before, strict=True))
-        return State(arrays, {name: getattr(self, name) for name in _NUMBERS}, list(self.history))
+        if self.balance.before:
+            arrays |= dict(zip(("u0", "w0", "p0", "q0", "y0"), self.balance.before, strict=True))
+        numbers = Numbers(
+            scheme=self.method,
+            a1=float(self.a1),
+            a0=float(self.a0),
+            weights=self.weights,
+            iteration=self.iteration,
+            coarse_iterations=float(self.coarse_iterations),
+            begun=self.balance.begun,
+            balanced=self.balance.last,
+            upper=float(self.upper),
+            follow=self._follow,
+            objective=self._objective,
+            bound=self._bound,
+            seconds=self._seconds,
+        )
+        return State(arrays, asdict(numbers), list(self.history))
 
     def restore(self, state: State) -> None:
         """Go on from a state of a solver of the same problem: `run` continues its history and its bound.
@@ -136,7 +167,8 @@ class PrimalDual(PrimalDualIteration):
             ValueError: the state is that of another problem or method.
         """
         own = self.state()
-        if own.arrays.keys() != state.arrays.keys() or own.numbers.keys() != state.numbers.keys():
+        numbers = from_json(Numbers, state.numbers, "the state", "it is that of another version")
+        if own.arrays.keys() != state.arrays.keys() or numbers.scheme != self.method:
             raise ValueError(f"the state holds {', '.join(state.arrays)}, the solver {', '.join(own.arrays)}")
         for name, array in own.arrays.items():
             saved = state.arrays[name]
@@ -146,9 +178,11 @@ class PrimalDual(PrimalDualIteration):
                         f"{name} of the state has {what} {getattr(saved, what)}, the solver's {getattr(array, what)}"
                     )
             array[...] = self._xp.asarray(saved)
-        for name, number in state.numbers.items():
-            kind = type(getattr(self, name))
-            setattr(self, name, kind(number) if issubclass(kind, (np.floating, tuple)) else number)
+        self.a1, self.a0, self.weights = np.float32(numbers.a1), np.float32(numbers.a0), numbers.weights
+        self.iteration, self.coarse_iterations = numbers.iteration, numbers.coarse_iterations
+        self.balance.begun, self.balance.last = numbers.begun, numbers.balanced
+        self.upper, self._follow = numbers.upper, numbers.follow
+        self._objective, self._bound, self._seconds = numbers.objective, numbers.bound, numbers.seconds
         self.history, self._restored = list(state.history), True
 
     # ------------------------------------------------------------------ the run
@@ -205,14 +239,15 @@ class PrimalDual(PrimalDualIteration):
                 break
         return Solution(self.u, status, self.iteration, self.history, self.parameters())
 
-    def parameters(self) -> dict[str, Any]:
-        return {
-            "a1": float(self.a1),
-            "a0": float(self.a0),
-            "method": self.method,
-            "upper": float(self.upper),
-            "operator_norm": self._norms[0],
-            "primal_weight": float(self.omega),
-            "share": self.share,
-            "coarse_iterations": float(self.coarse_iterations),
-        }
+    def parameters(self) -> Parameters:
+        """The numbers that it ends with."""
+        return Parameters(
+            a1=float(self.a1),
+            a0=float(self.a0),
+            scheme=self.method,
+            upper=float(self.upper),
+            operator_norm=self.weights.norm_a,
+            primal_weight=float(self.weights.omega),
+            share=self.weights.share,
+            coarse_iterations=float(self.coarse_iterations),
+        )

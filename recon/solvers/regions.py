@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,6 @@ import numpy as np
 from recon.backend import Array, to_host
 from recon.operators import Operator
 from recon.solvers.data_terms import DataTerm
-from recon.solvers.iteration import RELAXATION
 from recon.solvers.pdhg import PrimalDual
 from recon.solvers.solution import State
 
@@ -71,7 +71,7 @@ class RegionSolver(PrimalDual):
         together = float(np.linalg.norm(cosines, 2)) if n else 1.0
         self._squares = xp.asarray(np.where(length > 0, length**2 * together, np.inf))  # one that is constant stays
         self._free = n
-        self._weigh(self.share)
+        self.weights = replace(self.weights, reserved=SHARE_OF_STEPS if n else 0.0)
 
     def anew(self, data: DataTerm, regions: Sequence[Array], state: Sequence[Array]) -> None:
         """Begin with other counts and maybe slightly other regions where an earlier solution stood.
@@ -92,39 +92,33 @@ class RegionSolver(PrimalDual):
         """Copies of u, w, p, q, y and c."""
         return [a.copy() for a in (*self._state(), self.c)]
 
-    def step(self) -> None:
+    def step(self, rho: float = 1.0) -> None:
         """One iteration; the formulas are those of the class."""
         if not self._free:
-            super().step()
+            super().step(rho)
             return
-        sigma = np.float32(self.eta * self.omega / self.norm_d**2)
-        rho = np.float32(1 if self.method == "plain" or self._plain else RELAXATION)
+        sigma, relax = np.float32(self.weights.sigma_p), np.float32(rho)
         tau = SHARE_OF_STEPS / float(sigma) / self._squares
         p, w = (a.reshape(len(a), self.u.size) for a in (self.p, self.w))
         before = p[:, self._at]
         w_before = w[:, self._at]
         move = tau * self._pull(before)
-        super().step()
+        super().step(rho)
         u_bar = self.u_bar.reshape(-1)
         inner = (u_bar[self._ahead] - u_bar[self._at]) * self._exists
         c_bar = (self.c + 2 * move).astype(np.float32)
         inner -= self._xp.tensordot(c_bar, self._steps, 1)
-        self.c += float(rho) * move
+        self.c += rho * move
         if len(w):
-            inner -= w_before + (w[:, self._at] - w_before) * (np.float32(2) / rho)  # the middle of them is w'
+            inner -= w_before + (w[:, self._at] - w_before) * (np.float32(2) / relax)  # the middle of them is w'
         inner *= sigma
         inner += before
         inner /= self._xp.maximum(self._xp.sqrt(self._xp.sum(inner * inner, axis=0)) / self.a1, np.float32(1))
-        p[:, self._at] = before + rho * (inner - before)
+        p[:, self._at] = before + relax * (inner - before)
 
     def _pull(self, p: Array) -> Array:
         """``<grad f_k, p>`` of each region, float64, from p at the borders."""
         return self._xp.einsum("kan,an->k", self._steps, p, dtype=np.float64)
-
-    def _weigh(self, share: float) -> None:
-        super()._weigh(share)
-        if self._free:
-            self.eta *= (1 - SHARE_OF_STEPS) ** 0.5
 
     def objective(self) -> float:
         """``D + R`` at (u, w, c), summed in float64."""

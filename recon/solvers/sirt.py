@@ -49,4 +49,4 @@ def sirt(
             history.append(Record(done, value, float("nan"), time.perf_counter() - clock))
         if callback is not None:
             callback(history[-1])
-    return Solution(u, Status.FIXED, iterations, history, {"iterations": iterations})
+    return Solution(u, Status.FIXED, iterations, history)

@@ -8,7 +8,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainValidator, PrivateAttr, Strict
 
+from recon.files import Json
 from recon.job.file import values
+from recon.series.settings import MAX_ITERATIONS, TOLERANCE, DataTermName, Method, Projector, Settings
 
 Names = Annotated[tuple[str, ...], Strict(False)]
 Amount = float | dict[str, float] | Literal["auto"]
@@ -77,15 +79,29 @@ class Align(Section):
 class Reconstruct(Section):
     """``[reconstruct]``"""
 
-    method: Literal["tgv", "tv", "none", "sirt", "fbp"] = "tgv"
-    data_term: Literal["poisson", "least-squares"] = "poisson"
+    method: Method = "tgv"
+    data_term: DataTermName = "poisson"
     strength: Annotated[Amount, PlainValidator(values.amount("a positive number", above=True))] = "auto"
-    tolerance: Annotated[float, Field(gt=0, lt=1)] = 1e-2
-    max_iterations: Annotated[int, Field(ge=1, le=1_000_000)] = 5000
-    projector: Literal["auto", "native", "astra"] = "auto"
+    tolerance: Annotated[float, Field(gt=0, lt=1)] = TOLERANCE
+    max_iterations: Annotated[int, Field(ge=1, le=1_000_000)] = MAX_ITERATIONS
+    projector: Projector = "auto"
     thickness: Annotated[int | Literal["auto"], PlainValidator(values.thickness)] = "auto"
     half_precision: bool = False
     uncertainty: Annotated[int, PlainValidator(values.replicates)] = 0
+
+    @property
+    def settings(self) -> Settings:
+        """What they ask of the solver; strengths go by element and are not in it."""
+        given = "max_iterations" in self.model_fields_set
+        return Settings(
+            method=self.method,
+            data_term=self.data_term,
+            tolerance=self.tolerance,
+            max_iterations=self.max_iterations if given else None,
+            projector=self.projector,
+            thickness=self.thickness,
+            half_precision=self.half_precision,
+        )
 
 
 class Mask(Section):
@@ -150,7 +166,7 @@ class Job(Section):
         """Where results go unless the user says otherwise: ``particle.toml`` -> ``particle-recon``, beside it."""
         return self._path.with_name(f"{self._path.stem}-recon")
 
-    def resolved(self) -> dict[str, Any]:
+    def resolved(self) -> dict[str, Json]:
         """Every parameter as plain JSON values; paths relative to the job file's folder where they lie in it.
 
         Without ``[cluster]``, since the result is the same wherever it is made.

@@ -1,0 +1,154 @@
+"""The stages of a job between reading and writing, and how long each takes."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from recon import backend
+from recon.alignment.align import align
+from recon.alignment.doubts import doubts
+from recon.analysis.agreement import Agreement, agreement
+from recon.analysis.composition import figures
+from recon.errors import StoppedError
+from recon.io.alignment import AlignmentRecord, alignment_record
+from recon.job.checkpoint import Checkpoints
+from recon.job.file import Job
+from recon.job.overrides import given_alignment, known_exposures
+from recon.job.progress import Watcher
+from recon.preparation.normalise import normalise
+from recon.reconstruction.reconstruct import reconstruct_with
+from recon.reconstruction.uncertainty import Uncertainty, uncertainty
+from recon.series.tilt_series import TiltSeries
+from recon.series.volume import Status, Volume
+
+
+@dataclass
+class Stages:
+    """What the stages of one run share, and how long each took.
+
+    Attributes:
+        job: the options.
+        device: ``"cpu"`` or ``"cuda"``.
+        watch: where progress goes.
+        keeper: checkpoints of the run, or None.
+        timings: seconds by stage.
+    """
+
+    job: Job
+    device: str
+    watch: Watcher
+    keeper: Checkpoints | None
+    timings: dict[str, float] = field(default_factory=dict)
+
+    @contextlib.contextmanager
+    def timed(self, stage: str) -> Iterator[None]:
+        """Add the time of what is done in here to that of a stage."""
+        clock = time.perf_counter()
+        yield
+        self.timings[stage] = round(self.timings.get(stage, 0.0) + time.perf_counter() - clock, 3)
+
+    def prepare(self, series: TiltSeries) -> TiltSeries:
+        """Exposures and background."""
+        job = self.job
+        with self.timed("normalise"):
+            background = job.input.background if getattr(job, "input", None) is not None else "auto"
+            exposures, errors = known_exposures(job, series)
+            before = len(series.history)
+            series = normalise(series, job.normalise.method, background, exposures)
+            if errors is not None:
+                series = series.evolve(exposure_errors=errors)
+            for line in series.history[before:]:
+                self.watch.log(line)
+        return series
+
+    def align(self, series: TiltSeries) -> TiltSeries:
+        """The alignment, given or found."""
+        job = self.job
+        with self.timed("align"):
+            if job.align.file is not None:
+                series = given_alignment(job, series)
+            else:
+                series = align(series, job.align.method, reference=job.align.reference or None, log=self.watch.log)
+            self.watch.log(series.history[-1])
+        return series
+
+    def aligned(self, read: TiltSeries) -> tuple[TiltSeries, AlignmentRecord]:
+        """The series prepared and aligned, or taken from where an earlier run kept it, and the record of it."""
+        kept = self.keeper.series(read) if self.keeper is not None else None
+        if kept is not None:
+            series, timings = kept
+            self.timings |= timings
+        else:
+            series = self.align(self.prepare(read))
+            if self.keeper is not None:
+                self.keeper.keep_series(read, series, self.timings)
+        return series, alignment_record(series)  # before resampling takes it out of the series
+
+    def reconstruct(self, series: TiltSeries, elements: Sequence[str] | None = None) -> dict[str, Volume]:
+        """One volume for each element, or for each of some."""
+        options = self.job.reconstruct
+        self.watch.tolerance = options.tolerance
+        with self.timed("reconstruct"), backend.device_errors():
+            volumes = reconstruct_with(
+                series,
+                options.settings,
+                options.strength,
+                elements=elements,
+                device=self.device,
+                progress=self.watch.step,
+                log=self.watch.log,
+                checkpoints=self.keeper,
+            )
+            for name, volume in volumes.items():
+                solution = volume.made
+                self.watch.log(f"{name}: {solution.iterations} iterations; {solution.status.value}")
+                if solution.status is Status.INTERRUPTED and self.keeper is None:
+                    raise StoppedError(
+                        f"stopped by Ctrl-C while reconstructing {name}; nothing of this job was written"
+                    )
+        return volumes
+
+    def agree(
+        self, read: TiltSeries, series: TiltSeries, volumes: Mapping[str, Volume], record: AlignmentRecord
+    ) -> tuple[AlignmentRecord, Agreement | None]:
+        """Maps against re-projections, and the record with what that says of the alignment."""
+        with self.timed("analyse"):
+            agreed = agreement(read, series, volumes, self.job.align.reference or None, self.device)
+            record = replace(record, agreement=None if agreed is None else agreed.record)
+            told, record = record.doubts, replace(record, doubts=doubts(record))
+            for doubt in record.doubts:
+                if doubt not in told:  # those of the estimate were told when it was made
+                    self.watch.log(f"warning: alignment: {doubt}")
+        return record, agreed
+
+    def sure(
+        self,
+        series: TiltSeries,
+        volumes: Mapping[str, Volume],
+        inside: np.ndarray,
+        regions: Mapping[str, np.ndarray] | None,
+    ) -> dict[str, Uncertainty]:
+        """The uncertainty that was asked for."""
+        options = self.job.reconstruct
+        if not options.uncertainty:
+            return {}
+        with self.timed("uncertainty"):
+            found = uncertainty(
+                series,
+                volumes,
+                options.uncertainty,
+                figures=lambda element, values: figures(values, inside, regions),
+                tolerance=options.tolerance,
+                max_iterations=options.max_iterations,
+                device=self.device,
+                progress=self.watch.step,
+                checkpoints=self.keeper,
+            )
+            for name, spread in found.items():
+                self.watch.log(f"{name}: uncertainty from {spread.replicates} replicates")
+        return found

@@ -1,0 +1,70 @@
+"""How an element is reconstructed: the one value that every stage and every record of a run hands on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from recon.errors import JobError
+
+Method = Literal["tgv", "tv", "none", "sirt", "fbp"]
+DataTermName = Literal["poisson", "least-squares"]
+Projector = Literal["auto", "native", "astra"]
+
+METHODS: tuple[str, ...] = get_args(Method)
+PRIMAL_DUAL = ("tgv", "tv", "none")  # methods of the primal-dual solver, which certifies its result
+DATA_TERMS: tuple[str, ...] = get_args(DataTermName)
+PROJECTORS: tuple[str, ...] = get_args(Projector)
+TOLERANCE = 1e-2
+MAX_ITERATIONS = 5000  # of the primal-dual solver, a safety net
+SIRT_ITERATIONS = 30
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What determines a reconstruction beside the data.
+
+    Attributes:
+        method: ``"tgv"``, ``"tv"`` or ``"none"`` (no regulariser), all three primal-dual; ``"sirt"``, ``"fbp"``.
+        data_term: ``"poisson"`` for counts, ``"least-squares"`` else.
+        strength: a1 of the regulariser; None where it is found from the data.
+        tolerance: certified relative gap at which the primal-dual solver stops.
+        max_iterations: of the primal-dual solver or of SIRT; None for the method's own number.
+        projector: ``"auto"``, ``"native"`` or ``"astra"``.
+        thickness: extent along the beam in voxels, or ``"auto"``.
+        half_precision: keep the duals of the regulariser in 16 bits.
+    """
+
+    method: str = "tgv"
+    data_term: str = "poisson"
+    strength: float | None = None
+    tolerance: float = TOLERANCE
+    max_iterations: int | None = None
+    projector: str = "auto"
+    thickness: int | str = "auto"
+    half_precision: bool = False
+
+    def check(self) -> Settings:
+        """These settings, or a JobError that names the value out of range and the remedy."""
+        for name, value, known in (
+            ("reconstruct method", self.method, METHODS),
+            ("data_term", self.data_term, DATA_TERMS),
+            ("projector", self.projector, PROJECTORS),
+        ):
+            if value not in known:
+                raise JobError(f"{name} {value!r} is unknown; use one of {', '.join(known)}")
+        if not 0 < self.tolerance < 1:
+            raise JobError(f"tolerance is {self.tolerance:g}; a relative gap lies between 0 and 1, such as 1e-2")
+        if self.max_iterations is not None and self.max_iterations < 1:
+            raise JobError(f"max_iterations is {self.max_iterations}; it must be at least 1")
+        return self
+
+    @property
+    def certified(self) -> bool:
+        """Whether the method ends with a certificate."""
+        return self.method in PRIMAL_DUAL
+
+    @property
+    def iterations(self) -> int:
+        """The most iterations that the method may take."""
+        return self.max_iterations or (SIRT_ITERATIONS if self.method == "sirt" else MAX_ITERATIONS)

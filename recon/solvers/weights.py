@@ -1,0 +1,170 @@
+"""Step sizes of the primal-dual iteration, and how they are balanced while it runs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+
+from recon.backend import Array, namespace
+
+BALANCED_EVERY = 0.15  # of the iterations done so far, between two balances, and 10 at least
+SETTLED_BY = 100  # iterations after which a balance moves the weights half as far, so that they settle
+SAMPLED = 8  # of so many planes one stands for its neighbours when travel is measured
+SHARE = 4.0  # dual travel of data over regulariser at which both get the same step: best of 1, 4 tried
+NOTICED = 1e-3  # of |u|, travelled between balances, below which rounding would decide the primal weight
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Primal weight and share, and the step sizes that follow from them and from the norms of the blocks of K.
+
+    K has the blocks s A, grad and E. With ``n_a = |s A| / share^(1/4)`` and ``n_d = |grad| share^(1/4)``, which serves
+    E as well, the steps are ``tau = eta / omega``, ``sigma_y = eta omega / n_a^2`` and
+    ``sigma_p = sigma_q = eta omega / n_d^2``, where ``eta |K / n| = 0.99``, less what is reserved. The textbook's
+    (`plain`) have ``tau = sigma = 0.99 / |K|``.
+
+    Attributes:
+        norm_a: ``|s A|``.
+        norm_d: ``|grad|``.
+        order: of the regulariser: 0 none, 1 TV, 2 TGV.
+        omega: primal weight.
+        share: step of the dual of the data over that of the regulariser's, in norms of their blocks.
+        plain: whether the steps are the textbook's.
+        reserved: part of the squared norm that is left to further blocks of K.
+    """
+
+    norm_a: float
+    norm_d: float
+    order: int
+    omega: float = 1.0
+    share: float = 1.0
+    plain: bool = False
+    reserved: float = 0.0
+
+    def with_share(self, share: float) -> Weights:
+        """The same with another share, within limits; without a regulariser there is nothing to share."""
+        return replace(self, share=float(np.clip(share, 0.1, 10.0)) if self.order else 1.0)
+
+    @cached_property
+    def n_a(self) -> float:
+        return 1.0 if self.plain else self.norm_a / self.share**0.25
+
+    @cached_property
+    def n_d(self) -> float:
+        return 1.0 if self.plain else self.norm_d * self.share**0.25
+
+    @cached_property
+    def eta(self) -> float:
+        whole = 0.99 * float((1 - self.reserved) ** 0.5)
+        if self.plain:
+            return whole / self._block_norm(self.norm_a, self.norm_d, self.norm_d)
+        c = self.share**0.25
+        return whole / self._block_norm(c, 1 / c, 1 / c)
+
+    @property
+    def tau(self) -> float:
+        """Step of u and w."""
+        return self.eta / self.omega
+
+    @property
+    def sigma_y(self) -> float:
+        """Step of y, the dual of the data."""
+        return self.eta * self.omega / self.n_a**2
+
+    @property
+    def sigma_p(self) -> float:
+        """Step of p, the dual of ``grad u - w``."""
+        return self.eta * self.omega / self.n_d**2
+
+    @property
+    def sigma_q(self) -> float:
+        """Step of q, the dual of ``E w``."""
+        return self.sigma_p
+
+    def _block_norm(self, a: float, d: float, e: float) -> float:
+        """Norm of K from those of its blocks A, grad and E."""
+        one = d / self.norm_d  # of w in ``grad u - w``
+        rows = [[a, 0.0]] + [[d, one]] * (self.order >= 1) + [[0.0, e]] * (self.order == 2)
+        return float(np.linalg.norm(np.array(rows), 2))
+
+    def balanced(self, travel: Travel, pace: float, size: float) -> Weights:
+        """Primal weight and share moved by a `pace`, 1 for all the way, to where primal and dual travel alike.
+
+        Args:
+            travel: since the last balance.
+            pace: 0 to 1.
+            size: norm of u.
+        """
+        new = self
+        if travel.y > 0 and travel.p > 0:
+            new = self.with_share(self.share * (travel.y / travel.p / SHARE / self.share) ** pace)
+        dual = float(np.hypot(travel.y * new.n_a / self.norm_a, travel.p * new.n_d / self.norm_d))
+        if travel.u > NOTICED * size and dual > 0:
+            return replace(new, omega=new.omega * float(np.clip(dual / travel.u / new.omega, 1 / 4, 4)) ** pace)
+        return new
+
+
+@dataclass(frozen=True)
+class Travel:
+    """How far u and w, y, and p and q have gone, in units in which their blocks of K have norm 1."""
+
+    u: float
+    y: float
+    p: float
+
+
+class Balance:
+    """Measures travel since the last balance on a sample of planes, and says when the next one is due.
+
+    Args:
+        watched: the part of the state that is measured: u, w, p and q on sampled planes, and y.
+
+    Attributes:
+        begun: iteration of the last new start, from which the pace counts.
+        last: iteration of the last balance.
+    """
+
+    def __init__(self, watched: list[Array]) -> None:
+        self.before = [a.copy() for a in watched]
+        self.begun = self.last = 0
+
+    def due(self, iteration: int) -> bool:
+        """Whether it is time for a balance."""
+        return iteration - self.last >= max(10, BALANCED_EVERY * (iteration - self.begun))
+
+    def pace(self, iteration: int) -> float:
+        """How far a balance moves the weights: ever less, so that they settle."""
+        return 0.5 / (1 + (iteration - self.begun) / SETTLED_BY)
+
+    def begin(self, iteration: int, watched: list[Array]) -> None:
+        """Measure from here; earlier travel no longer counts, and the pace is that of a new start."""
+        self.begun = iteration
+        self.measure_from(iteration, watched)
+
+    def measure_from(self, iteration: int, watched: list[Array]) -> None:
+        """Measure from here."""
+        self.last = iteration
+        for a, b in zip(self.before, watched, strict=bool(self.before)):
+            a[...] = b
+
+    def travelled(self, watched: list[Array], units: tuple[float, float], part: float, weights: Weights) -> Travel:
+        """Travel since the last balance.
+
+        Args:
+            watched: as given at first.
+            units: what 1 stands for in p and q.
+            part: of all planes that are sampled.
+            weights: whose norms are those of the blocks.
+        """
+        xp = namespace(watched[0])
+
+        def square(row: Array, before: Array) -> Array:
+            return xp.sum(xp.square(xp.subtract(row, before, dtype=np.float32)), dtype=np.float64)
+
+        u, w, p, q, y = (
+            unit**2 * float(sum(square(row, row0) for row, row0 in zip(a, b, strict=True)))
+            for unit, a, b in zip((1.0, 1.0, *units, 1.0), watched, self.before, strict=True)
+        )
+        return Travel(((u + w) / part) ** 0.5, y**0.5 * weights.norm_a, ((p + q) / part) ** 0.5 * weights.norm_d)
