@@ -130,7 +130,7 @@ class Slurm(Scheduler):
         yield f"#SBATCH --output={array.folder}/logs/%a.log"
         yield "#SBATCH --open-mode=append"
         yield "#SBATCH --requeue"
-        yield f"#SBATCH --signal=B:USR1@{s.warning}"
+        yield f"#SBATCH --signal=B:USR1@{min(s.warning, array.minutes * 30)}"
         for line in s.options:
             yield f"#SBATCH {line}"
 
@@ -209,7 +209,7 @@ class Pbs(Scheduler):
 
     def limited(self, task: str, array: Array) -> str:
         # PBS kills a few seconds after its signal, so the warning comes from the script
-        return f"timeout --preserve-status -s USR1 {max(60, array.minutes * 60 - array.settings.warning)} {task}"
+        return f"timeout --preserve-status -s USR1 {array.minutes * 60 - min(array.settings.warning, array.minutes * 30)} {task}"
 
     def again(self) -> list[str]:
         return ["status=$?", '[ "$status" = 75 ] && qsub -v RECON_ROW="$row" "$0"', 'exit "$status"']

@@ -16,7 +16,7 @@ from recon.cluster.manifest import NAME, Row, write_manifest
 from recon.cluster.schedulers import SCHEDULERS, Array, clock, memory_of
 from recon.cluster.settings import Settings, site_settings
 from recon.cluster.units import Unit
-from recon.errors import JobError, OutputError, ReconError
+from recon.errors import InputError, JobError, OutputError, ReconError
 
 if TYPE_CHECKING:
     from recon.job.file import Job
@@ -87,7 +87,7 @@ def submit(
         OutputError: the folder exists.
         JobError: a job file is wrong.
     """
-    datasets = _datasets(jobs, folder, {**(given or {}), "scheduler": scheduler}, grid or {}, out)
+    datasets = _datasets(jobs, folder, {**(given or {}), "scheduler": scheduler}, grid or {}, out, log)
     rows, arrays = _arrays(datasets, folder.resolve())
     kind = SCHEDULERS[datasets[0].settings.scheduler]
     if not dry_run:
@@ -139,11 +139,17 @@ def _submit(scripts: Sequence[Path], arrays: Sequence[Array], folder: Path, log:
 
 
 def _datasets(
-    jobs: Sequence[str], folder: Path, given: Mapping[str, Any], grid: Mapping[str, Sequence[Any]], out: Path | None
+    jobs: Sequence[str],
+    folder: Path,
+    given: Mapping[str, Any],
+    grid: Mapping[str, Sequence[Any]],
+    out: Path | None,
+    log: Log,
 ) -> list[Dataset]:
     from recon.job.file import load_job
 
     datasets: list[Dataset] = []
+    bad: list[InputError] = []
     stems: dict[str, str] = {}
     aligned = folder.resolve() / "aligned"
     for path in jobs:
@@ -152,7 +158,12 @@ def _datasets(
         if stems.setdefault(stem, path) != path:
             raise JobError(f"{path} and {stems[stem]} have the same name; rename one, or submit them apart")
         settings = site_settings().over(job.cluster.model_dump(exclude_unset=True), path).over(given, "options")
-        forecast = _forecast(job, settings)
+        try:
+            forecast = _forecast(job, settings)
+        except InputError as exc:  # the others need not wait for it, and its own task will say so, too
+            bad.append(exc)
+            forecast = 0.0, 0
+            log(f"warning: {path}: {exc}; submitted all the same")
         for number, changes in enumerate(combinations(grid)):
             changed = load_job(path, changes=changes) if changes else job
             name = f"{stem}-{number}" if changes else stem
@@ -162,6 +173,8 @@ def _datasets(
             datasets.append(
                 Dataset(name, str(job.path), changes, results.resolve(), shares, changed.elements, settings, *forecast)
             )
+    if len(bad) == len(stems):
+        raise bad[0]
     first = datasets[0].settings
     for d in datasets:
         if d.settings.scheduler != first.scheduler:
@@ -211,7 +224,7 @@ def _arrays(datasets: Sequence[Dataset], folder: Path) -> tuple[list[Row], list[
             if shared and d.aligned in seen:
                 continue
             seen.add(d.aligned)
-            memory = memory_of(d.settings) or math.ceil(d.memory_bytes / 2**20)
+            memory = memory_of(d.settings) or math.ceil(max(d.memory_bytes, OVERHEAD) / 2**20)
             asked = d.settings.time if isinstance(d.settings.time, int) else minutes
             unit = Unit(d.job, stage, element, d.out, d.changes, d.aligned)
             rows.append(Row(len(rows) + 1, d.name, unit, asked, memory))
