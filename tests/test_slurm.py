@@ -17,7 +17,7 @@ from slurm import missing, slurm
 
 from recon.io import read_volume
 
-ONE = '[align]\nmethod = "none"\n[reconstruct]\nstrength = 1.0\ntolerance = 1e-9\nmax_iterations = 250\n[cluster]\nwarning = 45\n'
+ONE = '[align]\nmethod = "none"\n[reconstruct]\nstrength = 1.0\ntolerance = 1e-9\nmax_iterations = 250\n'
 # the first start of a task that is to be interrupted sleeps in every iteration, so that it cannot be done before
 SLOW = """
 import os

@@ -35,6 +35,11 @@ class Array:
     memory_mb: int
     settings: Settings
 
+    @property
+    def warning(self) -> int:
+        """Seconds before the time limit; not all of it, where it is short."""
+        return min(self.settings.warning, self.minutes * 45)
+
 
 class Scheduler(ABC):
     """One of them.
@@ -130,7 +135,7 @@ class Slurm(Scheduler):
         yield f"#SBATCH --output={array.folder}/logs/%a.log"
         yield "#SBATCH --open-mode=append"
         yield "#SBATCH --requeue"
-        yield f"#SBATCH --signal=B:USR1@{min(s.warning, array.minutes * 30)}"
+        yield f"#SBATCH --signal=B:USR1@{array.warning}"
         for line in s.options:
             yield f"#SBATCH {line}"
 
@@ -209,7 +214,7 @@ class Pbs(Scheduler):
 
     def limited(self, task: str, array: Array) -> str:
         # PBS kills a few seconds after its signal, so the warning comes from the script
-        return f"timeout --preserve-status -s USR1 {array.minutes * 60 - min(array.settings.warning, array.minutes * 30)} {task}"
+        return f"timeout --preserve-status -s USR1 {array.minutes * 60 - array.warning} {task}"
 
     def again(self) -> list[str]:
         return ["status=$?", '[ "$status" = 75 ] && qsub -v RECON_ROW="$row" "$0"', 'exit "$status"']
