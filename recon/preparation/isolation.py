@@ -1,7 +1,15 @@
-"""Where the object is in the maps, and whether it is wholly in view."""
+"""Where the object is in the maps, how much lies under it, and whether it is wholly in view.
+
+A map is taken apart into an even ground and what stands out of it. The ground is the darkest level at which a good part
+of the frame scatters no more than the noise does; where the counts say so it may slope. Everything else follows
+from it: the object is what exceeds the ground, it is in view where none of that lies along the frame's border, and
+the pixels away from it tell the background of each element. A map without such a ground is filled by its object, and
+then nothing in it says how much of the counts is background.
+"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,60 +19,201 @@ from recon.series.tilt_series import TiltSeries
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    Image = NDArray[np.float64]
+
 CLEAR = 0.75  # share of the tilts at which an isolated object must be clear of the border
 FEW = 500  # counts of a map, below which it does not show by itself where the object is
+BRIGHT = 300.0  # counts under the smoothing kernel in a bright pixel: it is then known to 6 %
+KERNEL = 4 * np.pi  # times sigma^2: pixels whose counts a Gaussian kernel averages (1 / the sum of its squares)
+SHARPEST, WIDEST = 1.0, 1 / 24  # of that kernel's sigma: a pixel, and this share of the frame's shorter side
+BEYOND = 3.5  # standard deviations beyond which a pixel is no ground: one in 4000 by chance
+CERTAIN = 5.5  # standard deviations that a part of the object reaches somewhere: never by chance in a whole series
+STANDS_OUT = 0.1  # of the way from ground to brightest: what counts as object at the border, where edges are blurred
+TOUCHES = 0.05  # share of a side, or of the border, that is object where the object reaches it
+RIM = 0.03  # of the frame's shorter side: how wide the border is
+FULL = 0.8  # share of the frame that is object where it fills the frame
+EVEN = 1.3  # times its noise's may the spread of the ground be; that of evenly spread values is 1.7 (see `_ground`)
+LEAST = 0.08  # share of the frame that the ground takes at least
+STARTS = (2.0, 5.0, 10.0, 20.0, 35.0, 50.0)  # percentiles of the map from which its ground is sought
+SLOPED = 0.3  # share of the frame that a sloping ground takes at least, or any soft edge is one
+STEEPEST = 0.6  # of the mean: how far a slope may take the ground from it
+
+
+@dataclass(frozen=True, eq=False)
+class Scene:
+    """What of a series is object.
+
+    Attributes:
+        empty: ``(tilt, y, x)`` True for pixels away from the object.
+        reach: ``(tilt,)`` 0 where the object is clear of the frame's border, 1 where it touches it, 2 where it spans
+            or fills the frame.
+        grounded: ``(tilt,)`` True where an even ground was found, so that empty pixels tell the background.
+    """
+
+    empty: NDArray[np.bool_]
+    reach: NDArray[np.intp]
+    grounded: NDArray[np.bool_]
+
+    def isolated(self, used: NDArray[np.bool_]) -> bool:
+        """Whether the object is a particle that is out of the frame at few of the tilts in use, if any."""
+        reach = self.reach[used]
+        return bool(reach.size and (reach == 0).mean() >= CLEAR and not (reach == 2).any())
 
 
 def find_outside(series: TiltSeries) -> tuple[NDArray[np.bool_], bool]:
-    """Pixels away from the object ``(tilt, y, x)``, and whether the object is isolated (see `objects`)."""
-    outside, reach = objects(series)
-    return outside, is_isolated(reach[series.used])
+    """Pixels away from the object ``(tilt, y, x)``, and whether the object is isolated."""
+    scene = look(series)
+    return scene.empty, scene.isolated(series.used)
 
 
-def is_isolated(reach: NDArray[np.intp]) -> bool:
-    """Whether an object that reaches so far (see `objects`) is a particle, out of the frame at few tilts only."""
-    return bool(reach.size and (reach == 0).mean() >= CLEAR and not (reach == 2).any())
+def look(series: TiltSeries) -> Scene:
+    """Find the object in every map; all elements together, background known by pixel taken off.
+
+    Where most maps hold too few counts to show anything by themselves, they are added up, and what is away from the
+    object in all of them is told.
+    """
+    total = series.counts.sum(axis=0, dtype=np.float64)
+    known = np.zeros_like(total) if series.background_maps is None else series.background_maps.sum(axis=0)
+    seen = np.ones(total.shape, bool) if series.weights is None else series.weights > 0
+    scene = _each(total, known, seen, series.scaled)
+    few = not series.scaled and bool(np.median(total.sum(axis=(1, 2))) < FEW)
+    if few and scene.grounded[series.used].mean() < 0.5:
+        total, known = (np.broadcast_to(a.sum(axis=0), a.shape) for a in (total, known))
+        scene = _each(total, known, seen, series.scaled)
+    return scene
 
 
-def objects(series: TiltSeries) -> tuple[NDArray[np.bool_], NDArray[np.intp]]:
-    """Pixels away from the object ``(tilt, y, x)``, and how far it reaches ``(tilt,)``.
+def _each(total: Image, known: Image, seen: NDArray[np.bool_], scaled: bool) -> Scene:
+    empty = np.zeros(total.shape, bool)
+    reach, grounded = np.zeros(len(total), np.intp), np.zeros(len(total), bool)
+    for i in range(len(total)):
+        if seen[i].any():
+            empty[i], reach[i], grounded[i] = _one(total[i], known[i], seen[i], scaled)
+    return Scene(empty & seen, reach, grounded)
 
-    That is 0 where it is clear of the frame's border, 1 where it touches it, 2 where it spans the frame.
 
-    All elements are added and smoothed until a bright pixel holds a few hundred counts; the object is
-    what exceeds a tenth of the way from the darkest parts to the bright ones. Maps of too few counts for that are
-    added up, and what is away from the object in all of them is told.
+def _one(image: Image, known: Image, seen: NDArray[np.bool_], scaled: bool) -> tuple[NDArray[np.bool_], int, bool]:
+    """Empty pixels, reach and whether there is a ground, of one map."""
+    from scipy import ndimage
+
+    shorter = min(image.shape)
+    noise = _scatter(image, seen) if scaled else None
+    bright = float(np.percentile(image[seen], 98))
+    sigma = np.sqrt(BRIGHT / KERNEL / max(bright, 1e-6)) if noise is None else 1.0
+    sigma = float(np.clip(sigma, SHARPEST, max(shorter * WIDEST, SHARPEST)))
+    smooth, quantum = _smoothed(image - known, seen, sigma)
+    ground = _ground(smooth, known, quantum, None if noise is None else noise * np.sqrt(quantum), seen)
+    top = float(np.percentile(smooth[seen], 99.8))
+    if ground is None:
+        dark = float(np.percentile(smooth[seen], 2))
+        inside = smooth > dark + STANDS_OUT * (float(np.percentile(smooth[seen], 98)) - dark)
+        if scaled:
+            inside |= smooth < dark - STANDS_OUT * (top - dark)
+        outer = inside
+    else:
+        level, error = ground
+        outer = smooth > level + BEYOND * error
+        inside = smooth > level + np.maximum(BEYOND * error, STANDS_OUT * (top - level))
+        if scaled:
+            outer |= smooth < level - BEYOND * error
+        outer = _sure(outer, np.abs(smooth - level) > CERTAIN * error)
+    inside &= seen & outer
+    outer &= seen
+    reach = _reach(inside, seen)
+    if ground is not None and not inside.any():
+        reach, ground = 2, None  # nothing stands out: what there is fills the frame
+    away = ~ndimage.binary_dilation(outer, iterations=max(1, round(sigma)) + 1)
+    return away, reach, ground is not None
+
+
+def _smoothed(image: Image, seen: NDArray[np.bool_], sigma: float) -> tuple[Image, Image]:
+    """Gaussian mean of the pixels that are seen, and its variance where that of a pixel is 1.
+
+    Along the border the kernel holds fewer pixels, so that the mean is noisier there. Where none is near, the median.
     """
     from scipy import ndimage
 
-    total = series.counts.sum(axis=0)
-    if not series.scaled and np.median(total.sum(axis=(1, 2))) < FEW:
-        total = np.broadcast_to(total.sum(axis=0), total.shape)
-    ny, nx = series.frame
-    outside = np.zeros(total.shape, bool)
-    reach = np.zeros(len(total), np.intp)
-    for i, image in enumerate(total):
-        seen = series.seen[i] > 0
-        if not seen.any():
-            continue
-        image = np.where(seen, image, np.median(image[seen]))
-        bright = float(np.percentile(image, 98)) + 1e-6
-        sigma = float(np.clip(np.sqrt(300 / bright) / 3.5, 1.0, min(ny, nx) / 24))
-        smooth = ndimage.gaussian_filter(image, sigma, mode="nearest")
-        dark, top = np.percentile(smooth, [2, 98])
-        inside = smooth > dark + 0.1 * (top - dark)
-        if series.scaled:
-            inside |= smooth < dark - 0.1 * (top - dark)
-        rim = max(1, round(0.03 * min(ny, nx)))
-        border = np.ones_like(inside)
-        border[rim:-rim, rim:-rim] = False
-        if inside[border].mean() >= 0.05 or inside.mean() >= 0.8:
-            top, bottom, left, right = (
-                bool(side.mean() >= 0.05) for side in (inside[:rim], inside[-rim:], inside[:, :rim], inside[:, -rim:])
-            )
-            reach[i] = 2 if (top and bottom) or (left and right) or inside.mean() >= 0.8 else 1
-        grown = ndimage.binary_dilation(inside, iterations=max(1, round(sigma)) + 1)
-        outside[i] = ~grown
-    if series.weights is not None:
-        outside &= series.weights > 0
-    return outside, reach
+    def blur(a: Image, width: float) -> Image:
+        return np.asarray(ndimage.gaussian_filter(a, width, mode="constant"))
+
+    cover = blur(seen.astype(np.float64), sigma)
+    near = np.maximum(cover, 0.05)
+    smooth = np.where(cover > 0.05, blur(np.where(seen, image, 0.0), sigma) / near, np.median(image[seen]))
+    # the square of a Gaussian is one of sigma / sqrt(2)
+    return smooth, blur(seen.astype(np.float64), sigma / np.sqrt(2)) / near**2 / (KERNEL * sigma**2)
+
+
+def _sure(mask: NDArray[np.bool_], certain: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """The connected parts of a mask that hold a certain pixel: others are noise, and taking them off would bias."""
+    from scipy import ndimage
+
+    parts, _ = ndimage.label(mask, np.ones((3, 3)))
+    keep = np.unique(parts[certain & mask])
+    return np.isin(parts, keep[keep > 0])
+
+
+def _scatter(image: Image, seen: NDArray[np.bool_]) -> float:
+    """Standard deviation of a dark pixel of a map without a unit, from differences of neighbours."""
+    step = image[1:, 1:] - image[1:, :-1] - image[:-1, 1:] + image[:-1, :-1]
+    whole = seen[1:, 1:] & seen[1:, :-1] & seen[:-1, 1:] & seen[:-1, :-1]
+    dark = whole & (image[1:, 1:] <= np.median(image[seen]))
+    found = float(np.median(np.abs(step[dark]))) / 0.6745 / 2 if dark.any() else 0.0
+    return max(found, 1e-6 * float(np.ptp(image[seen])))
+
+
+def _ground(
+    smooth: Image, known: Image, quantum: Image, noise: Image | None, seen: NDArray[np.bool_]
+) -> tuple[Image, Image] | None:
+    """Level and noise ``(y, x)`` of the ground in a smoothed map, or None if it has no even one.
+
+    From the dark side, pixels within `BEYOND` deviations above the level so far are averaged anew until that changes
+    nothing (sigma clipping from below). It ends at the mode of an even ground, whose clipped spread is the noise's, or
+    somewhere in a range of evenly spread values, whose clipped spread is ``2 BEYOND / sqrt(12) = 2`` times the noise's;
+    `EVEN` lies between. The lowest such level is the ground; level before slope.
+    """
+    n = int(seen.sum())
+    y, x = np.meshgrid(*[np.linspace(-1, 1, m) for m in smooth.shape], indexing="ij")
+    planes = [np.ones((1, *smooth.shape)), np.stack([np.ones_like(y), y, x])]
+
+    def error(level: Image) -> Image:
+        if noise is not None:
+            return noise
+        # half a count more, or the noise of a map without counts would be 0
+        return np.asarray(np.sqrt((np.maximum(level + known, 0) + 0.5 * quantum) * quantum))
+
+    for basis, least in zip(planes, (LEAST, SLOPED), strict=True):
+        best: tuple[Image, Image] | None = None
+        for start in STARTS:
+            level = np.full(smooth.shape, float(np.percentile(smooth[seen], start)))
+            taken = np.zeros_like(seen)
+            for _ in range(40):
+                now = seen & (smooth < level + BEYOND * error(level))
+                if np.array_equal(now, taken) or now.sum() < 8:
+                    break
+                taken = now
+                flat = basis[:, taken]
+                level = np.tensordot(np.linalg.lstsq(flat.T, smooth[taken], rcond=None)[0], basis, 1)
+            sure = error(level)
+            if taken.sum() < least * n:
+                continue
+            spread = float(np.std((smooth - level)[taken] / sure[taken]))
+            middle = float(level.mean())
+            steep = len(basis) > 1 and float(np.abs(level - middle).max()) > STEEPEST * abs(middle)
+            if spread < EVEN and not steep and (best is None or middle < best[0].mean()):
+                best = level, sure
+        if best is not None:
+            return best
+    return None
+
+
+def _reach(inside: NDArray[np.bool_], seen: NDArray[np.bool_]) -> int:
+    """0 for an object clear of the border, 1 where it touches it, 2 where it spans or fills the frame."""
+    rim = max(1, round(RIM * min(inside.shape)))
+    border = np.ones_like(inside)
+    border[rim:-rim, rim:-rim] = False
+    share = float(inside.sum() / seen.sum())
+    sides = [inside[:rim], inside[-rim:], inside[:, :rim], inside[:, -rim:]]
+    top, bottom, left, right = (bool(side.mean() >= TOUCHES) for side in sides)
+    if not (top or bottom or left or right or share >= FULL):
+        return 0
+    return 2 if (top and bottom) or (left and right) or share >= FULL else 1

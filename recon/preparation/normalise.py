@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from recon.errors import InputError, JobError
-from recon.preparation.isolation import is_isolated, objects
+from recon.preparation.isolation import Scene, look
 from recon.preparation.screening import leave_out, screen
 from recon.series.tilt_series import ExposureSource, TiltSeries
 
@@ -59,12 +59,12 @@ def normalise(
     if method not in METHODS:
         raise JobError(f"normalise method {method!r} is unknown; use one of {', '.join(METHODS)}")
     series = screen(series)
-    outside, reach = objects(series)
-    isolated = is_isolated(reach[series.used])
-    gone = np.flatnonzero(series.used & (reach > 0))
+    scene = look(series)
+    outside, isolated = scene.empty, scene.isolated(series.used)
+    gone = np.flatnonzero(series.used & (scene.reach > 0))
     if isolated and gone.size:
         series = leave_out(series, dict.fromkeys(map(int, gone), "the object touches the frame's border, there only"))
-    level = _background(series, background, outside, isolated)
+    level = _background(series, background, scene, isolated)
     taken = series.used
     found, errors = np.ones_like(series.exposures), None
     source: ExposureSource = "assumed"
@@ -221,16 +221,28 @@ def _above_maps(series: TiltSeries) -> NDArray[np.float32]:
     return series.counts if series.background_maps is None else series.counts - series.background_maps
 
 
-def _background(
-    series: TiltSeries, background: Background, outside: NDArray[np.bool_], isolated: bool
-) -> NDArray[np.float64]:
+def _found_background(series: TiltSeries, scene: Scene, isolated: bool) -> NDArray[np.float64]:
+    """Mean counts of the pixels away from the object ``(element, tilt)``, beyond what the spectra tell.
+
+    A tilt whose pixels do not tell it gets that of its neighbours, if most tilts do tell it; else all is 0. So it is for
+    an object that leaves the frame while the spectra tell the background.
+    """
+    told = scene.grounded & series.used & (scene.empty.sum(axis=(1, 2)) >= 16)
+    level = np.zeros_like(series.background)
+    if told.sum() < 0.5 * series.used.sum() or not (isolated or series.background_maps is None):
+        return level
+    above, order = _above_maps(series), np.argsort(series.tilts_deg)
+    for e in range(len(level)):
+        found = [above[e, i, scene.empty[i]].mean(dtype=np.float64) if told[i] else 0.0 for i in range(series.n_tilts)]
+        known = order[told[order]]
+        level[e] = np.interp(series.tilts_deg, series.tilts_deg[known], np.array(found)[known])
+    return np.maximum(level, 0)
+
+
+def _background(series: TiltSeries, background: Background, scene: Scene, isolated: bool) -> NDArray[np.float64]:
     level = np.zeros_like(series.background)
     if background == "auto":
-        if isolated:
-            for i in range(series.n_tilts):
-                if outside[i].sum() >= 16:
-                    level[:, i] = _above_maps(series)[:, i, outside[i]].mean(axis=1, dtype=np.float64)
-        return np.maximum(level, 0)
+        return _found_background(series, scene, isolated)
     table = background if isinstance(background, dict) else dict.fromkeys(series.elements, background)
     for name, value in table.items():
         e = series.index(name)
