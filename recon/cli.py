@@ -146,6 +146,7 @@ def check(path: Path, device: str, out: Path | None, picture: Path | None) -> No
         from recon.job.file import load_job
         from recon.job.inputs import read_job, read_spectra_job, spectra_series
         from recon.job.resources import check_resources, describe, plan
+        from recon.preparation.isolation import locate
 
         job = load_job(path)
         if job.input.maps is None:
@@ -163,6 +164,7 @@ def check(path: Path, device: str, out: Path | None, picture: Path | None) -> No
             series = spectra_series(job, maps)
         else:
             series = read_job(job)
+        series = locate(series)
         needs = plan(job, series, device)
         target = out or job.output_dir
         for line in describe(job, series, needs, target):

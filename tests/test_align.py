@@ -15,7 +15,7 @@ from recon.alignment.joint import JointFit, translation
 from recon.errors import InputError
 from recon.geometry.tilt_geometry import TiltGeometry
 from recon.operators import project
-from recon.preparation.isolation import find_outside
+from recon.preparation.isolation import locate
 from recon.preparation.normalise import asymmetry, normalise
 from recon.preparation.screening import leave_out, screen, unusable, warnings
 from recon.series.alignment import Alignment
@@ -359,7 +359,7 @@ def test_one_map_at_the_border_does_not_make_a_particle_a_film(particle):
     counts[:, 7] = np.roll(counts[:, 7], 9, axis=-1)
     counts[:, 7, :, :9] = 0
     moved = series.evolve(counts=counts)
-    assert find_outside(moved)[1]
+    assert locate(moved).isolated
     out = normalise(moved)
     assert out.isolated
     assert "touches the frame's border" in warnings(out)[0]

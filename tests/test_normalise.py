@@ -7,7 +7,7 @@ import pytest
 from truth import rms
 
 from recon.errors import InputError, JobError
-from recon.preparation.isolation import find_outside
+from recon.preparation.isolation import look
 from recon.preparation.normalise import normalise
 from recon.series.tilt_series import TiltSeries
 from recon.simulate import Ellipsoid, Particle, simulate
@@ -22,7 +22,7 @@ def test_exposures_and_background_are_right_to_the_poisson_limit():
         series, truth = simulate(size=32, seed=seed)
         found = normalise(series)
         assert found.isolated
-        n_outside = find_outside(series)[0].sum(axis=(1, 2))
+        n_outside = look(series).empty.sum(axis=(1, 2))
         offset = truth.exposures * truth.background
         expected = truth.exposures / truth.exposures.mean()
         for e in range(2):

@@ -47,6 +47,8 @@ def _other_axis(combined: TiltSeries, joint: _Joint, say: Log) -> list[str]:
     across = combined.evolve(
         counts=turn(combined.counts), weights=turn(combined.weights), background_maps=turn(combined.background_maps)
     )
+    if combined.scene is not None:
+        across = across.evolve(scene=replace(combined.scene, empty=combined.scene.empty.swapaxes(-1, -2)))
     taken = combined.used
     scores = []
     for trial in (combined, across):

@@ -21,7 +21,7 @@ import numpy as np
 from recon.alignment.blobs import View, normal_matrix
 from recon.model.grid import grid
 from recon.model.noise import noise_weights
-from recon.preparation.isolation import find_outside
+from recon.preparation.isolation import look
 from recon.series.alignment import Alignment
 from recon.series.tilt_series import TiltSeries
 
@@ -72,7 +72,7 @@ class JointFit:
         self.log_exposures = np.log(np.maximum(s.exposures[0], 1e-3))
         self.expected_rotation = 0.0
         self.tilts = np.radians(s.tilts_deg)
-        self.outside, _ = find_outside(s)
+        self.outside = (s.scene or look(s)).empty
         self._place()
         self._sample()
 

@@ -159,7 +159,7 @@ class Checkpoints:
         arrays: dict[str, Array] = {}
         for f in fields(series):
             value = getattr(series, f.name)
-            if f.name == "alignment" or value is getattr(read, f.name):
+            if f.name in ("alignment", "scene") or value is getattr(read, f.name):
                 continue
             (arrays if isinstance(value, np.ndarray) else values)[f.name] = value
         alignment = {f.name: getattr(series.alignment, f.name) for f in fields(series.alignment)}

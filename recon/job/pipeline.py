@@ -25,6 +25,7 @@ from recon.job.resources import Plan, check_resources, plan
 from recon.job.results import Result, finished, state_of, write_result
 from recon.job.stages import Stages
 from recon.model.resampling import resample
+from recon.preparation.isolation import locate
 from recon.series.tilt_series import TiltSeries
 from recon.solvers import Status
 
@@ -151,6 +152,9 @@ def run_job(
             _check_earlier(job, part, checkpoints)
             series = read_job(job, watch.log)
             watch.log(series.history[-1])
+            series, lines = locate(series), len(series.history)
+            for line in series.history[lines:]:
+                watch.log(line)
             needs = plan(job, series, device)
             check_resources(needs, target)
             if admit is not None:

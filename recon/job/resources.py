@@ -15,7 +15,7 @@ from recon.job.file import Job
 from recon.job.file.sections import Reconstruct
 from recon.job.overrides import given_alignment, known_exposures
 from recon.model.grid import grid
-from recon.preparation.isolation import find_outside
+from recon.preparation.isolation import locate
 from recon.series.tilt_series import TiltSeries
 from recon.solvers.memory import available, needed
 
@@ -55,8 +55,7 @@ def plan(job: Job, series: TiltSeries, device: str = "auto", *, here: bool = Tru
     """
     device = backend.resolve_device(device) if here else device
     # where the object is not isolated, the volume is wider than the frame
-    series = series.evolve(isolated=find_outside(series)[1])
-    shape = grid(series, job.reconstruct.thickness).shape
+    shape = grid(locate(series), job.reconstruct.thickness).shape
     free = None if here else 0
     return forecast(shape, series.n_tilts, series.frame, len(series.elements), job, device, free)
 
@@ -117,6 +116,7 @@ def check_resources(needs: Plan, out: Path) -> None:
 
 def describe(job: Job, series: TiltSeries, needs: Plan, out: Path) -> list[str]:
     """What `recon check` shows: the series as it was read, the plan, memory, disk and time."""
+    series = locate(series)
     order = np.argsort(series.tilts_deg)
     lines = [
         f"{job.path.name}: {', '.join(series.elements)}; {series.n_tilts} tilts of {series.frame[0]} x "
@@ -136,7 +136,7 @@ def describe(job: Job, series: TiltSeries, needs: Plan, out: Path) -> list[str]:
     lines += [
         f"plan: normalise {how}, align {alignment}, "
         f"{options.method} with {options.data_term}, strength {options.strength}, tolerance {options.tolerance:g}",
-        f"object: {'isolated' if find_outside(series)[1] else 'not isolated; the volume is wider than the frame'}",
+        f"object: {'isolated' if series.isolated else 'not isolated; the volume is wider than the frame'}",
         f"volume: {' x '.join(map(str, needs.volume))} voxels (z, y, x) on {needs.device}",
         f"memory: {gib(needs.memory_bytes)} needed, {gib(needs.available_bytes)} free"
         + (f" on the GPU; {gib(needs.host_bytes)} on the host" if needs.device == "cuda" else ""),

@@ -9,11 +9,12 @@ then nothing in it says how much of the counts is background.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from recon.preparation.screening import screen
+from recon.series.scene import CLEAR, Scene
 from recon.series.tilt_series import TiltSeries
 
 if TYPE_CHECKING:
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 
     Image = NDArray[np.float64]
 
-CLEAR = 0.75  # share of the tilts at which an isolated object must be clear of the border
 FEW = 500  # counts of a map, below which it does not show by itself where the object is
 BRIGHT = 300.0  # counts under the smoothing kernel in a bright pixel: it is then known to 6 %
 KERNEL = 4 * np.pi  # times sigma^2: pixels whose counts a Gaussian kernel averages (1 / the sum of its squares)
@@ -36,64 +36,84 @@ EVEN = 1.3  # times its noise's may the spread of the ground be; that of evenly 
 LEAST = 0.08  # share of the frame that the ground takes at least
 STARTS = (2.0, 5.0, 10.0, 20.0, 35.0, 50.0)  # percentiles of the map from which its ground is sought
 SLOPED = 0.3  # share of the frame that a sloping ground takes at least, or any soft edge is one
+FAINT = 0.2  # of the object's height: a fainter film is a support and not the object, see `_matrix`
+FITTED, TELLING = 5, 0.35  # tilts, and range of -log cos of the tilt (45 degrees), that tell a film from a background
+GROWS = 0.25  # power of 1 / cos with which a ground grows that is a film at least in part; a background's is 0
 STEEPEST = 0.6  # of the mean: how far a slope may take the ground from it
 
 
-@dataclass(frozen=True, eq=False)
-class Scene:
-    """What of a series is object.
+def locate(series: TiltSeries) -> TiltSeries:
+    """The series screened, with its `scene` and whether the object is `isolated`; as it is where that was done before.
 
-    Attributes:
-        empty: ``(tilt, y, x)`` True for pixels away from the object.
-        reach: ``(tilt,)`` 0 where the object is clear of the frame's border, 1 where it touches it, 2 where it spans
-            or fills the frame.
-        grounded: ``(tilt,)`` True where an even ground was found, so that empty pixels tell the background.
+    Raises:
+        InputError: fewer than three tilts can be used.
     """
-
-    empty: NDArray[np.bool_]
-    reach: NDArray[np.intp]
-    grounded: NDArray[np.bool_]
-
-    def isolated(self, used: NDArray[np.bool_]) -> bool:
-        """Whether the object is a particle that is out of the frame at few of the tilts in use, if any."""
-        reach = self.reach[used]
-        return bool(reach.size and (reach == 0).mean() >= CLEAR and not (reach == 2).any())
-
-
-def find_outside(series: TiltSeries) -> tuple[NDArray[np.bool_], bool]:
-    """Pixels away from the object ``(tilt, y, x)``, and whether the object is isolated."""
+    if series.scene is not None:
+        return series
+    series = screen(series)
     scene = look(series)
-    return scene.empty, scene.isolated(series.used)
+    return series.evolve(scene=scene, isolated=scene.isolated(series.used))
 
 
 def look(series: TiltSeries) -> Scene:
-    """Find the object in every map; all elements together, background known by pixel taken off.
+    """Find the object in every map, whatever was found before: all elements together, known background taken off.
 
     Where most maps hold too few counts to show anything by themselves, they are added up, and what is away from the
     object in all of them is told.
     """
     total = series.counts.sum(axis=0, dtype=np.float64)
     known = np.zeros_like(total) if series.background_maps is None else series.background_maps.sum(axis=0)
-    seen = np.ones(total.shape, bool) if series.weights is None else series.weights > 0
-    scene = _each(total, known, seen, series.scaled)
+    seen = series.seen > 0
+    scene = _each(total, known, seen, series)
     few = not series.scaled and bool(np.median(total.sum(axis=(1, 2))) < FEW)
     if few and scene.grounded[series.used].mean() < 0.5:
         total, known = (np.broadcast_to(a.sum(axis=0), a.shape) for a in (total, known))
-        scene = _each(total, known, seen, series.scaled)
+        scene = _each(total, known, seen, series)
     return scene
 
 
-def _each(total: Image, known: Image, seen: NDArray[np.bool_], scaled: bool) -> Scene:
+def _each(total: Image, known: Image, seen: NDArray[np.bool_], series: TiltSeries) -> Scene:
     empty = np.zeros(total.shape, bool)
-    reach, grounded = np.zeros(len(total), np.intp), np.zeros(len(total), bool)
+    reach = np.zeros(len(total), np.intp)
+    level, height = np.full(len(total), np.nan), np.full(len(total), np.nan)
     for i in range(len(total)):
         if seen[i].any():
-            empty[i], reach[i], grounded[i] = _one(total[i], known[i], seen[i], scaled)
+            empty[i], reach[i], level[i], height[i] = _one(total[i], known[i], seen[i], series.scaled)
+    grounded = np.isfinite(level)
+    above = np.array([m[s].sum() for m, s in zip(total - known, seen, strict=True)]) - level * seen.sum(axis=(1, 2))
+    if _matrix(series.tilts_deg, level, height, above if (reach == 0).mean() >= CLEAR else None):
+        # what stands out is embedded in it
+        return Scene(np.zeros_like(empty), np.where(grounded, 2, reach), np.zeros_like(grounded))
     return Scene(empty & seen, reach, grounded)
 
 
-def _one(image: Image, known: Image, seen: NDArray[np.bool_], scaled: bool) -> tuple[NDArray[np.bool_], int, bool]:
-    """Empty pixels, reach and whether there is a ground, of one map."""
+def _matrix(tilts_deg: Image, level: Image, height: Image, above: Image | None) -> bool:
+    """Whether the ground is material of the object: a film that what stands out is embedded in.
+
+    A film fills the frame as evenly as a background does, but along the beam it gets thicker as ``1 / cos`` of the
+    tilt. That is looked for in the logarithm of the level, over the object's total where this is constant (exposure
+    then drops out), beside what is odd in the tilt. A faint one is a support, whose counts are background.
+    """
+    told = np.isfinite(level) & (level > 0)
+    if above is not None:
+        told &= above > 0
+    if told.sum() < FITTED or np.median(level[told]) <= FAINT * np.median(height[told]):
+        return False
+    t = np.radians(tilts_deg[told])
+    thicker = -np.log(np.maximum(np.cos(t), 0.05))
+    if np.ptp(thicker) < TELLING:
+        return False
+    value = np.log(level[told]) - (0 if above is None else np.log(above[told]))
+    basis = np.stack([np.ones_like(t), t, thicker], axis=1)
+    found, *_ = np.linalg.lstsq(basis, value, rcond=None)
+    noise = np.sum((value - basis @ found) ** 2) / (told.sum() - 3)
+    return bool(found[2] > max(GROWS, 4 * np.sqrt(noise * np.linalg.inv(basis.T @ basis)[2, 2])))
+
+
+def _one(
+    image: Image, known: Image, seen: NDArray[np.bool_], scaled: bool
+) -> tuple[NDArray[np.bool_], int, float, float]:
+    """Empty pixels, reach, level of the ground (nan if there is none) and how far the object rises above it."""
     from scipy import ndimage
 
     shorter = min(image.shape)
@@ -123,7 +143,8 @@ def _one(image: Image, known: Image, seen: NDArray[np.bool_], scaled: bool) -> t
     if ground is not None and not inside.any():
         reach, ground = 2, None  # nothing stands out: what there is fills the frame
     away = ~ndimage.binary_dilation(outer, iterations=max(1, round(sigma)) + 1)
-    return away, reach, ground is not None
+    floor = np.nan if ground is None else float(ground[0].mean())
+    return away, reach, floor, top - floor
 
 
 def _smoothed(image: Image, seen: NDArray[np.bool_], sigma: float) -> tuple[Image, Image]:

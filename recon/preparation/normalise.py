@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from recon.errors import InputError, JobError
-from recon.preparation.isolation import Scene, look
-from recon.preparation.screening import leave_out, screen
+from recon.preparation.isolation import locate
+from recon.preparation.screening import leave_out
+from recon.series.scene import Scene
 from recon.series.tilt_series import ExposureSource, TiltSeries
 
 if TYPE_CHECKING:
@@ -58,8 +59,9 @@ def normalise(
     """
     if method not in METHODS:
         raise JobError(f"normalise method {method!r} is unknown; use one of {', '.join(METHODS)}")
-    series = screen(series)
-    scene = look(series)
+    series = locate(series)
+    scene = series.scene
+    assert scene is not None
     outside, isolated = scene.empty, scene.isolated(series.used)
     gone = np.flatnonzero(series.used & (scene.reach > 0))
     if isolated and gone.size:
@@ -224,8 +226,8 @@ def _above_maps(series: TiltSeries) -> NDArray[np.float32]:
 def _found_background(series: TiltSeries, scene: Scene, isolated: bool) -> NDArray[np.float64]:
     """Mean counts of the pixels away from the object ``(element, tilt)``, beyond what the spectra tell.
 
-    A tilt whose pixels do not tell it gets that of its neighbours, if most tilts do tell it; else all is 0. So it is for
-    an object that leaves the frame while the spectra tell the background.
+    A tilt whose pixels do not tell it gets that of its neighbours, if most tilts do tell it; else all is 0. So it is
+    where an object leaves the frame and the spectra tell the background.
     """
     told = scene.grounded & series.used & (scene.empty.sum(axis=(1, 2)) >= 16)
     level = np.zeros_like(series.background)

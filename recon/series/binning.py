@@ -57,8 +57,13 @@ def binned(series: TiltSeries, factor: int) -> tuple[TiltSeries, Binning]:
     counts, weights = series.counts, series.weights
     if weights is not None:  # a block with a pixel left out is left out
         weights = np.asarray(reduce(weights) >= factor**2 * 0.999, dtype=np.float32)
+    scene = series.scene
+    if scene is not None:  # a block that holds a bit of the object is not empty
+        whole = np.asarray(reduce(scene.empty.astype(np.float32)) == factor**2)
+        scene = replace(scene, empty=whole)
     small = series.evolve(
         counts=reduce(counts),
+        scene=scene,
         weights=weights,
         background=series.background * factor**2,
         background_maps=None if series.background_maps is None else reduce(series.background_maps),

@@ -27,6 +27,7 @@ def combine(series: TiltSeries, reference: Sequence[str] | None = None) -> TiltS
         exposures=exposures[None],
         exposures_from=series.exposures_from,
         exposure_errors=None,
+        scene=series.scene,
         background=series.background[pick].sum(axis=0, keepdims=True),
         background_maps=None if of_pixels is None else of_pixels[pick].sum(axis=0, keepdims=True),
     )

@@ -11,6 +11,7 @@ from recon.errors import InputError
 from recon.geometry.tilt_geometry import TiltGeometry
 from recon.series.alignment import Alignment
 from recon.series.checks import _check_stack, check_tilts, finite_in_all
+from recon.series.scene import Scene
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -48,6 +49,8 @@ class TiltSeries:
             an object that is wholly in view, ``"open"`` (still 1: `recon.align` is to find them), or
             ``"re-projections"`` (it has found them).
         left_out: ``(position, reason)`` of each tilt that the program itself left out.
+        scene: what of the maps is object, once it has been looked for (`recon.preparation.isolation`); it falls when
+            `counts` are replaced.
         remarks: what was found odd about the maps, one line each; `recon.align` counts them among its doubts.
         tilt_axis: the side of the recorded maps that the tilt axis is parallel to; for "x" rows and columns were
             swapped when they were read, so that it is always parallel to y here.
@@ -69,6 +72,7 @@ class TiltSeries:
     exposures_from: ExposureSource = "assumed"
     left_out: tuple[tuple[int, str], ...] = ()
     remarks: tuple[str, ...] = ()
+    scene: Scene | None = None
     tilt_axis: str = "y"
 
     @classmethod
@@ -195,6 +199,8 @@ class TiltSeries:
         """
         if "exposures" in changes:
             changes.setdefault("exposures_from", "given")
+        if "counts" in changes:
+            changes.setdefault("scene", None)
         if note is not None:
             changes["history"] = (*self.history, note)
         return replace(self, **changes)
