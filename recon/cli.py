@@ -93,7 +93,7 @@ def run(
 ) -> None:
     """Reconstruct every element of one or more jobs, side by side; one that fails does not stop the others.
 
-    Jobs may be patterns, such as 'day3/*.toml'. Ctrl-C during a reconstruction writes what there is, marked as not
+    Jobs may be patterns, such as ``day3/*.toml``. Ctrl-C during a reconstruction writes what there is, marked as not
     converged; once more stops at once. Exit status: 0 done, 2 failed, 3 stopped with a result, 75 left by SIGTERM or
     SIGUSR1 to --resume, 130 stopped.
     """

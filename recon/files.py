@@ -184,7 +184,12 @@ Number = Annotated[float, _NullIsNan]
 
 
 def to_json(value: object) -> Json:
-    """A record (a dataclass, or whatever it holds) as JSON values: null for what is not finite, lists for tuples."""
+    """A record (a dataclass, or whatever it holds) as JSON values: null for what is not finite, lists for tuples.
+
+    Examples:
+        >>> to_json({"gap": float("nan"), "shape": (2, 3)})
+        {'gap': None, 'shape': [2, 3]}
+    """
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {f.name: to_json(getattr(value, f.name)) for f in dataclasses.fields(value)}
     if isinstance(value, Mapping):

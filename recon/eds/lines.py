@@ -186,6 +186,10 @@ def find_line(name: str) -> Line:
 
     Raises:
         InputError: no such line; the message names the nearest ones.
+
+    Examples:
+        >>> round(find_line("Fe_Ka").energy_kev, 2)
+        6.4
     """
     match = _NAME.fullmatch(name) if isinstance(name, str) else None
     if match and match[1] in elements():

@@ -95,7 +95,7 @@ def line_maps(
     base: str | Path = ".",
     log: Callable[[str], None] | None = None,
 ) -> LineMaps:
-    """Maps of some lines from a folder, a pattern, a list of files, HyperSpy signals or `SpectrumImage`s.
+    """Maps of some lines from a folder, a pattern, a list of files, HyperSpy signals or values of `SpectrumImage`.
 
     One spectrum image is in memory at a time.
 

@@ -58,6 +58,13 @@ class TiltGeometry(Projections):
 
         Raises:
             GeometryError: no tilts, a size below 1, or ``ny`` of volume and detector differ.
+
+        Examples:
+            >>> geometry = TiltGeometry.single_axis([-60, 0, 60], detector=(32, 24))
+            >>> geometry.volume, geometry.stack_shape
+            ((24, 32, 24), (3, 32, 24))
+            >>> geometry[1:].tilts_deg.round(6).tolist()
+            [0.0, 60.0]
         """
         try:
             tilts = np.asarray(tilts_deg, dtype=np.float64).ravel()

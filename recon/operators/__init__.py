@@ -82,6 +82,12 @@ def project(volume: Array, geometry: TiltGeometry, projector: str = "auto") -> A
     Raises:
         GeometryError: shapes do not fit, or the projector does not serve the geometry.
         BackendError: not a NumPy or CuPy array of real numbers, or no device.
+
+    Examples:
+        >>> geometry = TiltGeometry.single_axis([0, 90], detector=(4, 8))
+        >>> stack = project(np.ones((8, 4, 8), np.float32), geometry)
+        >>> stack.shape, float(stack[0, 0, 4])
+        ((2, 4, 8), 8.0)
     """
     x = _checked("volume", volume, geometry.volume, "(z, y, x)")
     operator = make_projector(geometry, x, projector)

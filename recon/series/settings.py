@@ -33,6 +33,10 @@ class Settings:
         projector: ``"auto"``, ``"native"`` or ``"astra"``.
         thickness: extent along the beam in voxels, or ``"auto"``.
         half_precision: keep the duals of the regulariser in 16 bits.
+
+    Examples:
+        >>> Settings("sirt").iterations, Settings("sirt").certified
+        (30, False)
     """
 
     method: str = "tgv"

@@ -19,11 +19,13 @@ Amount = float | dict[str, float] | Literal["auto"]
 class Section(BaseModel):
     """A table of the job file: keys that are not known are errors, and nothing is converted."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(
+        extra="forbid", strict=True, frozen=True, allow_inf_nan=False, use_attribute_docstrings=True
+    )
 
 
 class Input(Section):
-    """``[input]``; every path is absolute."""
+    """``[input]``: what was recorded."""
 
     maps: (
         Annotated[
@@ -32,62 +34,96 @@ class Input(Section):
         ]
         | None
     ) = None
+    """Element to a file of counts, a stack `(tilt, y, x)`: TIFF, MRC, NPY, NPZ, HSPY, EMD, OME-Zarr, DM, SER, VTI."""
     spectra: Annotated[Path | tuple[Path, ...] | None, PlainValidator(values.spectra)] = None
+    """In place of maps, EDS spectrum images: a folder, a pattern such as `"tilt_*.bcf"` or a list of files."""
     lines: Annotated[Names, AfterValidator(values.lines)] | None = None
+    """With spectra: X-ray lines as HyperSpy writes them, such as `["Fe_Ka", "Si_Ka"]`."""
     tilts: Annotated[Path | tuple[float, ...] | dict[str, float] | None, PlainValidator(values.tilts)] = None
+    """Degrees: a file (.rawtlt, .tlt, .mdoc), a list or `{ start = -70, stop = 70, step = 10 }`."""
     pixel_size_nm: Annotated[float | None, PlainValidator(values.pixel_size)] = None
+    """Edge of a recorded pixel; what the files say, where they do."""
     tilt_axis: Literal["y", "x"] = "y"
+    """Side of the maps that the tilt axis is parallel to: `"y"` is vertical, tilting compresses x."""
     background: Annotated[
         Amount, PlainValidator(values.amount("a number of counts per pixel, 0 or more", above=False))
     ] = "auto"
+    """Counts per pixel that are not of the object, one number or by element."""
     scaled: bool = False
+    """Whether the maps are no longer counts; then `data_term = "least-squares"`."""
     leave_out: Annotated[tuple[float, ...] | dict[str, tuple[int, ...]], PlainValidator(values.leave_out)] = ()
+    """Tilts without weight, in degrees, or `{ number = [1, 10] }`, counted from 1 in the order of the maps."""
     bad_pixels: Annotated[Path | Literal["nan"] | None, PlainValidator(values.bad_pixels)] = None
+    """An image for all tilts, or one for each, other than 0 where a pixel has no weight; or `"nan"`: pixels that
+    hold no number."""
 
 
 class Maps(Section):
-    """``[maps]``: from spectra to maps, see `recon.maps.Options`."""
+    """``[maps]``: from spectra to maps, see `recon.eds.windows.Options`."""
 
     window: Annotated[float, Field(ge=0.2, le=5)] = 1.2
+    """Whole width of a line's window, in units of its FWHM, 0.2 to 5."""
     background: Literal["fit", "windows", "none"] = "fit"
+    """What is in a window beside its line: `"fit"` all lines and continuum of the spectrum, `"windows"` a straight
+    line between two windows beside it, or `"none"`."""
     elements: Names = ()
+    """Others that may be in the spectrum; the lines' and the files' are known."""
     bin: Annotated[int, Field(ge=1, le=64)] = 1
+    """Pixels added up along each edge, 1 to 64."""
     detectors: Literal["sum", "each"] = "sum"
+    """`"each"` keeps the detectors of Velox files apart, for `recon maps`."""
     resolution_ev: Annotated[float | None, Field(gt=20, lt=1000)] = None
+    """FWHM at Mn Ka, where the files do not tell."""
 
 
 class Normalise(Section):
-    """``[normalise]``"""
+    """``[normalise]``: how much each map was exposed."""
 
     method: Literal["auto", "constant-total", "none"] = "auto"
+    """How exposures are found: `"constant-total"` where the object is isolated; `"auto"` tests that on the data."""
     exposures: Annotated[
         Path | tuple[float, ...] | dict[str, tuple[float, ...]] | None, PlainValidator(values.exposures)
     ] = None
+    """Known ones: a file (.csv, .txt, alignment.json), a number for each tilt, or a table of these by element. Only
+    ratios matter."""
 
 
 class Align(Section):
-    """``[align]``; `reference` holds all elements unless some were named. `file` and `upside_down` as in
-    `recon.io.alignment.load_alignment`."""
+    """``[align]``: where each map lies, see `recon.io.alignment.load_alignment` for files."""
 
     method: Literal["auto", "cross-correlation", "none"] = "auto"
+    """`"cross-correlation"` as in Longley et al. (2018); `"none"` for maps that are aligned."""
     reference: Names = ()
+    """Elements that are added up for the alignment; all, unless some are named."""
     file: Annotated[Path | None, PlainValidator(values.existing)] = None
+    """An alignment in place of an estimate: `alignment.json`, IMOD's .xf, .prexg, .prexf, or JSON of shifts."""
     upside_down: bool = False
+    """Whether the program that made the file sees the rows of the maps in the opposite order."""
     resample: bool = False
+    """Interpolate the maps into the aligned frame instead of putting the alignment into the model."""
 
 
 class Reconstruct(Section):
-    """``[reconstruct]``"""
+    """``[reconstruct]``: how each element is computed."""
 
     method: Method = "tgv"
+    """`"tgv"`, `"tv"` and `"none"` (no regulariser) by the certified solver; `"sirt"` and `"fbp"` as baselines."""
     data_term: DataTermName = "poisson"
+    """`"poisson"` for counts."""
     strength: Annotated[Amount, PlainValidator(values.amount("a positive number", above=True))] = "auto"
+    """a1 of the regulariser, found from the data, or one number, or by element."""
     tolerance: Annotated[float, Field(gt=0, lt=1)] = TOLERANCE
+    """Certified relative gap at which the solver stops."""
     max_iterations: Annotated[int, Field(ge=1, le=1_000_000)] = MAX_ITERATIONS
+    """Safety net of the solver; number of iterations of SIRT (then 30 by default)."""
     projector: Projector = "auto"
+    """Our own where the geometry allows it, or ASTRA."""
     thickness: Annotated[int | Literal["auto"], PlainValidator(values.thickness)] = "auto"
+    """Voxels along the beam; the frame's width by default."""
     half_precision: bool = False
+    """The regulariser's duals in 16 bits, where memory is short and counts are few."""
     uncertainty: Annotated[int, PlainValidator(values.replicates)] = 0
+    """Replicates behind standard deviations and intervals, such as 20; 0 for none."""
 
     @property
     def settings(self) -> Settings:
@@ -105,42 +141,61 @@ class Reconstruct(Section):
 
 
 class Mask(Section):
-    """``[mask]``"""
+    """``[mask]``: the particle."""
 
     method: Literal["auto", "none"] = "auto"
+    """How the particle's shape is found."""
     apply: bool = False
+    """Whether all outside the particle is set to zero."""
 
 
 class Output(Section):
-    """``[output]``; `aligned` also writes the aligned stacks, `alignment` the alignment for other programs."""
+    """``[output]``: what is written beside the report."""
 
     formats: Annotated[Names, AfterValidator(values.formats)] = ("tiff",)
+    """Of the volumes: `"tiff"`, `"mrc"`, `"ome-zarr"`, `"hspy"`, `"emd"`, `"vti"`."""
     checkpoints: bool = True
+    """Whether a run that is stopped can go on."""
     aligned: bool = False
+    """Whether the aligned stacks are written, too."""
     alignment: Annotated[Names, AfterValidator(values.exports)] = ()
+    """The alignment for other programs: `"xf"`, `"prexg"`, `"shifts"`."""
 
 
 class Cluster(Section):
     """``[cluster]``: what ``recon submit`` asks for; it changes no result. See `recon.cluster.settings.Settings`."""
 
     scheduler: Literal["slurm", "pbs", "lsf"] | None = None
+    """Of the computing centre."""
     partition: str | None = None
+    """Queue of the tasks that reconstruct."""
     cpu_partition: str | None = None
+    """Queue of the tasks that need no GPU."""
     account: str | None = None
+    """Whom the time is charged to."""
     time: int | str | None = None
+    """Limit of a task, minutes or `"HH:MM:SS"`; from the forecast by default."""
     memory: str | None = None
+    """Limit of a task, such as `"16G"`; from the forecast by default."""
     gpus: Annotated[int | None, Field(ge=0)] = None
+    """For each task that reconstructs."""
     cores: Annotated[int | None, Field(ge=1)] = None
+    """For each task."""
     at_once: Annotated[int | None, Field(ge=0)] = None
+    """Tasks of an array that may run together, 0 for all."""
     warning: Annotated[int | None, Field(ge=0)] = None
+    """Seconds before the time limit at which a task saves its state."""
     setup: Names = ()
+    """Lines of shell before each task, such as `"module load cuda"`."""
     options: Names = ()
+    """Further lines for the head of the script."""
 
 
 class Job(Section):
     """A job file, checked, with its preset worked in. Build one with `load_job`."""
 
     preset: Literal["longley2018"] | None = None
+    """`"longley2018"`: the choices of the paper; keys that are given win over it."""
     input: Input
     maps: Maps = Maps()
     normalise: Normalise = Normalise()
