@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import errno
+import glob
 import json
 import logging
 import math
@@ -239,3 +240,30 @@ def read_record(kind: type[Kind], path: Path, remedy: str) -> Kind:
 def rounded(values: Iterable[float], digits: int) -> tuple[float | None, ...]:
     """Numbers for a record: rounded, and None for what is not finite."""
     return tuple(round(float(v), digits) if math.isfinite(v) else None for v in values)
+
+
+# ---------------------------------------------------------------- patterns
+
+
+def matching(pattern: str | os.PathLike[str], base: str | os.PathLike[str] = ".") -> list[Path]:
+    """Files that a pattern (``Fe_*.tif``) names, in natural order: -10 before -5, 9 before 10.
+
+    What exists by its name is taken as it is written, so that a folder called ``[2024] series`` is no pattern.
+    """
+    full = Path(base).expanduser() / Path(pattern).expanduser()
+    if full.exists():
+        return [full]
+    folder, rest = Path(full.anchor), list(full.parts[1:] if full.anchor else full.parts)
+    while rest and (folder / rest[0]).exists():
+        folder /= rest.pop(0)
+    found = [folder / name for name in glob.glob(str(Path(*rest)), root_dir=folder)] if rest else []
+    return sorted(found, key=natural)
+
+
+def natural(path: Path) -> list[tuple[float, str]]:
+    """Sort key in which -10 comes before -5 and 9 before 10."""
+    return [
+        (float(part), "") if re.fullmatch(r"[+-]?[0-9]+(\.[0-9]+)?", part) else (math.inf, part.casefold())
+        for part in re.split(r"((?:(?<![A-Za-z0-9])[+-])?[0-9]+(?:\.[0-9]+)?)", path.stem)
+        if part
+    ]

@@ -132,7 +132,6 @@ T = '\ntilts = "tilts.rawtlt"'
     [
         ("", "job.toml: input: is missing; begin the file with [input]"),
         ("[input]" + T, "job.toml:1: input.maps: is missing; add maps ="),
-        ('[input]\nmaps = { Co = "Co.tif" }', "job.toml:1: input.tilts: is missing; add tilts ="),
         ('[input]\nspectra = "tilt_*.bcf"', "job.toml:1: input.lines: is missing; add lines ="),
         ('[input]\nspectra = "a"\nlines = []', "job.toml:3: input.lines: is empty; name lines"),
         ('[input]\nspectra = "a"\nlines = ["Fe_Ka", "Fe_Ka"]', "job.toml:3: input.lines: names one line twice"),

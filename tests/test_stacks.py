@@ -146,7 +146,7 @@ def test_wrong_shapes(tmp_path):
     tifffile.imwrite(tmp_path / "4d.tif", np.zeros((2, 3, 9, 8), "f4"), imagej=True, metadata={"axes": "ZCYX"})
     fails(InputError, read_stack, tmp_path / "4d.tif", says="(2, 3, 9, 8)")
     np.savez(tmp_path / "two.npz", Co=STACK, Zn=STACK, tilts=TILTS)
-    fails(InputError, read_stack, tmp_path / "two.npz", says=("Co (6, 9, 8)", "Zn", "tilts (6,)"))
+    fails(InputError, read_stack, tmp_path / "two.npz", says=("Co (6, 9, 8)", "Zn (6, 9, 8)"))
     np.savez(tmp_path / "none.npz")
     fails(InputError, read_stack, tmp_path / "none.npz", says="nothing")
     np.savez(tmp_path / "one.npz", maps=STACK, tilts=TILTS)
@@ -200,7 +200,6 @@ def test_imod_bytes_are_unsigned_where_the_header_says_so(tmp_path):
         ({"imagej": True, "resolution": (250, 250), "metadata": {"unit": "\\u00B5m"}}, 4.0),
         ({"imagej": True, "resolution": (0.25, 0.25), "metadata": {"unit": "Angstroms"}}, 0.4),
         ({"imagej": True, "resolution": (0.2, 0.2), "metadata": {"unit": "pixel"}}, None),
-        ({"imagej": True, "resolution": (1 / 5, 1 / 6), "metadata": {"unit": "nm"}}, None),
         ({"ome": True, "metadata": {"PhysicalSizeX": 2.5, "PhysicalSizeY": 2.5, "PhysicalSizeXUnit": "nm",
                                     "PhysicalSizeYUnit": "nm", "axes": "TYX"}}, 2.5),
         ({"ome": True, "metadata": {"PhysicalSizeX": 0.003, "PhysicalSizeY": 0.003, "axes": "TYX"}}, 3.0),

@@ -27,6 +27,7 @@ from recon.eds.windows import Options, Window
 from recon.errors import InputError
 from recon.io.signals import is_signal
 from recon.series.checks import MIN_TILTS, check_tilts
+from recon.series.counts import count_doubts
 from recon.series.tilt_series import TiltSeries
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ class LineMaps:
         windows: line to its window in each file.
         resolution: that was used.
         warnings: one line each, for the user.
+        binning: recorded pixels added up along each edge of a map's.
     """
 
     counts: dict[str, NDArray[Any]]
@@ -62,6 +64,7 @@ class LineMaps:
     resolution: Resolution
     warnings: tuple[str, ...]
     history: tuple[str, ...] = field(default=())
+    binning: int = 1
 
     def series(self, *, tilt_axis: str = "y", pixel_size_nm: float | None = None) -> TiltSeries:
         """The maps as a `TiltSeries`, background included; `pixel_size_nm` is that of the recorded pixels."""
@@ -78,12 +81,10 @@ class LineMaps:
         note = self.history[0] if self.history else "maps from spectrum images"
         if tilt_axis == "x":
             note += "; rows and columns swapped, since the tilt axis was x"
+        files = tuple(r.path.name for r in self.recordings)
+        odd = tuple(d for n, c in self.counts.items() for d in count_doubts(c, n, self.tilts_deg))
+        series = series.evolve(origins=(files,) * len(self.counts), remarks=(*series.remarks, *odd))
         return series.evolve(note, background_maps=below if below.any() else None, tilt_axis=tilt_axis)
-
-    @property
-    def binning(self) -> int:
-        ny = self.recordings[0].frame[0]
-        return max(1, int(ny / next(iter(self.counts.values())).shape[1]))
 
 
 def line_maps(
@@ -201,5 +202,5 @@ def _gather(
         counts, background, angles, tuple(sources), None if pixel is None else pixel * options.bin,
         tuple(recordings), tuple(p.spectrum for p in parts),
         {w.name: tuple(p.windows[w.name] for p in parts) for w in wanted}, parts[0].resolution,
-        tuple(warnings), (note,),
+        tuple(warnings), (note,), options.bin,
     )  # fmt: skip

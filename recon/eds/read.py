@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import glob
 import importlib
-import re
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +12,7 @@ import numpy as np
 
 from recon.eds.recording import Recording, recording_of
 from recon.errors import InputError, ReconError, ResourceError
-from recon.files import reason, unreadable
+from recon.files import matching, natural, reason, unreadable
 from recon.io.formats.common import check_file, quiet
 
 if TYPE_CHECKING:
@@ -74,21 +72,10 @@ def find_spectra(pattern: str | Path, base: str | Path = ".") -> list[Path]:
         if len(types) > 1:
             raise InputError(f"{pattern} mixes {' and '.join(types)}; name one kind, such as {pattern}/*{types[0]}")
         return sorted(found, key=natural)
-    if full.exists():
-        return [full]
-    found = [Path(p) for p in glob.glob(str(full))]
+    found = matching(pattern, base)
     if not found:
         raise InputError(f"no file matches {pattern}; paths are relative to {Path(base).absolute()}")
-    return sorted(found, key=natural)
-
-
-def natural(path: Path) -> list[tuple[float, str]]:
-    """Sort key in which -10 comes before -5 and 9 before 10."""
-    return [
-        (float(part), "") if re.fullmatch(r"[+-]?\d+(\.\d+)?", part) else (np.inf, part.casefold())
-        for part in re.split(r"((?:(?<![A-Za-z0-9])[+-])?\d+(?:\.\d+)?)", path.stem)
-        if part
-    ]
+    return found
 
 
 def read_spectra(path: str | Path, *, detectors: str = "sum", frames: tuple[int, int] | None = None) -> SpectrumImage:

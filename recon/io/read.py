@@ -3,35 +3,41 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from recon.backend import to_host
 from recon.errors import InputError
+from recon.io.formats.axes import check_size
 from recon.io.formats.common import SAME_SIZE
+from recon.io.sources import Source, source_of
 from recon.io.stacks import read_stack
-from recon.io.tilts import read_tilts
+from recon.io.tilts import compare, read_tilts
+from recon.series.counts import alike, count_doubts
 from recon.series.tilt_series import TiltSeries
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from numpy.typing import ArrayLike
+    from numpy.typing import ArrayLike, NDArray
 
     from recon.io.tilts import TiltSpec
 
+PathLike = str | os.PathLike[str]
+NARROW = 20.0  # degrees; tilts that span less tell nearly nothing of depth
+
 
 def read(
-    maps: Mapping[str, str | os.PathLike[str] | ArrayLike],
+    maps: Mapping[str, PathLike | Sequence[PathLike] | ArrayLike] | PathLike,
     tilts: TiltSpec | None = None,
     pixel_size_nm: float | None = None,
     *,
     tilt_axis: str = "y",
-    weights: str | os.PathLike[str] | ArrayLike | None = None,
+    weights: PathLike | ArrayLike | None = None,
     scaled: bool = False,
-    base_dir: str | os.PathLike[str] = ".",
+    base_dir: PathLike = ".",
 ) -> TiltSeries:
     """Read the element maps of one tilt series.
 
@@ -41,10 +47,17 @@ def read(
     the recorded map (a tilt axis along y moves it to the right). ``volume.swapaxes(1, 2)`` shows a
     volume in the recorded frame. If the microscope counts tilts the other way round, negate them.
 
+    What is odd about the maps (values that cannot be counts) and where sources contradict each other (tilts or pixel
+    sizes given and those of the files) is among the `remarks` of the series.
+
     Args:
-        maps: element name to a file (see `read_stack`), an array ``(tilt, y, x)`` or a HyperSpy signal, counts.
+        maps: element name to a file (see `recon.io.load_stack`), a pattern (``"Fe_*.tif"``) or a list of files with one
+            map each, an array ``(tilt, y, x)`` or a HyperSpy signal, counts. A single path is the element that its
+            name says, as ``"Fe.tif"`` does. Files of a pattern are sorted by the tilts in their names where the names
+            have them, else as people number files.
         tilts: a file, a sequence of degrees, or ``{"start": .., "stop": .., "step": ..}``; see `read_tilts`. By
-            default what a signal carries, else a ``.rawtlt``, ``.tlt`` or ``.mdoc`` named like the first file.
+            default what a signal, the files or their names carry, else a ``.rawtlt``, ``.tlt`` or ``.mdoc`` named like
+            the first file.
         pixel_size_nm: edge of a pixel, nm; by default what the files say.
         tilt_axis: ``"y"`` (vertical in the maps) or ``"x"``.
         weights: ``(tilt, y, x)`` in 0..1, a file or an array, swapped with the maps; 0 leaves a pixel out, whatever
@@ -53,43 +66,17 @@ def read(
         base_dir: folder that relative paths start from.
 
     Raises:
-        InputError: a file cannot be read, the pixel size is unknown or differs between files, or
-            the data fail the checks of `TiltSeries.create`.
+        InputError: a file cannot be read, the pixel size is unknown, not square, or differs between files, tilts are
+            unknown or those of the files in another order, or the data fail the checks of `TiltSeries.create`.
     """
-    from recon.io.signals import is_signal, stack_of
-
     if tilt_axis not in ("x", "y"):
         raise InputError(f"tilt_axis is {tilt_axis!r}; it must be 'y' (vertical in the maps) or 'x'")
     base = Path(base_dir).expanduser()
-    tilts_deg = None if tilts is None else read_tilts(tilts, base)
-    found: tuple[str, Any] | None = None
-    stacks: dict[str, ArrayLike] = {}
-    where, sizes = dict[str, str](), dict[str, float]()
-    for element, source in maps.items():
-        if isinstance(source, str | os.PathLike):
-            where[element] = str(source)
-            stacks[element], size = read_stack(base / Path(source).expanduser())
-            if size is not None:
-                sizes[element] = size
-            if tilts_deg is None and found is None:
-                beside = _tilts_beside(base / Path(source).expanduser())
-                found = None if beside is None else (beside.name, read_tilts(beside))
-        elif is_signal(source):
-            stacks[element], size, own = stack_of(source, element)
-            where[element] = "a signal"
-            if size is not None:
-                sizes[element] = size
-            if own is not None and found is None:
-                found = ("the signal", own)
-        else:
-            stacks[element] = np.asarray(to_host(source))
-    if tilts_deg is None:
-        if found is None:
-            raise InputError(
-                "no tilts were given, and neither a signal nor a .rawtlt, .tlt or .mdoc beside the first map has them; "
-                "give tilts, one in degrees for each map"
-            )
-        tilts_deg = found[1]
+    if isinstance(maps, str | os.PathLike):
+        maps = {_element_of(Path(maps)): maps}
+    given = None if tilts is None else read_tilts(tilts, base)
+    sources = [source_of(element, source, base) for element, source in maps.items()]
+    tilts_deg, told, remarks = _tilts(given, sources)
     if isinstance(weights, str) and weights == "nan":
         pass
     elif isinstance(weights, str | os.PathLike):
@@ -97,45 +84,120 @@ def read(
     elif weights is not None:
         weights = np.asarray(to_host(weights))
     if tilt_axis == "x":
-        stacks = {element: _swap(stack) for element, stack in stacks.items()}
-        weights = weights if weights is None or isinstance(weights, str) else _swap(weights)
-    size, note = _pixel_size(pixel_size_nm, sizes, where)
+        sources = [replace(s, stack=replace(s.stack, values=_swap(s.stack.values))) for s in sources]
+        weights = weights if weights is None or isinstance(weights, str) else _swap(np.asarray(weights))
+    size, note, odd = _pixel_size(pixel_size_nm, sources)
+    stacks: dict[str, ArrayLike] = {s.element: s.stack.values for s in sources}
+    where = {s.element: s.where for s in sources if s.where}
     series = TiltSeries.create(stacks, tilts_deg, size, weights=weights, scaled=scaled, where=where)
-    if tilts is None and found is not None:
-        note += f"; tilts from {found[0]}"
+    remarks += odd + [r for s in sources for r in s.remarks]
+    notes = [f"{s.element}: {n}" for s in sources for n in s.stack.notes]
+    note += told + "".join(f"; {n}" for n in notes + remarks)
+    remarks += _doubts(series, [s.stack.values for s in sources])
     if isinstance(weights, str) and series.weights is not None:
         note += f"; {1 - float(series.weights.mean()):.2%} of the pixels left out, not finite in some map"
     if tilt_axis == "x":
         note += "; rows and columns swapped, since the tilt axis was x"
-    return series.evolve(note, tilt_axis=tilt_axis)
+    numbers = tuple(f"map {i}" for i in range(1, series.n_tilts + 1))
+    origins = tuple(s.origins or numbers for s in sources)
+    remarks = [*series.remarks, *remarks]
+    return series.evolve(note, tilt_axis=tilt_axis, remarks=tuple(dict.fromkeys(remarks)), origins=origins)
 
 
-def _tilts_beside(path: Path) -> Path | None:
-    beside = [path.with_suffix(s) for s in (".rawtlt", ".tlt", ".mdoc")] + [Path(f"{path}.mdoc")]
-    return next((p for p in beside if p.is_file()), None)
+def _element_of(path: Path) -> str:
+    """The name of an element from that of its file: ``Fe.tif``, ``Fe.ome.zarr`` and ``Fe_*.tif`` are Fe."""
+    return path.name.split(".")[0].rstrip("*?_- ") or "map"
 
 
-def _swap(stack: Any) -> Any:
+def _swap(stack: NDArray[np.generic]) -> NDArray[np.generic]:
     return stack.swapaxes(-1, -2) if stack.ndim >= 2 else stack
 
 
-def _pixel_size(given: float | None, sizes: dict[str, float], where: dict[str, str]) -> tuple[float, str]:
-    """The pixel size in nm and a line for the history that says where it came from."""
-    told = ", ".join(f"{where[e]} {size:g} nm" for e, size in sizes.items())
+def _tilts(given: NDArray[np.float64] | None, sources: Sequence[Source]) -> tuple[NDArray[np.float64], str, list[str]]:
+    """The tilts that are taken, where they come from for the history, and what contradicts them."""
+    owned = [(s, s.stack.tilts_deg) for s in sources if s.stack.tilts_deg is not None]
+    beside = next((s.beside for s in sources if s.beside is not None), None)
+    found = [(own, f"{s.element}, {s.tilts_from}" if len(owned) > 1 else s.tilts_from) for s, own in owned]
+    found += [] if beside is None else [(beside[1], beside[0])]
+    if given is not None:
+        taken, name = given, "the tilts given"
+    elif found:
+        taken, name = found.pop(0)
+    else:
+        reason = next((r for s in sources for r in s.remarks), "")
+        raise InputError(
+            "no tilts were given, and neither a signal, the files nor a .rawtlt, .tlt or .mdoc beside the first has "
+            f"them{' (' + reason + ')' if reason else ''}; give tilts ([input] tilts), one in degrees for each map"
+        )
+    numbers = tuple(f"map {i}" for i in range(1, len(taken) + 1))
+    labels = next((s.origins for s in sources if len(s.origins) == len(taken)), numbers)
+    remarks = []
+    for k, (other, source) in enumerate(found):
+        line = compare(taken, other, name, source, labels)
+        if line is not None and given is None and k < len(owned) - 1:  # two elements, and nobody chose between them
+            raise InputError(
+                f"{line.partition('; taken from')[0]}; give tilts ([input] tilts), or leave one element out"
+            )
+        remarks += [] if line is None else [line]
+    return taken, "" if given is not None else f"; tilts from {name}", remarks
+
+
+def _doubts(series: TiltSeries, stacks: Sequence[NDArray[np.generic]]) -> list[str]:
+    """What is odd about the maps and tilts themselves."""
+    span = float(np.ptp(series.tilts_deg))
+    out = []
+    if span < NARROW:
+        out.append(
+            f"tilts span {span:g} degrees only ({series.tilts_deg.min():g} to {series.tilts_deg.max():g}), which tells "
+            "nearly nothing of depth"
+        )
+    out += alike(stacks, series.elements)
+    if not series.scaled:
+        for name, stack in zip(series.elements, stacks, strict=True):
+            out += count_doubts(stack, name, series.tilts_deg)
+    return out
+
+
+def _pixel_size(given: float | None, sources: Sequence[Source]) -> tuple[float, str, list[str]]:
+    """The pixel size in nm, a line for the history that says where it came from, and what contradicts it."""
+    sizes = dict[str, float]()
+    for s in sources:
+        size = s.stack.pixel_nm(s.where)
+        if size is not None:
+            sizes[s.where] = size
+    told = ", ".join(f"{w} {size:g} nm" for w, size in sizes.items())
     if given is not None:
         try:
-            return float(given), f"pixel size {float(given):g} nm as given" + (f" (files: {told})" if told else "")
+            edge = float(given)
         except (TypeError, ValueError) as exc:
             raise InputError(f"pixel_size_nm is {given!r}; it must be a number of nanometres") from exc
+        if np.isfinite(edge) and edge > 0:
+            check_size(edge, "pixel_size_nm says that a pixel is")
+        odd = [f"pixel_size_nm is {edge:g}, taken, but {w} says {size:g} nm{_factor(edge, size)}"
+               for w, size in sizes.items() if not abs(size - edge) <= SAME_SIZE * edge]  # fmt: skip
+        return edge, f"pixel size {edge:g} nm as given" + (f" (files: {told})" if told else ""), odd
     if not sizes:
         raise InputError(
             "none of the maps says how large its (square) pixels are; give pixel_size_nm, the edge of a pixel in nm"
         )
-    low, high = min(sizes, key=lambda e: sizes[e]), max(sizes, key=lambda e: sizes[e])
+    for where, size in sizes.items():
+        check_size(size, f"{where} says that a pixel is")
+    low, high = min(sizes, key=lambda w: sizes[w]), max(sizes, key=lambda w: sizes[w])
     if sizes[high] > (1 + SAME_SIZE) * sizes[low]:
         raise InputError(
-            f"pixel sizes differ by more than {SAME_SIZE:.1%}: {where[low]} has {sizes[low]:g} nm, {where[high]} has "
+            f"pixel sizes differ by more than {SAME_SIZE:.1%}: {low} has {sizes[low]:g} nm, {high} has "
             f"{sizes[high]:g} nm; give pixel_size_nm if the files are wrong"
         )
     first = next(iter(sizes))
-    return sizes[first], f"pixel size {sizes[first]:g} nm from {where[first]}"
+    return sizes[first], f"pixel size {sizes[first]:g} nm from {first}", []
+
+
+def _factor(given: float, size: float) -> str:
+    """What a ratio of sizes looks like."""
+    ratio = max(given, size) / min(given, size)
+    for power, unit in ((10, "Angstrom and nm"), (1000, "nm and um, or nm and pm")):
+        if abs(ratio / power - 1) < 0.01:
+            return f", {power} times {'less' if size < given else 'more'}: {unit} mixed up?"
+    return f", {ratio:.3g} times {'less' if size < given else 'more'}" + (
+        ": were the maps binned?" if abs(ratio - round(ratio)) < 0.01 else ""
+    )

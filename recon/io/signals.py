@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from recon.errors import BackendError, InputError
-from recon.io.formats.common import SAME_SIZE, Cube, unit_nm
+from recon.io.formats.axes import StackFile, of_signal
+from recon.io.formats.common import Cube
 from recon.io.formats.hspy import signal_dict
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from recon.series.tilt_series import TiltSeries
     from recon.series.volume import Volume
 
@@ -26,7 +26,8 @@ def as_dict(signal: Any) -> dict[str, Any]:
     """A signal as rosettasciio's dictionary: data, axes in the order of the array, metadata."""
     axes = [
         {"name": str(a.name), "size": a.size, "scale": float(getattr(a, "scale", 0.0) or 0.0),
-         "offset": float(getattr(a, "offset", 0.0) or 0.0), "units": _unit(a.units), "navigate": bool(a.navigate)}
+         "offset": float(getattr(a, "offset", 0.0) or 0.0), "units": _unit(a.units), "navigate": bool(a.navigate),
+         "axis": None if getattr(a, "is_uniform", True) else np.asarray(a.axis)}
         for a in signal.axes_manager._axes
     ]  # fmt: skip
     data = signal.data
@@ -45,35 +46,22 @@ def _unit(unit: Any) -> str:
     return unit if isinstance(unit, str) else ""  # traits' Undefined
 
 
-def stack_of(signal: Any, name: str) -> tuple[NDArray[Any], float | None, NDArray[np.float64] | None]:
-    """``(tilt, y, x)``, pixel in nm or None, and tilts or None, of a Signal2D or an ETSpy TomoStack.
+def stack_of(signal: Any, name: str) -> StackFile:
+    """The stack ``(tilt, y, x)`` of a Signal2D or an ETSpy TomoStack, axes by their names.
 
     Raises:
         InputError: it is not three-dimensional.
     """
     plain = as_dict(signal)
-    data, axes = plain["data"], plain["axes"]
-    if data.ndim != 3:
-        raise InputError(f"{name} is a signal of shape {data.shape}; a stack of maps is (tilt, y, x)")
-    edges = [abs(a["scale"]) * unit_nm(a["units"]) for a in axes[1:]]
-    square = edges[1] > 0 and abs(edges[0] - edges[1]) <= SAME_SIZE * edges[1]
-    return data, float(f"{edges[1]:.7g}") if square else None, _tilts(signal, plain)
-
-
-def _tilts(signal: Any, plain: dict[str, Any]) -> NDArray[np.float64] | None:
-    n = plain["data"].shape[0]
+    if plain["data"].ndim != 3:
+        raise InputError(f"{name} is a signal of shape {plain['data'].shape}; a stack of maps is (tilt, y, x)")
+    found = of_signal(plain, "the signal")
     own = getattr(signal, "tilts", None)  # ETSpy
     if own is not None and is_signal(own):
         values = np.asarray(own.data, dtype=np.float64).ravel()
-        if values.size == n and np.unique(values).size == n:
-            return values
-    stored = (plain["original_metadata"].get("recon") or {}).get("tilts_deg")
-    if stored is not None and len(stored) == n:
-        return np.asarray(stored, dtype=np.float64)
-    axis = plain["axes"][0]
-    if axis["units"].casefold() in ("degrees", "degree", "deg", "°") and axis["scale"]:
-        return np.asarray(axis["offset"] + axis["scale"] * np.arange(n))
-    return None
+        if values.size == len(found.values) and np.unique(values).size == values.size:
+            return replace(found, tilts_deg=values)
+    return found
 
 
 def to_signals(result: TiltSeries | dict[str, Volume] | Volume, *, etspy: bool = False) -> Any:

@@ -1,18 +1,20 @@
 """Read a stack of maps from a file.
 
-One reader per format, in `recon.io.formats`; each returns the array as stored and the pixel size the file gives, if
-any. The libraries are imported by the function that needs them.
+One reader per format, in `recon.io.formats`; each returns the array with the pixel sizes and tilts the file gives. The
+libraries are imported by the function that needs them.
 """
 
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from recon.errors import InputError
-from recon.io.formats import emd, hspy, microscope, mrc, numpy_files, ome_zarr, tiff, vti
-from recon.io.formats.common import Stack, check_file, parse
+from recon.io.formats import emd, microscope, mrc, numpy_files, ome_zarr, tiff, vti
+from recon.io.formats.axes import StackFile
+from recon.io.formats.common import check_file, explain
 from recon.io.formats.declared import check_declared
 
 if TYPE_CHECKING:
@@ -21,21 +23,31 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-def read_stack(path: str | os.PathLike[str], *, image: bool = False) -> Stack:
+def read_stack(path: str | os.PathLike[str], *, image: bool = False) -> tuple[NDArray[Any], float | None]:
+    """The values ``(tilt, y, x)`` of `load_stack`, and the edge of a pixel in nm or None."""
+    found = load_stack(path, image=image)
+    return found.values, found.pixel_nm(Path(path))
+
+
+def load_stack(path: str | os.PathLike[str], element: str | None = None, *, image: bool = False) -> StackFile:
     """Read a stack of maps; with `image`, a single map ``(y, x)`` is a stack of one.
 
-    Types: TIFF (plain multi-page, ImageJ, OME), MRC (also .mrcs, .ali, .st, .rec), NPY, NPZ with exactly one
-    three-dimensional array, HyperSpy's .hspy and .zspy, NCEM's .emd, OME-Zarr, .dm3/.dm4, .ser and our
-    .vti. Rows and columns keep the order they have in the file. Python objects are never unpickled.
+    Types: TIFF (plain multi-page, ImageJ, OME), MRC (also .mrcs, .ali, .st, .rec), NPY, NPZ, HDF5, HyperSpy's .hspy
+    and .zspy, NCEM's .emd, OME-Zarr, .dm3/.dm4, .ser, our .vti; and single maps as .csv, .txt and .png. Axes that a
+    file names are put into the order (tilt, y, x); else rows and columns keep the order they have in the file. Python
+    objects are never unpickled.
+
+    Args:
+        path: the file.
+        element: whose maps are meant, where a file holds several stacks by name.
 
     Returns:
-        The stack ``(tilt, y, x)``, dtype as stored, and the edge of a pixel in nm, or None where the
-        file does not say or its pixels are not square. An MRC pixel of 0 or exactly 1 Angstrom means
+        The stack, its pixels' edges, and the tilts that it carries. An MRC pixel of 0 or exactly 1 Angstrom means
         "not set"; so does a plain TIFF's resolution of 1 um or coarser, which is a printer's.
 
     Raises:
-        InputError: there is no such file, it may not be read, its type is unknown, or it is empty,
-            damaged, cut short or not three-dimensional.
+        InputError: there is no such file, it may not be read, its type is unknown, it is empty, damaged, cut short or
+            not three-dimensional, or holds several stacks of which none bears the element's name.
         ResourceError: it does not fit into memory.
     """
     path = Path(path)
@@ -47,22 +59,24 @@ def read_stack(path: str | os.PathLike[str], *, image: bool = False) -> Stack:
     if reader is None:
         what = f"type {path.suffix!r}" if path.suffix else "a name without a type"
         raise InputError(f"{path} has {what}, which is unknown; stacks are {', '.join(STACK_TYPES)}")
-    return parse(path, (lambda p: _lifted(*reader(p))) if image else reader)
+    with explain(path):
+        found = reader(path, element)
+    values = found.values
+    if image and values.ndim == 2:
+        values = values[None]
+    if values.ndim != 3 or values.size == 0:
+        raise InputError(f"{path} holds an array of shape {values.shape}; a stack of maps is (tilt, y, x)")
+    return found if values is found.values else replace(found, values=values)
 
 
-def _lifted(values: NDArray[Any], size: float | None) -> Stack:
-    return (values[None] if values.ndim == 2 else values), size
-
-
-_READERS: dict[str, Callable[[Path], Stack]] = {
+_READERS: dict[str, Callable[[Path, str | None], StackFile]] = {
     **dict.fromkeys((".tif", ".tiff"), tiff.read_stack),
     **dict.fromkeys((".mrc", ".mrcs", ".ali", ".st", ".rec"), mrc.read_stack),
     ".npy": numpy_files.read_npy,
     ".npz": numpy_files.read_npz,
-    ".hspy": hspy.read_hspy,
-    ".emd": emd.read_emd,
-    ".zarr": ome_zarr.read_ome_zarr,
-    ".vti": vti.read_vti,
-    **dict.fromkeys((".dm3", ".dm4", ".ser", ".zspy"), microscope.read_stack),
+    ".emd": emd.read_stack,
+    ".zarr": ome_zarr.read_stack,
+    ".vti": vti.read_stack,
+    **dict.fromkeys((".hspy", ".dm3", ".dm4", ".ser", ".emi", ".zspy"), microscope.read_stack),
 }
 STACK_TYPES = tuple(_READERS)

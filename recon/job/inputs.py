@@ -30,9 +30,8 @@ def read_job(job: Job, log: Log | None = None) -> TiltSeries:
             for warning in maps.warnings:
                 log(f"warning: {warning}")
         return spectra_series(job, maps)
-    assert job.input.tilts is not None
     series = read(
-        {name: str(path) for name, path in job.input.maps.items()},
+        {name: list(path) if isinstance(path, tuple) else path for name, path in job.input.maps.items()},
         job.input.tilts,
         job.input.pixel_size_nm,
         tilt_axis=job.input.tilt_axis,
@@ -40,6 +39,9 @@ def read_job(job: Job, log: Log | None = None) -> TiltSeries:
         scaled=job.input.scaled,
         base_dir=job.path.parent,
     )
+    if log is not None:
+        for remark in series.remarks:
+            log(f"warning: {remark}")
     return leave_out(job, series)
 
 
@@ -64,7 +66,9 @@ def read_spectra_job(job: Job, log: Log | None = None) -> LineMaps:
 
 def input_hashes(job: Job) -> dict[str, str]:
     """SHA-256 of every file that the job reads."""
-    files: dict[str, Any] = {**(job.input.maps or {}), "tilts": job.input.tilts, **files_of(job)}
+    files: dict[str, Any] = {"tilts": job.input.tilts, **files_of(job)}
+    for element, maps in (job.input.maps or {}).items():
+        files |= {f"{element}: {p.name}": p for p in maps} if isinstance(maps, tuple) else {element: maps}
     if job.input.spectra is not None:
         source = job.input.spectra
         files |= {p.name: p for p in (source if isinstance(source, tuple) else find_spectra(source))}

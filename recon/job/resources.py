@@ -121,13 +121,19 @@ def describe(job: Job, series: TiltSeries, needs: Plan, out: Path) -> list[str]:
     lines = [
         f"{job.path.name}: {', '.join(series.elements)}; {series.n_tilts} tilts of {series.frame[0]} x "
         f"{series.frame[1]} pixels, {series.pixel_size_nm:g} nm each",
-        "  tilt (deg)  " + "".join(f"{n + ' counts':>16}{'brightest':>11}" for n in series.elements),
+        "  tilt (deg)  "
+        + "".join(f"{n + ' counts':>16}{'brightest':>11}" for n in series.elements)
+        + ("   from" if series.origins else ""),
     ]
     for i in order:
         cells = "".join(
             f"{series.counts[e, i].sum():16.0f}{series.counts[e, i].max():11.0f}" for e in range(len(series.elements))
         )
-        lines.append(f"  {series.tilts_deg[i]:10.2f}  {cells}" + ("" if series.used[i] else "   left out"))
+        names = dict.fromkeys(o[i] for o in series.origins)
+        lines.append(
+            f"  {series.tilts_deg[i]:10.2f}  {cells}   {'; '.join(names)}" + ("" if series.used[i] else "   left out")
+        )
+    lines += [f"warning: {remark}" for remark in series.remarks]
     options = job.reconstruct
     how = job.normalise.method if known_exposures(job, series)[0] is None else "by known exposures"
     alignment = f"{job.align.method} on {' + '.join(job.align.reference)}"

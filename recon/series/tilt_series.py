@@ -51,9 +51,11 @@ class TiltSeries:
         left_out: ``(position, reason)`` of each tilt that the program itself left out.
         scene: what of the maps is object, once it has been looked for (`recon.preparation.isolation`); it falls when
             `counts` are replaced.
-        remarks: what was found odd about the maps, one line each; `recon.align` counts them among its doubts.
+        remarks: what was found odd about the maps, or where sources contradict each other, one line each; `recon.align`
+            counts them among its doubts.
         tilt_axis: the side of the recorded maps that the tilt axis is parallel to; for "x" rows and columns were
             swapped when they were read, so that it is always parallel to y here.
+        origins: for each element the file, and the image in it, that each map came from; empty where not known.
     """
 
     elements: tuple[str, ...]
@@ -74,6 +76,7 @@ class TiltSeries:
     remarks: tuple[str, ...] = ()
     scene: Scene | None = None
     tilt_axis: str = "y"
+    origins: tuple[tuple[str, ...], ...] = ()
 
     @classmethod
     def create(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import stat
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ from recon.files import quiet as quiet
 from recon.io.formats.declared import check_declared
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -47,7 +48,6 @@ class Cube:
         return np.ascontiguousarray(self.values, dtype=np.float32)
 
 
-Stack = tuple["NDArray[Any]", float | None]
 SAME_SIZE = 5e-3  # pixel sizes that differ by less, relatively, count as equal
 _NM = {
     "pm": 1e-3,
@@ -67,10 +67,11 @@ _NM = {
 }
 
 
-def parse(path: Path, reader: Callable[[Path], Stack]) -> Stack:
-    """Run a reader; whatever a library raises on a bad file becomes a one-line InputError."""
+@contextlib.contextmanager
+def explain(path: Path) -> Iterator[None]:
+    """Whatever a library raises on a bad file becomes a one-line InputError."""
     try:
-        values, size = reader(path)
+        yield
     except ReconError:
         raise
     except MemoryError as exc:
@@ -78,6 +79,12 @@ def parse(path: Path, reader: Callable[[Path], Stack]) -> Stack:
     except Exception as exc:  # a damaged file makes a library raise nearly any type
         what = f"cannot be read, it is damaged, cut short or of another type ({reason(exc)}); copy or export it again"
         raise unreadable(path, exc, what) from exc
+
+
+def parse(path: Path, reader: Callable[[Path], Read]) -> Read:
+    """Run a reader of volumes; a bad file becomes a one-line InputError."""
+    with explain(path):
+        values, size = reader(path)
     if values.ndim != 3 or values.size == 0:
         raise InputError(f"{path} holds an array of shape {values.shape}; a stack of maps is (tilt, y, x)")
     if size is not None and not (np.isfinite(size) and size > 0):
@@ -113,5 +120,41 @@ def tidy(size: float) -> float:
     return float(f"{size:.7g}")
 
 
-def square_edge(dy: float, dx: float) -> float | None:
-    return dx if dx > 0 and abs(dy - dx) <= SAME_SIZE * dx else None
+def choose(names: Sequence[str], element: str | None, path: str | Path, what: str = "stacks") -> int:
+    """Which of several data sets of a file an element's maps are, by its name.
+
+    The name must be the element's, or its symbol with something after it (``Co_Ka``, ``Co map``); of one data set
+    only, that it does not bear the name of another element.
+
+    Raises:
+        InputError: none or several serve; the message has the names.
+    """
+    told = ", ".join(names) or "none"
+    if element is not None:
+        exact = [i for i, n in enumerate(names) if n.strip().casefold() == element.casefold()]
+        near = exact or [i for i, n in enumerate(names) if symbol(n) and symbol(n) == symbol(element)]
+        if len(near) == 1:
+            return near[0]
+        if len(names) == 1 and (not symbol(names[0]) or not symbol(element)):
+            return 0
+        if len(near) > 1:
+            raise InputError(f"{path} holds {len(near)} {what} named {element} ({told}); export one to a file")
+        raise InputError(
+            f"{path} holds no {element}, its {what} are {told}; call the element so, or export one to a file"
+        )
+    if len(names) == 1:
+        return 0
+    raise InputError(f"{path} holds {len(names)} {what} ({told}), exactly 1 is needed; export one to a file")
+
+
+_SYMBOLS = (
+    " H He Li Be B C N O F Ne Na Mg Al Si P S Cl Ar K Ca Sc Ti V Cr Mn Fe Co Ni Cu Zn Ga Ge As Se Br Kr Rb Sr Y Zr Nb "
+    "Mo Tc Ru Rh Pd Ag Cd In Sn Sb Te I Xe Cs Ba La Ce Pr Nd Pm Sm Eu Gd Tb Dy Ho Er Tm Yb Lu Hf Ta W Re Os Ir Pt Au "
+    "Hg Tl Pb Bi Po At Rn Fr Ra Ac Th Pa U "
+)
+
+
+def symbol(name: str) -> str:
+    """The element that a name begins with (``Co_Ka``, ``Zn map 3``), or ""."""
+    first = name.strip().replace("-", " ").replace("_", " ").split(" ")[0]
+    return first if first and f" {first} " in _SYMBOLS else ""

@@ -61,10 +61,8 @@ def _axis(name: str, size: int, scale: float, units: str, *, centred: bool = Fal
 
 
 def read_hspy(path: Path) -> Read:
-    from rsciio.hspy import file_reader
+    """The only volume ``(z, y, x)`` of a file, and its voxel in nm."""
+    from recon.io.formats.microscope import read_stack
 
-    signal = next(iter(file_reader(str(path))))
-    from recon.io.formats.common import unit_nm
-
-    scale = float(signal["axes"][-1].get("scale", 0) or 0) * unit_nm(str(signal["axes"][-1].get("units") or ""))
-    return np.asarray(signal["data"]), scale or None
+    found = read_stack(path)
+    return found.values, found.pixel_nm(path)

@@ -1,26 +1,54 @@
-"""Microscopes' own formats, through rosettasciio."""
+"""HyperSpy's files and microscopes' own formats, through rosettasciio."""
 
 from __future__ import annotations
 
+import importlib
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from recon.errors import InputError
-from recon.io.formats.common import Stack, quiet, square_edge, tidy, unit_nm
+from recon.io.formats.axes import StackFile, of_signal
+from recon.io.formats.common import choose, quiet
+
+_READERS = {
+    ".dm3": "digitalmicrograph",
+    ".dm4": "digitalmicrograph",
+    ".ser": "tia",
+    ".emi": "tia",
+    ".hspy": "hspy",
+    ".hdf5": "hspy",
+    ".zspy": "zspy",
+}
 
 
-def read_stack(path: Path) -> Stack:
-    """A stack of images in a microscope's own format."""
-    import importlib
-
-    name = {".dm3": "digitalmicrograph", ".dm4": "digitalmicrograph", ".ser": "tia", ".zspy": "zspy"}
-    reader = importlib.import_module(f"rsciio.{name[path.suffix.lower()]}").file_reader
+def signals_of(path: Path) -> list[dict[str, Any]]:
+    """Everything that a file holds, as rosettasciio gives it; nothing is printed."""
+    reader = importlib.import_module(f"rsciio.{_READERS[path.suffix.lower()]}").file_reader
     with quiet("rsciio"), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        signals = [s for s in reader(str(path)) if np.ndim(s["data"]) == 3]
-    if len(signals) != 1:
-        raise InputError(f"{path} holds {len(signals)} three-dimensional arrays, exactly 1 is needed; export one")
-    edges = [abs(float(a.get("scale") or 0)) * unit_nm(str(a.get("units") or "")) for a in signals[0]["axes"][-2:]]
-    return np.asarray(signals[0]["data"]), square_edge(tidy(edges[0]), tidy(edges[1]))
+        return list(reader(str(path)))
+
+
+def read_stack(path: Path, element: str | None = None) -> StackFile:
+    """The stack that bears the element's name, or the only one; of a file of single images, the image."""
+    signals = signals_of(path)
+    stacks = [s for s in signals if sum(n > 1 for n in np.shape(s["data"])) == 3]
+    stacks = stacks or [s for s in signals if np.ndim(s["data"]) == 2 and min(np.shape(s["data"])) > 1]
+    if not stacks:
+        raise InputError(f"{path} holds 0 three-dimensional arrays, exactly 1 is needed; export one")
+    titles = [_title(s) or f"number {i}" for i, s in enumerate(stacks, start=1)]
+    if len(stacks) == 1:
+        titles = [t if _called(signals, t) else "" for t in titles]
+    return of_signal(stacks[choose(titles, element, path, "three-dimensional arrays")], path)
+
+
+def _title(signal: dict[str, Any]) -> str:
+    return str((((signal.get("metadata") or {}).get("General")) or {}).get("title") or "")
+
+
+def _called(signals: list[dict[str, Any]], title: str) -> bool:
+    """Whether a title was chosen for what it names: among several signals, or where recon wrote it."""
+    return len(signals) > 1 and bool(title)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,8 @@ import numpy as np
 
 from recon._version import __version__
 from recon.errors import InputError
-from recon.io.formats.common import Cube, Read
+from recon.io.formats.axes import Axis, StackFile, arranged
+from recon.io.formats.common import Cube, Read, choose, symbol
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -95,9 +97,19 @@ def _halved(values: NDArray[Any], axes: list[int]) -> NDArray[Any]:
 
 def read_ome_zarr(path: Path, name: str | None = None) -> Read:
     """The finest level of an OME-Zarr image (0.4 or 0.5): one channel ``(z, y, x)`` or a stack; the pixel in nm."""
-    import zarr
+    found = read_stack(path, name)
+    return found.values, found.pixel_nm(path)
 
-    from recon.io.formats.common import unit_nm
+
+def read_stack(path: Path, element: str | None = None) -> StackFile:
+    """The finest level of an OME-Zarr image (0.4 or 0.5), axes by name, the channel of the element's name.
+
+    The scale of a level is that of its own times that of the whole image.
+
+    Raises:
+        InputError: no image, several channels of which none bears the name, or levels that contradict each other.
+    """
+    import zarr
 
     root = zarr.open_group(str(path), mode="r")
     attrs = json.loads(json.dumps(dict(root.attrs)))
@@ -105,19 +117,57 @@ def read_ome_zarr(path: Path, name: str | None = None) -> Read:
     if not ome.get("multiscales"):
         raise InputError(f"{path} is not an OME-Zarr image, it has no multiscales; name the folder of one image")
     image = ome["multiscales"][0]
-    axes = [a["name"] if isinstance(a, dict) else a for a in image["axes"]]
-    dataset = image["datasets"][0]
-    array: Any = root[dataset["path"]]
+    described = [a if isinstance(a, dict) else {"name": str(a)} for a in image.get("axes") or _default(image)]
+    levels = [_level(root, image, d, len(described)) for d in image["datasets"]]
+    array, scale = max(levels, key=lambda level: level[0].size)
+    _check_levels(path, levels, described)
+    axes = [_axis(a, s) for a, s in zip(described, scale, strict=True)]
     at: list[Any] = [slice(None)] * array.ndim
-    labels = [c.get("label") for c in ome.get("omero", {}).get("channels", [])]
-    if "c" in axes:
-        if name is None and array.shape[axes.index("c")] > 1:
-            raise InputError(f"{path} holds the channels {', '.join(map(str, labels))}; give a file for each")
-        if name is not None and name not in labels:
-            raise InputError(f"{path} has no channel {name}; it has {', '.join(map(str, labels))}")
-        at[axes.index("c")] = 0 if name is None else labels.index(name)
-    scale = next((t["scale"] for t in dataset.get("coordinateTransformations", []) if t["type"] == "scale"), None)
-    last = image["axes"][-1]
-    size = scale[-1] * unit_nm(str(last.get("unit", ""))) if scale and isinstance(last, dict) else 0.0
-    values = np.asarray(array[tuple(at)])
-    return values.reshape([n for n in values.shape if n > 1] if values.ndim > 3 else values.shape), size or None
+    labels = [str(c.get("label")) for c in ome.get("omero", {}).get("channels", [])]
+    name = ""
+    channel = next((i for i, a in enumerate(described) if a.get("name") == "c" or a.get("type") == "channel"), None)
+    if channel is not None:
+        n = array.shape[channel]
+        labels = labels if len(labels) == n else [f"channel {i + 1}" for i in range(n)]
+        at[channel] = choose(labels, element, path, "channels") if n > 1 or symbol(labels[0]) else 0
+        name = labels[at[channel]]
+        axes.pop(channel)
+    stored = attrs.get("recon") or {}
+    found = arranged(np.asarray(array[tuple(at)]), axes, path, name)
+    tilts = stored.get("tilts_deg")
+    if tilts is not None and found.values.ndim == 3 and len(tilts) == len(found.values):
+        found = replace(found, tilts_deg=np.asarray(tilts, dtype=np.float64))
+    return found
+
+
+def _default(image: dict[str, Any]) -> list[str]:
+    raise InputError("an OME-Zarr image without axes is older than version 0.3; convert it")
+
+
+def _level(root: Any, image: dict[str, Any], dataset: dict[str, Any], n: int) -> tuple[Any, list[float]]:
+    """A level's array, and its scale with that of the image; 0 where there is none."""
+    scale = [1.0] * n
+    told = False
+    for transforms in (dataset, image):
+        for t in transforms.get("coordinateTransformations") or []:
+            if t.get("type") == "scale" and len(t["scale"]) == n:
+                scale, told = [a * float(b) for a, b in zip(scale, t["scale"], strict=True)], True
+    return root[dataset["path"]], scale if told else [0.0] * n
+
+
+def _check_levels(path: Path, levels: list[tuple[Any, list[float]]], axes: list[dict[str, Any]]) -> None:
+    """Raise InputError where a coarse level's pixels do not cover as much as the finest level's."""
+    array, scale = max(levels, key=lambda level: level[0].size)
+    for other, coarse in levels:
+        for axis, fine, size, n, m in zip(axes, scale, coarse, array.shape, other.shape, strict=True):
+            if axis.get("type", "space") != "space" or not (fine and size) or m == n == 1:
+                continue
+            if abs(size * m - fine * n) > size + 0.01 * fine * n:  # less than one coarse pixel is cut off or added
+                raise InputError(
+                    f"{path} contradicts itself: along {axis.get('name')} its finest level has {n} pixels of {fine:g}, "
+                    f"another {m} of {size:g}; correct the scales of its levels"
+                )
+
+
+def _axis(axis: dict[str, Any], scale: float) -> Axis:
+    return Axis(str(axis.get("name") or ""), str(axis.get("unit") or ""), scale)

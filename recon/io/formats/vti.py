@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from recon.errors import InputError
+from recon.io.formats.axes import StackFile, edges
 from recon.io.formats.common import Cube, Read
 
 
@@ -52,3 +53,8 @@ def read_vti(path: Path) -> Read:
         raise InputError(f"{path} is cut short; copy it again")
     values = np.frombuffer(raw, dtype, nz * ny * nx, at).reshape(nz, ny, nx)
     return values.copy(), float(spacing[1])
+
+
+def read_stack(path: Path, element: str | None = None) -> StackFile:
+    values, size = read_vti(path)
+    return StackFile(values, edges(size, size))

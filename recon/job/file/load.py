@@ -109,8 +109,6 @@ def _cross_check(job: Job, raw: dict[str, Any], fail: Callable[[tuple[Any, ...],
     if given.maps is not None:
         if given.lines is not None:
             fail(("input", "lines"), "are for spectra, not for maps; leave them out")
-        if given.tilts is None:
-            fail(("input", "tilts"), "is missing; " + REMEDY["input", "tilts"])
         if raw.get("maps"):
             fail(("maps",), "is for spectra; name the maps in [input] maps")
     elif given.lines is None:

@@ -29,7 +29,10 @@ class Input(Section):
 
     maps: (
         Annotated[
-            dict[Annotated[str, AfterValidator(values.element)], Annotated[Path, PlainValidator(values.existing)]],
+            dict[
+                Annotated[str, AfterValidator(values.element)],
+                Annotated[Path | tuple[Path, ...], PlainValidator(values.maps_of)],
+            ],
             AfterValidator(values.distinct),
         ]
         | None

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from pydantic import ValidationInfo
 
-from recon.files import reserved
+from recon.files import matching, reserved
 
 _ELEMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_+-]*")
 FORMATS = ("tiff", "mrc", "ome-zarr", "hspy", "emd", "vti")  # those of recon.io, which brings NumPy
@@ -68,6 +68,18 @@ def existing(value: Any, info: ValidationInfo) -> Path:
     return path
 
 
+def maps_of(value: Any, info: ValidationInfo) -> Path | tuple[Path, ...]:
+    """A file with all maps of an element; or a pattern or a list of files with one map each, absolute."""
+    if isinstance(value, list) and value:
+        return tuple(existing(v, info) for v in value)
+    if isinstance(value, str) and "\0" not in value and any(c in value for c in "*?["):
+        found = [Path(os.path.abspath(p)) for p in matching(value, _base(info))]
+        if not found:
+            raise ValueError(f"{value} matches no file; paths are relative to the job file")
+        return found[0] if len(found) == 1 else tuple(found)
+    return existing(value, info)
+
+
 def _missing(value: str) -> str:
     """Why a file may not be there."""
     if any(ord(c) < 32 for c in value):
@@ -98,7 +110,7 @@ def element(name: str) -> str:
     return name
 
 
-def distinct(maps: dict[str, Path]) -> dict[str, Path]:
+def distinct(maps: dict[str, Path | tuple[Path, ...]]) -> dict[str, Path | tuple[Path, ...]]:
     """Maps whose names differ by more than case."""
     if not maps:
         raise ValueError('is empty; name at least one map, such as { Co = "Co.tif" }')
