@@ -9,6 +9,7 @@ import pytest
 from commands import QUICK, contents, fails, invoke, job
 from commands import folder as folder  # a fixture
 from commands import stacks as stacks
+from runs import amount, write_run
 
 
 @pytest.fixture
@@ -18,15 +19,23 @@ def finished(folder):
     return folder / "job-recon"
 
 
+def text_of(page):
+    """The page without pictures, voxels, scripts and styles."""
+    page = re.sub(r"data:image/[a-z+]+;base64,[A-Za-z0-9+/=]+", "", page)
+    return re.sub(r"<(script|style)[^>]*>.*?</\1>", "", page, flags=re.DOTALL)
+
+
 def test_the_report_stands_alone(finished):
     page = (finished / "report.html").read_text(encoding="utf-8")
     assert page.startswith("<!doctype html>")
-    assert page.count("data:image/png;base64,") == 5
-    text = re.sub(r"data:image/png;base64,[A-Za-z0-9+/=]+", "", page)
-    assert not re.search(r"https?:|//|<script[^>]|<link|@import|url\(|fetch|import\(", text)
+    assert "default-src 'none'" in page  # the browser itself refuses whatever would be fetched
+    assert page.count("data:image/svg+xml;base64,") >= 4
+    text = text_of(page)
+    assert not re.search(r"https?:|//|<script[^>]+src|<link [^>]*stylesheet|@import|url\(|fetch|import\(", text)
     for words in ("job-recon: Co, Zn", "Alignment and exposure", "Convergence", "What was done", "constant-total"):
         assert words in text
-    assert str(finished.parent) not in text  # no paths of this machine
+    assert text.index("The answer</h2>") < text.index("The volume</h2>") < text.index("How the run went</h2>")
+    assert str(finished.parent) not in page  # no paths of this machine
 
 
 def test_the_report_is_rebuilt(finished):
@@ -39,51 +48,76 @@ def test_the_report_is_rebuilt(finished):
     assert not list(finished.glob(".*"))
 
 
-def test_the_report_escapes_names(finished):
-    """Of the folder and of whatever a hand-edited JSON holds."""
-    evil = "<b>&'\"<img src=x>"
-    moved = finished.with_name("<b>&bold")
-    finished.rename(moved)
-    for name, key in (("job.json", "version"), ("job.json", "unit"), ("alignment.json", "method")):
-        value = json.loads((moved / name).read_text())
-        value[key] = evil
-        (moved / name).write_text(json.dumps(value))
-    value = json.loads((moved / "job.json").read_text())
-    value["stages"].append(evil)
-    value["elements"]["Co"]["why"] = evil
-    (moved / "job.json").write_text(json.dumps(value))
-    assert invoke("report", moved).exit_code == 0
-    page = (moved / "report.html").read_text()
-    assert "<b>&bold" not in page
-    assert "&lt;b&gt;&amp;bold" in page
-    assert "<img src=x>" not in page
-    assert page.count("&lt;img src=x&gt;") >= 5
-
-
 def test_a_folder_that_is_no_run(folder):
     assert "not a finished run" in fails(folder, "report", folder)
     assert "not a finished run" in fails(folder, "report", folder / "nowhere")
 
 
 @pytest.mark.parametrize(
-    ("spoiled", "word"),
+    ("name", "text", "word"),
+    [("job.json", "{", "job.json"), ("job.json", "{}", "job.json"), ("job.json", "[]", "job.json")],
+)
+def test_a_record_that_was_spoiled(finished, name, text, word):
+    (finished / name).write_text(text)
+    assert word in fails(finished, "report", finished)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "word"),
     [
-        (("job.json", "{"), "job.json"),
-        (("Zn.tif", None), "Zn.tif"),
-        (("mask.tif", None), "mask.tif"),
-        (("Co.tif", "not a tiff"), "Co.tif"),
-        (("job.json", "{}"), "job.json"),
-        (("alignment.json", "{}"), "alignment.json"),
-        (("job.json", "[]"), "job.json"),
+        ("Zn.tif", None, "lacks Zn.tif"),
+        ("mask.tif", None, "lacks mask.tif"),
+        ("Co.tif", "not a tiff", "Co.tif"),
+        ("alignment.json", "{}", "alignment.json"),
+        ("alignment.json", None, "alignment.json"),
+        ("alignment-frames.npz", "no archive", "alignment-frames.npz"),
+        ("truth-Zn.tif", "no tiff", "truth-Zn.tif"),
+        ("regions.tif", "no tiff", "regions.tif"),
+        ("Co-uncertainty.tif", None, "lacks Co-uncertainty.tif"),
     ],
 )
-def test_a_run_that_was_spoiled(finished, spoiled, word):
-    name, text = spoiled
-    if text is None:
-        (finished / name).unlink()
-    else:
-        (finished / name).write_text(text)
-    assert word in fails(finished, "report", finished)
+def test_a_report_says_what_is_missing(tmp_path, name, text, word):
+    folder = write_run(tmp_path / "run", size=16)
+    (folder / name).unlink() if text is None else (folder / name).write_text(text)
+    assert invoke("report", folder).exit_code == 0
+    page = text_of((folder / "report.html").read_text(encoding="utf-8"))
+    warned = re.findall(r"<p class=warn>(.*?)</p>", page)
+    assert any(word in line for line in warned), warned
+
+
+def test_a_run_without_volumes_has_no_report(tmp_path):
+    folder = write_run(tmp_path / "run", size=16)
+    for name in ("Co", "Zn"):
+        (folder / f"{name}.tif").unlink()
+    assert "no volume" in fails(folder, "report", folder)
+
+
+MARKUP = "<img src=x onerror=alert(1)>&'\"</script><script>alert(2)</script>"
+
+
+def test_whatever_a_user_wrote_is_escaped(tmp_path):
+    """Names of places, files, stages, units, doubts, methods and of the folder."""
+    amounts = {"Co": amount(1.0), "Zn": amount(0.0), "verdict": MARKUP}
+    folder = write_run(tmp_path / "a <b>bold</b> run", size=16, places={MARKUP: amounts, "b": amounts})
+    job = json.loads((folder / "job.json").read_text())
+    job |= {"unit": MARKUP, "version": MARKUP, "device": MARKUP, "stages": [MARKUP], "missing": [MARKUP]}
+    job["inputs"], job["versions"] = {MARKUP: MARKUP}, {MARKUP: MARKUP}
+    job["job"] = {"input": {"maps": {MARKUP: MARKUP}}}
+    job["elements"]["Co"] |= {"why": MARKUP, "status": "max_iterations"}
+    job["elements"]["Co"]["choice"]["split"] = MARKUP
+    job["analysis"]["uncertainty"]["Co"]["intervals"] = {
+        MARKUP: {"low": 0.0, "high": 1.0, "level": 0.68, "sd": 0.1, "bias": 0.0}
+    }
+    (folder / "job.json").write_text(json.dumps(job))
+    alignment = json.loads((folder / "alignment.json").read_text())
+    alignment |= {"method": MARKUP, "doubts": [MARKUP]}
+    (folder / "alignment.json").write_text(json.dumps(alignment))
+    assert invoke("report", folder).exit_code == 0
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    assert "<img src=x" not in page
+    assert "alert(2)</script>" not in page
+    assert "<b>bold" not in page
+    assert page.count("&lt;img src=x") >= 10
 
 
 def test_a_run_with_mrc_files_only_has_a_report(folder):

@@ -26,39 +26,6 @@ FRAMES = "alignment-frames.npz"
 PANELS = {"before": "as recorded", "after": "aligned, per exposure", "model": "re-projection of the result"}
 Row = Sequence[float | None] | None
 Colour = str | tuple[float, float, float]
-STYLE = """
-.doubts { background: #fff3d6; padding: .5em .8em; border-left: 4px solid #d90; }
-.doubts.none { background: #eef6ee; border-color: #5a5; } .doubts ul { margin: .3em 0; }
-.flip { max-width: 56em; } .flip .heads { display: flex; text-align: center; font-size: .92em; }
-.flip .heads span { flex: 1; } .flip .window { position: relative; overflow: hidden; }
-.flip img { display: block; width: 100%; image-rendering: pixelated; }
-.flip i { position: absolute; width: 1px; top: 0; bottom: 0; background: rgba(255,255,255,.35); }
-.flip b { position: absolute; width: 18px; height: 18px; margin: -11px 0 0 -11px; border-radius: 50%;
-  border: 2px solid #5df; }
-.flip .bar { display: flex; gap: .8em; align-items: center; margin: .4em 0; } .flip input { flex: 1; }
-.flip output { display: block; min-height: 3em; font-variant-numeric: tabular-nums; }
-"""
-SCRIPT = """<script>
-for (const book of document.querySelectorAll('.flip')) {
-  const tilts = JSON.parse(book.dataset.tilts), slide = book.querySelector('input');
-  const play = book.querySelector('button'), text = book.querySelector('output');
-  const sheet = book.querySelector('img'), mark = book.querySelector('b');
-  let timer = null;
-  const show = () => {
-    const k = +slide.value, t = tilts[k];
-    sheet.style.transform = `translateY(${-100 * k / tilts.length}%)`;
-    mark.style.left = t.left + '%'; mark.style.top = t.top + '%';
-    text.textContent = t.text;
-  };
-  slide.addEventListener('input', show);
-  play.addEventListener('click', () => {
-    if (timer) { clearInterval(timer); timer = null; play.textContent = 'play'; return; }
-    timer = setInterval(() => { slide.value = (+slide.value + 1) % tilts.length; show(); }, 350);
-    play.textContent = 'stop';
-  });
-  show();
-}
-</script>"""
 
 
 def alignment_section(alignment: AlignmentRecord, folder: Path) -> str:
@@ -71,17 +38,29 @@ def alignment_section(alignment: AlignmentRecord, folder: Path) -> str:
         f"{alignment.rotation_deg:+.2f}{sure} degrees; {found} {html.escape(method)}.</p>",
         doubts_box(alignment),
     ]
-    frames = load_frames(folder, len(alignment.tilts_deg))
+    frames: dict[str, NDArray[np.uint8]] = {}
+    try:
+        frames = load_frames(folder, len(alignment.tilts_deg))
+    except InputError as exc:
+        parts.append(f"<p class=warn>{html.escape(str(exc))}.</p>")
     if frames:
         parts.append(flip_book(frames, alignment))
-    parts.append(inline(alignment_figure(alignment), "shifts, exposures and agreement by tilt"))
-    parts.append(
-        "<p class=note>Bars are one standard error, as far as counts go; the grey band holds 95 % of the misfits of a "
-        "right model. What a map is off is measured against the re-projection of the result, which was made from the "
-        "same maps and follows them: a tilt that stands out is wrong, but all may be off by more than they show.</p>"
+    said = (
+        "Bars are one standard error, as far as counts go; the grey band holds 95 % of the misfits of a right "
+        "model. What "
+        "a map is off is measured against the re-projection of the result, which was made from the same maps and "
+        "follows "
+        "them: a tilt that stands out is wrong, but all may be off by more than they show. Good is: shifts left over "
+        "within their bars of zero, exposures that vary smoothly with tilt, misfits in the band."
     )
+    parts.append(inline(alignment_figure(alignment), "shifts, exposures and agreement by tilt", "alignment", said))
     if frames:
-        parts.append(inline(sinogram_figure(frames, alignment), "sinograms before and after, and of the result"))
+        said = (
+            "One row across the axis at all tilts. In a good alignment every detail follows a smooth curve, and the "
+            "re-projection shows the same ones with less noise."
+        )
+        figure = sinogram_figure(frames, alignment)
+        parts.append(inline(figure, "sinograms before and after, and of the result", "sinograms", said))
     return "".join(parts)
 
 
@@ -159,7 +138,7 @@ def flip_book(frames: dict[str, NDArray[np.uint8]], alignment: AlignmentRecord) 
         f"<img alt='maps by tilt' src='data:image/png;base64,{_png(sheet)}' "
         f"style='transform:translateY(-{100 * start / n:.4f}%)'>{lines}<b></b></div>"
         f"<div class=bar><button type=button>play</button><input type=range min=0 max={n - 1} value={start} "
-        f"aria-label='tilt'></div><output>{html.escape(str(told[start]['text']))}</output></div>{SCRIPT}"
+        f"aria-label='tilt'></div><output>{html.escape(str(told[start]['text']))}</output></div>"
     )
 
 
@@ -213,7 +192,7 @@ def _row(values: Row, tilts: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def alignment_figure(alignment: AlignmentRecord) -> Figure:
     """Shifts and exposures, and what is left of both against the re-projections, by tilt, with standard errors."""
-    figure, axes = new_figure(2, 2, 4.3, 0.62)
+    figure, axes = new_figure(2, 2, 0.62)
     tilts = np.array(alignment.tilts_deg)
     order = np.argsort(tilts)
     found = alignment.agreement
@@ -239,16 +218,16 @@ def alignment_figure(alignment: AlignmentRecord) -> Figure:
         axis.axhline(0, color="0.8", linewidth=0.8, zorder=0)
         axis.set_ylabel(words)
         if drawn and any(drawn):
-            axis.legend(fontsize=8)
+            axis.legend(fontsize=7)
     for i, (name, values) in enumerate(alignment.exposures.items()):
         draw(dose, values, (alignment.exposure_errors or {}).get(name), COLOURS[i % len(COLOURS)], name)
     dose.set_ylim(bottom=0)
     dose.set_ylabel("relative exposure")
-    dose.legend(fontsize=8)
+    dose.legend(fontsize=7)
     if found is not None and draw(misfit, found.chi_square, found.chi_square_errors, "0.25"):
         scatter = _row(found.chi_square_errors, tilts)[order]
         misfit.fill_between(tilts[order], 1 - 2 * scatter, 1 + 2 * scatter, color="0.9", zorder=0, label="expected")
-        misfit.legend(fontsize=8)
+        misfit.legend(fontsize=7)
     else:
         draw(misfit, alignment.residual_chi_square, None, "0.25")
     misfit.set_ylabel("misfit of re-projection (chi-square)")
@@ -261,7 +240,7 @@ def alignment_figure(alignment: AlignmentRecord) -> Figure:
 
 def sinogram_figure(frames: dict[str, NDArray[np.uint8]], alignment: AlignmentRecord) -> Figure:
     """One row across the axis at all tilts: before, after, and re-projected."""
-    figure, axes = new_figure(1, 3, 3.2, 0.8)
+    figure, axes = new_figure(1, 3, 0.8)
     tilts = np.array(alignment.tilts_deg)
     order = np.argsort(tilts)
     _, ny, nx = frames["model"].shape
@@ -276,9 +255,9 @@ def sinogram_figure(frames: dict[str, NDArray[np.uint8]], alignment: AlignmentRe
             extent=(-nx / 2, nx / 2, len(tilts) - 0.5, -0.5),
         )  # fmt: skip
         axis.axvline(0, color="white", linewidth=0.6, alpha=0.6)
-        axis.set_title(title, fontsize=10)
+        axis.set_title(title, fontsize=8)
         axis.set_xticks([])
         step = max(1, len(tilts) // 8)
-        axis.set_yticks(range(0, len(tilts), step), names[::step], fontsize=8)
+        axis.set_yticks(range(0, len(tilts), step), names[::step], fontsize=7)
     axes[0][0].set_ylabel("tilt (degrees)")
     return figure

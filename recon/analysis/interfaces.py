@@ -1,0 +1,138 @@
+"""Borders between phases: how large they are, and how sharp.
+
+Areas by Crofton's formula from counts of changes along the 13 directions of a cubic lattice, with the weights of
+G. Lehmann and D. Legland, "Efficient N-dimensional surface estimation using Crofton formula and run-length encoding",
+Insight Journal (2012); J. Ohser and F. Muecklich, "Statistical Analysis of Microstructures in Materials Science"
+(2000). A width is that from 10 to 90 % of a profile along the border's normal; the median over the border.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import product
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from recon.analysis.phases import EMPTY, FIRST, MATTER, SECOND, Phases
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+# of lines along an edge of a voxel, the diagonal of a face, the diagonal of a voxel; each for both directions
+WEIGHTS = {1: 2 * 0.04577789120476, 2: 2 * 0.03698062787608, 3: 2 * 0.03519563978232}
+SPREAD = 2.5631  # from 10 to 90 % of an error function, in its standard deviations
+REACH, STEP = 6.0, 0.25  # voxels on either side of a border, and between samples
+MOST = 4000  # profiles that are taken
+
+
+@dataclass(frozen=True)
+class Width:
+    """How sharp a border is.
+
+    Attributes:
+        width: 10 to 90 %, voxels; nan where too few profiles cross the whole border.
+        error: its standard error, voxels, from the scatter between parts of the border.
+        profiles: that cross it whole.
+    """
+
+    width: float
+    error: float
+    profiles: int
+
+
+def directions() -> list[tuple[int, int, int]]:
+    """The 13 directions from a voxel to its 26 neighbours, one of each pair."""
+    steps = (-1, 0, 1)
+    return [d for d in product(steps, steps, steps) if d > (0, 0, 0)]
+
+
+def area(labels: NDArray[np.uint8], one: int, other: int) -> float:
+    """Area between two phases, in faces of a voxel.
+
+    Args:
+        labels: ``(z, y, x)``.
+        one, other: values of the two phases.
+    """
+    total = 0.0
+    for d in directions():
+        here = tuple(slice(max(0, -s), n - max(0, s)) for s, n in zip(d, labels.shape, strict=True))
+        there = tuple(slice(max(0, s), n - max(0, -s)) for s, n in zip(d, labels.shape, strict=True))
+        a, b = labels[here], labels[there]
+        changes = np.count_nonzero((a == one) & (b == other)) + np.count_nonzero((a == other) & (b == one))
+        steps = sum(map(abs, d))
+        total += WEIGHTS[steps] * changes / np.sqrt(steps)
+    return 2 * total
+
+
+def border_width(found: Phases) -> Width:
+    """Width of the border between the two pure phases, from the share."""
+    share = np.nan_to_num(found.share, nan=0.5)
+    pure = np.isin(found.labels, (FIRST, SECOND)) | found.blurred
+    return _width(share, found.labels == FIRST, found.labels == SECOND, pure)
+
+
+def edge_width(first: NDArray[np.float32], second: NDArray[np.float32], pure: tuple[float, float]) -> Width:
+    """Width of the particle's own surface: what a border that is sharp in truth looks like, so the resolution there.
+
+    Args:
+        first, second: ``(z, y, x)`` densities.
+        pure: densities of their pure phases.
+    """
+    total = np.clip(first / np.float32(pure[0]) + second / np.float32(pure[1]), 0, 1.2).astype(np.float32)
+    return _width(np.minimum(total, 1), total > MATTER, total <= MATTER, np.ones(total.shape, bool))
+
+
+def _width(
+    values: NDArray[np.float32], one: NDArray[np.bool_], other: NDArray[np.bool_], trusted: NDArray[np.bool_]
+) -> Width:
+    """Width of the border where `values` fall from 1 in `one` to 0 in `other`, of profiles that stay in `trusted`."""
+    from scipy import ndimage
+
+    touching = ndimage.binary_dilation(other, ndimage.generate_binary_structure(3, 1)) & one
+    start = np.argwhere(touching).astype(np.float64)
+    if len(start) > MOST:
+        start = start[np.linspace(0, len(start) - 1, MOST).round().astype(int)]
+    if len(start) < 8:
+        return Width(float("nan"), float("nan"), 0)
+    smooth = ndimage.gaussian_filter(values, 1.5)
+    slope = np.stack([ndimage.map_coordinates(g, start.T, order=1) for g in np.gradient(smooth)], axis=1)
+    steep = np.linalg.norm(slope, axis=1)
+    start, normal = start[steep > 1e-3], slope[steep > 1e-3] / steep[steep > 1e-3, None]
+    along = np.arange(-REACH, REACH + STEP / 2, STEP)
+    points = start[:, None, :] - normal[:, None, :] * along[None, :, None]  # from one to the other
+    profile = ndimage.map_coordinates(values, points.reshape(-1, 3).T, order=1, mode="nearest")
+    profile = profile.reshape(len(start), along.size)
+    safe = ndimage.map_coordinates(trusted.astype(np.float32), points.reshape(-1, 3).T, order=0, mode="nearest")
+    safe = safe.reshape(profile.shape) > 0.5
+    widths = np.array([_one_width(along, p, s) for p, s in zip(profile, safe, strict=True)])
+    found = widths[np.isfinite(widths)]
+    if len(found) < 8:
+        return Width(float("nan"), float("nan"), len(found))
+    parts = [np.median(part) for part in np.array_split(found, 8)]
+    return Width(float(np.median(found)), float(np.std(parts, ddof=1) / np.sqrt(8)), len(found))
+
+
+def _one_width(along: NDArray[np.float64], profile: NDArray[np.float32], safe: NDArray[np.bool_]) -> float:
+    """From 90 to 10 % between the levels on either side of the border; nan if either is not reached."""
+    middle = int(np.argmin(np.abs(along)))
+    low = middle
+    while low > 0 and safe[low - 1] and profile[low] < 0.9:
+        low -= 1
+    high = middle
+    while high < len(along) - 1 and safe[high + 1] and profile[high] > 0.1:
+        high += 1
+    if profile[low] < 0.9 or profile[high] > 0.1:
+        return float("nan")
+    part = profile[low : high + 1]
+    falling = np.minimum.accumulate(part)
+    x = along[low : high + 1]
+    ninety = np.interp(-0.9, -falling, x)
+    ten = np.interp(-0.1, -falling, x)
+    return float(ten - ninety)
+
+
+def surface(found: Phases) -> float:
+    """Area of the particle's surface, in faces of a voxel."""
+    matter = (found.labels != EMPTY).astype(np.uint8)
+    return area(np.pad(matter, 1), 0, 1)
