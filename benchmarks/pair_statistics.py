@@ -17,8 +17,8 @@ import numpy as np
 import recon
 from recon.analysis.connectivity import connectivity
 from recon.analysis.interfaces import area
+from recon.analysis.pair_phases import BOTH, FIRST, PURE, SECOND
 from recon.analysis.pairs import pair_statistics
-from recon.analysis.phases import BOTH, FIRST, SECOND
 from recon.simulate import Ellipsoid, Particle, simulate
 
 A, B, MIX, NONE = (1.0, 0.0), (0.0, 0.8), (0.5, 0.4), (0.0, 0.0)
@@ -50,7 +50,7 @@ def ring() -> Particle:
     """A ring of the first that runs through a body of the second, so that neither can be pulled out."""
     turns = np.arange(12) * np.pi / 6
     beads = [
-        Ellipsoid((0.02, 0.20 * np.sin(t), 0.20 * np.cos(t)), (0.075, 0.085, 0.085), A) for t in turns
+        Ellipsoid((0.02, 0.19 * np.sin(t), 0.19 * np.cos(t)), (0.10, 0.105, 0.105), A) for t in turns
     ]  # fmt: skip
     return Particle(("A", "B"), (Ellipsoid((0.0, 0.0, 0.0), (0.26, 0.36, 0.36), B), *beads), {})
 
@@ -66,13 +66,28 @@ def blends() -> Particle:
     return Particle(("A", "B"), shapes, {})
 
 
-KINDS = {"lobes": lobes, "layers": layers, "ring": ring, "blends": blends}
+def graded() -> Particle:
+    """A core of the first that turns into the second over a wide border, in steps of a twelfth."""
+    parts = np.linspace(1, 0, 13)[1:-1][::-1]
+    radii = 0.14 + 0.14 * (1 - parts)
+    shells = [
+        Ellipsoid((0.0, 0.0, 0.0), (r, r, r), (float(p), 0.8 * float(1 - p))) for p, r in zip(parts, radii, strict=True)
+    ]
+    body = Ellipsoid((0.0, 0.0, 0.0), (0.36, 0.40, 0.38), B)
+    return Particle(("A", "B"), (body, *shells, Ellipsoid((0.0, 0.0, 0.0), (0.14, 0.14, 0.14), A)), {})
+
+
+KINDS = {"lobes": lobes, "layers": layers, "ring": ring, "blends": blends, "graded": graded}
+WIDTHS = {"lobes": 0.0, "ring": 0.0, "graded": 0.8 * 0.14}  # true 10 to 90 %, parts of the edge
 
 
 def truth_of(particle: Particle, size: int) -> dict[str, object]:
     """The same figures from the shapes, at `FINE` points along each edge of a voxel."""
     first, second = particle.volume(size * FINE, samples=1)
-    labels = np.select([(first > 0) & (second > 0), first > 0, second > 0], [BOTH, FIRST, SECOND], 0).astype(np.uint8)
+    second = second / 0.8
+    share = first / np.maximum(first + second, 1e-9)
+    labels = np.select([share > PURE, share > 1 - PURE], [FIRST, BOTH], SECOND).astype(np.uint8)
+    labels[first + second == 0] = 0
     counts = np.bincount(labels.ravel(), minlength=4)[1:4]
     shares = counts / counts.sum()
     found: dict[str, object] = dict(zip(("first", "second", "both"), map(float, shares), strict=True))

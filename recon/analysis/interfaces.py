@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from recon.analysis.phases import EMPTY, FIRST, MATTER, SECOND, Phases
+from recon.analysis.pair_phases import EMPTY, MATTER, Phases
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 # of lines along an edge of a voxel, the diagonal of a face, the diagonal of a voxel; each for both directions
 WEIGHTS = {1: 2 * 0.04577789120476, 2: 2 * 0.03698062787608, 3: 2 * 0.03519563978232}
 SPREAD = 2.5631  # from 10 to 90 % of an error function, in its standard deviations
-REACH, STEP = 6.0, 0.25  # voxels on either side of a border, and between samples
+REACH, STEP = 7.0, 0.25  # voxels on either side of a border, and between samples
+NEAREST = 3.0  # voxels on either side that a profile needs
+LEVELS = 0.6  # between the two sides; less is the border of a mixed phase
 MOST = 4000  # profiles that are taken
 
 
@@ -66,10 +68,10 @@ def area(labels: NDArray[np.uint8], one: int, other: int) -> float:
 
 
 def border_width(found: Phases) -> Width:
-    """Width of the border between the two pure phases, from the share."""
+    """Width of the border between the two pure phases, from the share: where it passes one half."""
+    matter = found.labels != EMPTY
     share = np.nan_to_num(found.share, nan=0.5)
-    pure = np.isin(found.labels, (FIRST, SECOND)) | found.blurred
-    return _width(share, found.labels == FIRST, found.labels == SECOND, pure)
+    return _width(share, matter & (share > 0.5), matter & (share <= 0.5), matter)
 
 
 def edge_width(first: NDArray[np.float32], second: NDArray[np.float32], pure: tuple[float, float]) -> Width:
@@ -114,22 +116,27 @@ def _width(
 
 
 def _one_width(along: NDArray[np.float64], profile: NDArray[np.float32], safe: NDArray[np.bool_]) -> float:
-    """From 90 to 10 % between the levels on either side of the border; nan if either is not reached."""
+    """From 90 to 10 % between the levels on either side of the border; nan if there are no two levels."""
     middle = int(np.argmin(np.abs(along)))
-    low = middle
-    while low > 0 and safe[low - 1] and profile[low] < 0.9:
+    low, high = middle, middle
+    while low > 0 and safe[low - 1]:
         low -= 1
-    high = middle
-    while high < len(along) - 1 and safe[high + 1] and profile[high] > 0.1:
+    while high < len(along) - 1 and safe[high + 1]:
         high += 1
-    if profile[low] < 0.9 or profile[high] > 0.1:
+    if min(middle - low, high - middle) * STEP < NEAREST:
         return float("nan")
-    part = profile[low : high + 1]
-    falling = np.minimum.accumulate(part)
+    top, bottom = np.percentile(profile[low:middle], 90), np.percentile(profile[middle:high], 10)
+    if top - bottom < LEVELS:
+        return float("nan")
+    part = np.minimum.accumulate((profile[low : high + 1] - bottom) / (top - bottom))
     x = along[low : high + 1]
-    ninety = np.interp(-0.9, -falling, x)
-    ten = np.interp(-0.1, -falling, x)
-    return float(ten - ninety)
+    if part[0] < 0.9 or part[-1] > 0.1:
+        return float("nan")
+    # the last place above 90 % and the first below 10 %: neighbours of the border's middle, not of another border
+    start = int(np.flatnonzero(part >= 0.9)[-1])
+    stop = int(np.flatnonzero(part <= 0.1)[0])
+    near = slice(start, stop + 1)
+    return float(np.interp(-0.1, -part[near], x[near]) - np.interp(-0.9, -part[near], x[near]))
 
 
 def surface(found: Phases) -> float:
