@@ -62,27 +62,33 @@ def test_a_record_that_was_spoiled(finished, name, text, word):
     assert word in fails(finished, "report", finished)
 
 
-@pytest.mark.parametrize(
-    ("name", "text", "word"),
-    [
-        ("Zn.tif", None, "lacks Zn.tif"),
-        ("mask.tif", None, "lacks mask.tif"),
-        ("Co.tif", "not a tiff", "Co.tif"),
-        ("alignment.json", "{}", "alignment.json"),
-        ("alignment.json", None, "alignment.json"),
-        ("alignment-frames.npz", "no archive", "alignment-frames.npz"),
-        ("truth-Zn.tif", "no tiff", "truth-Zn.tif"),
-        ("regions.tif", "no tiff", "regions.tif"),
-        ("Co-uncertainty.tif", None, "lacks Co-uncertainty.tif"),
-    ],
+DAMAGES = (
+    {
+        "Zn.tif": (None, "lacks Zn.tif"),
+        "mask.tif": (None, "lacks mask.tif"),
+        "alignment.json": ("{}", "alignment.json"),
+        "regions.tif": ("no tiff", "regions.tif"),
+        "Co-uncertainty.tif": (None, "lacks Co-uncertainty.tif"),
+    },
+    {
+        "Co.tif": ("not a tiff", "Co.tif"),
+        "alignment.json": (None, "alignment.json"),
+        "truth-Zn.tif": ("no tiff", "truth-Zn.tif"),
+    },
+    {"alignment-frames.npz": ("no archive", "alignment-frames.npz")},
 )
-def test_a_report_says_what_is_missing(tmp_path, name, text, word):
+
+
+@pytest.mark.parametrize("damage", DAMAGES, ids=["five things", "three things", "frames"])
+def test_a_report_says_what_is_missing(tmp_path, damage):
     folder = write_run(tmp_path / "run", size=16)
-    (folder / name).unlink() if text is None else (folder / name).write_text(text)
+    for name, (text, _) in damage.items():
+        (folder / name).unlink() if text is None else (folder / name).write_text(text)
     assert invoke("report", folder).exit_code == 0
     page = text_of((folder / "report.html").read_text(encoding="utf-8"))
     warned = re.findall(r"<p class=warn>(.*?)</p>", page)
-    assert any(word in line for line in warned), warned
+    for _, word in damage.values():
+        assert any(word in line for line in warned), (word, warned)
 
 
 def test_a_run_without_volumes_has_no_report(tmp_path):

@@ -296,7 +296,7 @@ def test_a_job_writes_uncertainties(folder):
         interval = found["intervals"]["total"]
         assert interval["low"] < record["analysis"]["elements"][element]["total"] < interval["high"]
     page = (out / "report.html").read_text()
-    assert "<h2>Uncertainty</h2>" in page
+    assert "<h3>Repeatability</h3>" in page
     for words in ("smoothing by the regulariser", "missing wedge", "alignment, exposure and background"):
         assert words in page
     assert CliRunner().invoke(cli, ["report", str(out)]).exit_code == 0
@@ -325,8 +325,8 @@ def test_the_demo_answers_with_intervals(tmp_path, monkeypatch):
         for element in ("Co", "Zn"):
             interval = result.analysis.uncertainty[element].intervals[f"region {name}"]
             mean = result.analysis.regions[name].mean[element]
-            assert interval["low"] <= mean <= interval["high"]
-            shown = f"[{interval['low']:.2f} to {interval['high']:.2f}]"
+            assert interval.low <= mean <= interval.high
+            shown = f"[{interval.low:.2f} to {interval.high:.2f}]"
             assert any(name in line and shown in line for line in recon.job.demo.summary(result, comparison))
             assert shown in (tmp_path / "out" / "report.html").read_text()
     assert (tmp_path / "out" / "Zn-uncertainty.tif").exists()

@@ -54,7 +54,8 @@ def _answers(run: RunFolder) -> str:
     note = f"Fractions are of each element's pure phase; an element counts as present above {PRESENT:g} of it."
     if run.places and not any(a.sure for p in run.places for a in p.amounts.values()):
         note += (
-            " These figures have no intervals of their own; what the run recorded of their repeatability is under "
+            " These figures have no intervals that cover the truth; in brackets, if at all, stands their "
+            "repeatability, see "
             "How the run went."
         )
     return f"<ul class=answer>{''.join(f'<li>{line}</li>' for line in lines)}</ul><p class=note>{note}</p>"
@@ -73,6 +74,8 @@ def _amount(amount: Amount) -> str:
         if math.isfinite(amount.low68) and math.isfinite(amount.high68):
             said += f"; 68 %: {amount.low68:.2f} to {amount.high68:.2f}"
         said += ")"
+    elif math.isfinite(amount.low68):
+        said += f" [{amount.low68:.2f} to {amount.high68:.2f}]"
     return said.replace("-", "&minus;")
 
 

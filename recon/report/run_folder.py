@@ -26,7 +26,8 @@ class Amount:
     Attributes:
         density: counts per voxel length per unit exposure; nan if only the fraction was recorded.
         fraction: of the element's pure phase.
-        low68, high68, low95, high95: intervals of the fraction; nan where there are none.
+        low68, high68, low95, high95: intervals of the fraction; nan where there are none. Of a run without answers by
+            `recon.composition` the first two are the repeatability, where it was asked for.
     """
 
     density: float
@@ -178,7 +179,11 @@ def _places(folder: Path, job: JobRecord) -> tuple[Place, ...]:
         }
         out.append(Place(name, str(record.get("verdict", "")), amounts, k))
     for k, (name, region) in enumerate(() if out else job.analysis.regions.items(), 1):
-        amounts = {n: Amount(np.nan, v) for n, v in region.mean.items()}
+        sure = {n: u.intervals.get(f"region {name}") for n, u in job.analysis.uncertainty.items()}
+        amounts = {}
+        for n, mean in region.mean.items():
+            found_again = sure.get(n)
+            amounts[n] = Amount(np.nan, mean, *((found_again.low, found_again.high) if found_again else ()))
         out.append(Place(name, region.verdict, amounts, k))
     return tuple(out)
 
