@@ -16,6 +16,7 @@ import click
 from recon._version import __version__
 from recon.cluster.commands import add_commands
 from recon.errors import JobError, ReconError, StoppedError, SuspendedError
+from recon.job.interrupts import ignore_ctrl_c, unheard
 from recon.job.progress import progress
 
 if TYPE_CHECKING:
@@ -217,35 +218,39 @@ def report(folder: Path) -> None:
 
 def guarded(what: str, work: Callable[[Watcher], None]) -> int:
     """Run `work`; an error becomes one line on stderr. Returns the exit status."""
+    with progress() as watch:
+        status, line = attempt(what, work, watch)
+    if line:
+        with unheard():  # what came of the job is told, whatever is pressed now
+            click.echo(line, err=True)
+    return status
+
+
+def attempt(what: str, work: Callable[[Watcher], None], watch: Watcher) -> tuple[int, str]:
+    """Exit status of `work`, and what there is to say of how it ended."""
     try:
-        with progress() as watch, foreign_warnings():
+        with foreign_warnings():
             work(watch)
     except StoppedError as exc:
-        click.echo(f"{what}: {exc}", err=True)
-        return KEPT if exc.kept else STOPPED
+        return KEPT if exc.kept else STOPPED, f"{what}: {exc}"
     except SuspendedError as exc:
-        click.echo(f"{what}: stopped by {exc}; run it again with --resume to go on", err=True)
-        return SUSPENDED
+        return SUSPENDED, f"{what}: stopped by {exc}; run it again with --resume to go on"
     except KeyboardInterrupt:
-        click.echo(f"{what}: stopped by Ctrl-C; nothing of this job was written", err=True)
-        return STOPPED
+        return STOPPED, f"{what}: stopped by Ctrl-C; nothing of this job was written"
     except (ReconError, MemoryError) as exc:
         text = " ".join(str(exc).split()) or "out of memory; bin the maps or use a larger machine"
         shown = text if text.startswith(what) else f"{what}: {text}"
-        click.echo(f"error: {shown}", err=True)
-        return FAILED
+        return FAILED, f"error: {shown}"
     except Exception as exc:
         if os.environ.get("RECON_DEBUG"):
             raise
         said = " ".join(str(exc).split())[:300] or "no words"
         where = f"{what}: " if what else ""
-        click.echo(
+        return FAILED, (
             f"error: {where}unexpected {type(exc).__name__} ({said}); this is a fault of recon, please report it with "
-            "what RECON_DEBUG=1 in the environment shows",
-            err=True,
+            "what RECON_DEBUG=1 in the environment shows"
         )
-        return FAILED
-    return 0
+    return 0, ""
 
 
 @contextlib.contextmanager
@@ -263,9 +268,19 @@ add_commands(cli, guarded)
 def main() -> None:
     """Entry point of the command `recon`."""
     try:
-        cli(prog_name="recon", standalone_mode=True)
+        # click would end with status 1 when Ctrl-C comes outside of `attempt`, before or after a job
+        status = cli(prog_name="recon", standalone_mode=False)
+    except click.ClickException as exc:
+        exc.show()
+        status = exc.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        status = STOPPED
     except BrokenPipeError:  # the reader of our output has gone
-        sys.exit(1)
+        status = 1
+    except SystemExit as exc:
+        status = exc.code
+    ignore_ctrl_c()  # what is left is to leave
+    sys.exit(status)
 
 
 __all__ = ["cli", "main"]

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from commands import HANGS
 
 import recon
 from recon.errors import JobError
@@ -43,6 +44,6 @@ def message(text: str | bytes) -> str:
 
 def run(code: str, *args: str) -> str:
     env = {**os.environ, "PYTHONPATH": str(Path(recon.__file__).parents[1])}
-    done = subprocess.run([sys.executable, "-c", code, *args], env=env, capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", code, *args], env=env, capture_output=True, text=True, timeout=HANGS)
     assert (done.returncode, done.stderr) == (0, "")
     return done.stdout

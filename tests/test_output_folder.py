@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from commands import HANGS
 from files import RNG, STACK, fails, two_volumes
 from files import silent as silent  # a fixture
 
@@ -182,7 +183,7 @@ def test_a_run_that_is_stopped_leaves_no_half_folder(tmp_path, how, there):
         assert process.stdout.readline() == "ready\n"
         assert len(os.listdir(tmp_path)) == 1 + there
         process.send_signal(how)
-        process.communicate(timeout=30)
+        process.communicate(timeout=HANGS)
     assert process.returncode != 0
     assert out.exists() == there
     left = [name for name in os.listdir(tmp_path) if name != "out"]
@@ -248,7 +249,7 @@ def test_a_folder_put_aside_by_a_dead_process_comes_back(tmp_path):
 
 def run_child(code: str, *args) -> str:
     with child(code, *args) as process:
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=HANGS)
     assert err == ""
     assert process.returncode == 0
     return out

@@ -11,11 +11,14 @@ import subprocess
 import sys
 import time
 
+import click
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from commands import HANGS
 from saved_runs import ROOT, posix
 
+import recon.cli
 import recon.job.checkpoint
 import recon.job.checkpoint_file
 import recon.job.schedule
@@ -39,8 +42,8 @@ max_iterations = ITERATIONS
 
 # a checkpoint before every iteration, so that a random moment often lies within a write
 EAGER = (
-    "from recon import cli; from recon.job import checkpoint; checkpoint.Schedule.__init__.__defaults__ = (1e9, 0.0); "
-    "cli.Lines.__init__.__defaults__ = (0.0,); cli.main()"
+    "from recon import cli; from recon.job import checkpoint, progress; checkpoint.Schedule.__init__.__defaults__ = (1e9, 0.0); "
+    "progress.Lines.__init__.__defaults__ = (0.0,); cli.main()"
 )
 
 
@@ -97,7 +100,7 @@ def uninterrupted(tmp_path_factory):
     np.savetxt(folder / "tilts.rawtlt", series.tilts_deg)
     (folder / "job.toml").write_text(JOB.replace("ITERATIONS", "400"))
     process = start(folder)
-    process.communicate(timeout=120)
+    process.communicate(timeout=HANGS)
     assert process.returncode == 0
     assert not (folder / "job-recon.partial").exists()
     return folder / "job-recon"
@@ -119,7 +122,7 @@ def test_killed_at_random_moments(folder, uninterrupted):
         if killed < 4:
             process.kill()
             killed += 1
-        _, rest = process.communicate(timeout=120)
+        _, rest = process.communicate(timeout=HANGS)
         said = "\n".join(lines + rest.splitlines())
         aligned += "normalise:" in said
         from_file += "finished before, taken from" in said
@@ -146,7 +149,7 @@ def test_stopped_by_a_signal_and_resumed(folder, uninterrupted, name):
         assert process.poll() is None
         time.sleep(0.005)
     process.send_signal(getattr(signal, name))
-    _, rest = process.communicate(timeout=60)
+    _, rest = process.communicate(timeout=HANGS)
     last = rest.splitlines()[-1]
     if name == "SIGINT":
         assert process.returncode == 3
@@ -158,11 +161,11 @@ def test_stopped_by_a_signal_and_resumed(folder, uninterrupted, name):
         assert last == f"job.toml: stopped by {name}; run it again with --resume to go on"
         assert not (folder / "job-recon").exists()
         again = start(folder)
-        _, rest = again.communicate(timeout=60)
+        _, rest = again.communicate(timeout=HANGS)
         assert again.returncode == 2
         assert "holds checkpoints of a run that was stopped; go on with --resume" in rest
     process = start(folder, "--resume")
-    _, rest = process.communicate(timeout=120)
+    _, rest = process.communicate(timeout=HANGS)
     assert process.returncode == 0
     assert "Co: finished before, taken from" in rest
     assert "normalise:" not in rest
@@ -181,7 +184,7 @@ def test_a_second_ctrl_c_stops_at_once(folder):
     process.send_signal(signal.SIGINT)
     until(process, "finishing the check")
     process.send_signal(signal.SIGINT)
-    _, rest = process.communicate(timeout=60)
+    _, rest = process.communicate(timeout=HANGS)
     # between the two signals the run may have got as far as its last file
     assert process.returncode in (130, 3)
     if process.returncode == 130:
@@ -190,6 +193,36 @@ def test_a_second_ctrl_c_stops_at_once(folder):
         )  # fmt: skip
         assert not (folder / "job-recon").exists()
     assert "Traceback" not in rest
+
+
+@posix
+@pytest.mark.parametrize("until_line", ["align", "Co: iteration"])
+def test_ctrl_c_pressed_again_and_again_is_no_failure(folder, until_line):
+    """Whatever it meets, a solver, a file, the last line or Python's own end, the status is that of a stop."""
+    (folder / "job.toml").write_text(JOB.replace("ITERATIONS", "100000"))
+    process = start(folder)
+    lines = until(process, until_line)
+    while process.poll() is None:
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.002)
+    lines += process.communicate(timeout=HANGS)[1].splitlines()
+    assert process.returncode in (130, 3)
+    assert not [line for line in lines if "Traceback" in line or "Aborted" in line]
+
+
+@pytest.mark.parametrize(
+    ("raised", "status"), [(KeyboardInterrupt(), 130), (SystemExit(3), 3), (click.UsageError("no such option"), 2)]
+)
+def test_the_status_of_what_happens_outside_of_a_job(monkeypatch, raised, status):
+    def stop(*args, **kwargs):
+        raise raised
+
+    monkeypatch.setattr(recon.cli.cli, "invoke", stop)
+    monkeypatch.setattr(recon.cli, "ignore_ctrl_c", lambda: None)
+    monkeypatch.setattr(sys, "argv", ["recon", "check", "job.toml"])
+    with pytest.raises(SystemExit) as end:
+        recon.cli.main()
+    assert end.value.code == status
 
 
 def test_a_short_run_writes_no_checkpoint(folder, monkeypatch):

@@ -72,4 +72,22 @@ class Interrupts:
         )  # fmt: skip
 
 
-__all__ = ["Interrupts"]
+def ignore_ctrl_c() -> Any:
+    """From here on Ctrl-C does nothing. Returns the handler before; outside of the main thread nothing changes."""
+    if threading.current_thread() is not threading.main_thread():
+        return None
+    return signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+@contextlib.contextmanager
+def unheard() -> Iterator[None]:
+    """In here Ctrl-C does nothing."""
+    before = ignore_ctrl_c()
+    try:
+        yield
+    finally:
+        if before is not None:
+            signal.signal(signal.SIGINT, before)
+
+
+__all__ = ["Interrupts", "ignore_ctrl_c", "unheard"]
