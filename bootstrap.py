@@ -5,6 +5,7 @@
 
 Python 3.11, 3.12 or 3.13 and a connection to a package index are all it needs. The environment is
 `.venv` beside this file, or DIR; it is made once and brought up to date when pyproject.toml changes.
+Tests run side by side on all cores; `-n 0` runs them in one process, `--cov=recon` adds a coverage figure.
 """
 
 import hashlib
@@ -27,7 +28,20 @@ if not (3, 11) <= sys.version_info[:2] <= (3, 13):  # before anything that an ol
 ROOT = Path(__file__).resolve().parent
 STAMP = ".bootstrap.json"  # what the environment holds, and whether its installation was finished
 LOG = "bootstrap.log"
-CHECKS = (("ruff", "format", "--check", "."), ("ruff", "check", "."), ("mypy",), ("pytest",))
+# a command's packages (an extra of pyproject.toml) and its steps, each `python -m`; the last step takes the options
+COMMANDS = {
+    "demo": ("", (("recon", "demo"),)),
+    "test": (
+        "test",
+        (
+            ("ruff", "format", "--check", "."),
+            ("ruff", "check", "."),
+            ("mypy",),
+            ("recon.kernels.warm", "all"),  # or all of pytest's processes would compile the same kernels at once
+            ("pytest", "-n", "auto"),
+        ),
+    ),
+}
 
 
 def fail(message: str, status: int = 2) -> None:
@@ -40,16 +54,16 @@ def main(args: list[str]) -> int:
         print((__doc__ or "").strip())
         return 0
     command, rest = args[0], args[1:]
-    if command not in ("demo", "test"):
-        fail(f"there is no command {command!r}; use demo or test")
+    if command not in COMMANDS:
+        fail(f"there is no command {command!r}; use {' or '.join(COMMANDS)}")
+    extra, steps = COMMANDS[command]
     env, rest = take_venv(rest)
-    prepare(env, "test" if command == "test" else "")
-    if command == "demo":
-        return run(env, [str(script(env, "recon")), "demo", *rest])
-    for check in CHECKS:
-        full = [*check, *rest] if check[0] == "pytest" else list(check)
-        print("$ python -m " + " ".join(full), flush=True)
-        status = run(env, [str(script(env, "python")), "-m", *full], cwd=ROOT)
+    prepare(env, extra)
+    for step in steps:
+        full = [*step, *rest] if step is steps[-1] else list(step)
+        if len(steps) > 1:
+            print("$ python -m " + " ".join(full), flush=True)
+        status = run(env, [str(script(env, "python")), "-P", "-m", *full], cwd=ROOT if extra else None)
         if status:
             return status
     return 0
