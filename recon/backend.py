@@ -20,7 +20,7 @@ import numpy as np
 from recon.errors import BackendError, ResourceError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from types import ModuleType
 
 Array = Any  # numpy.ndarray or cupy.ndarray: the two share one interface, no common base
@@ -66,6 +66,27 @@ def kernels(a: Array) -> ModuleType:
     if is_device_array(a):
         return importlib.import_module("recon.kernels.cuda")
     return importlib.import_module("recon.kernels.cpu")
+
+
+def compile_kernels(log: Callable[[str], None], *, solver: bool = True) -> None:
+    """Compile the CPU kernels that this machine has not kept from an earlier run, on all cores, and say so.
+
+    Args:
+        log: takes a line where something is compiled, or where nothing can be kept.
+        solver: those of the regularised solver, too, not only projections.
+    """
+    compiling = importlib.import_module("recon.kernels.compiling")
+    if compiling.KEPT is None:
+        log(
+            "compiled kernels cannot be kept, so that each run compiles them again: "
+            f"none of {', '.join(map(str, compiling.folders()))} can be written; let NUMBA_CACHE_DIR name a folder"
+        )
+        return
+    warm = importlib.import_module("recon.kernels.warm")
+    names = (*warm.PROJECTION, *(warm.SOLVER if solver else ()))
+    if warm.missing(names):
+        log(f"compiling the kernels for this processor; later runs find them in {compiling.KEPT}")
+        warm.warm(names)
 
 
 def cuda_unavailable() -> str | None:

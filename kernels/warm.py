@@ -1,0 +1,161 @@
+"""Compiles the CPU kernels in processes side by side, so that whoever comes next finds them in the cache.
+
+    python -m recon.kernels.warm [all | NAME ...]
+
+Numba compiles one function at a time in a process. Names are those of `CALLS`; without one, it compiles what most jobs
+need.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+
+from recon.kernels import compiling, cpu, cpu_certificate, cpu_joseph, cpu_tgv
+
+_X = np.float32(0.1)
+
+
+def _volume(*components, dtype=np.float32):  # type: ignore[no-untyped-def]
+    return np.zeros((*components, 3, 4, 5), dtype)
+
+
+def _stack():  # type: ignore[no-untyped-def]
+    return np.zeros((2, 4, 5), np.float32)
+
+
+def _stacks(n):  # type: ignore[no-untyped-def]
+    return [_stack() for _ in range(n)]
+
+
+_SUMS = (1.0, 1.0, 0.0)
+_RAYS, _AFFINE = np.array([[1.0, 0.0, -2.0]] * 2), np.array([[1.0, 0.0, 0.0, 0.0, 1.0, 0.0]] * 2)
+
+
+def _step(dtype):  # type: ignore[no-untyped-def]
+    p, q = _volume(3, dtype=dtype), _volume(6, dtype=dtype)
+    cpu.tgv_step(_volume(), _volume(3), _volume(), _volume(0), p, q, _volume(), *[_X] * 7)
+
+
+def _primal(dtype):  # type: ignore[no-untyped-def]
+    p, q = _volume(3, dtype=dtype), _volume(6, dtype=dtype)
+    cpu.tgv_primal(_volume(), _volume(3), _volume(), _volume(3), p, q, _volume(), *[_X] * 5)
+
+
+def _dual(dtype):  # type: ignore[no-untyped-def]
+    cpu.tgv_dual(_volume(3, dtype=dtype), _volume(6, dtype=dtype), _volume(), _volume(3), *[_X] * 5)
+
+
+def _divergence(dtype):  # type: ignore[no-untyped-def]
+    cpu.tgv_divergence(_volume(6, dtype=dtype), _X, _volume(3), np.zeros(3))
+
+
+def _adjoint(dtype):  # type: ignore[no-untyped-def]
+    cpu.gradient_adjoint(_volume(3, dtype=dtype), _X, _volume())
+
+
+# name -> (kernel, seconds that compiling it took on one core, a call)
+PROJECTION = {
+    "project": (cpu_joseph._project, 4, lambda: cpu.project(_volume(), _stack(), _RAYS, 1)),
+    "backproject": (cpu_joseph._backproject, 3, lambda: cpu.backproject(_stack(), _volume(), _RAYS, 1)),
+    "warp": (cpu.warp, 2, lambda: cpu.warp(_stack(), _stack(), _AFFINE)),
+    "warp_adjoint": (cpu.warp_adjoint, 2, lambda: cpu.warp_adjoint(_stack(), _stack(), _AFFINE)),
+}
+SOLVER = {
+    "poisson_dual": (cpu.poisson_dual, 2, lambda: cpu.poisson_dual(*_stacks(5), _X, _X)),
+    "tgv_step": (cpu_tgv._tgv_step, 15, lambda: _step(np.float32)),
+    "tgv_divergence": (cpu_certificate._tgv_divergence, 6, lambda: _divergence(np.float32)),
+    "gradient_adjoint": (cpu_certificate._gradient_adjoint, 2, lambda: _adjoint(np.float32)),
+    "tgv_value": (cpu.tgv_value, 7, lambda: cpu.tgv_value(_volume(), _volume(3), np.zeros((3, 2)))),
+    "excess_sums": (cpu.excess_sums, 2, lambda: cpu.excess_sums(*[_volume() for _ in "ab"], *_SUMS, np.zeros((3, 3)))),
+}
+SELDOM = {
+    "least_squares_dual": (
+        cpu.least_squares_dual,
+        2,
+        lambda: cpu.least_squares_dual(*[_stack() for _ in range(6)], _X, _X),
+    ),
+    "tgv_primal": (cpu_tgv._tgv_primal, 8, lambda: _primal(np.float32)),
+    "tgv_dual": (cpu_tgv._tgv_dual, 8, lambda: _dual(np.float32)),
+    "tgv_step:int16": (cpu_tgv._tgv_step, 15, lambda: _step(np.int16)),
+    "tgv_primal:int16": (cpu_tgv._tgv_primal, 8, lambda: _primal(np.int16)),
+    "tgv_dual:int16": (cpu_tgv._tgv_dual, 8, lambda: _dual(np.int16)),
+    "tgv_divergence:int16": (cpu_certificate._tgv_divergence, 6, lambda: _divergence(np.int16)),
+    "gradient_adjoint:int16": (cpu_certificate._gradient_adjoint, 2, lambda: _adjoint(np.int16)),
+}
+CALLS = PROJECTION | SOLVER | SELDOM
+
+
+def missing(names=tuple(CALLS)):  # type: ignore[no-untyped-def]
+    """Those of the kernels that are not in the cache for this processor."""
+    return [name for name in names if not _is_kept(name)]
+
+
+def _is_kept(name):  # type: ignore[no-untyped-def]
+    # Numba has no public question for this; the key holds the processor, for nodes of several kinds may share a home
+    kernel, short = CALLS[name][0], name.endswith(":int16")
+    if compiling.KEPT is None:
+        return False
+    processor = kernel.targetctx.codegen().magic_tuple()
+    kept = [key[0] for key in kernel._cache._cache_file._load_index() if key[1] == processor]
+    return any(("int16" in str(signature)) == short for signature in kept)
+
+
+def warm(names=(*PROJECTION, *SOLVER), processes=None):  # type: ignore[no-untyped-def]
+    """Compile what is missing of `names`, in as many processes as there are cores; this one takes a share."""
+    left = missing(names)
+    if compiling.KEPT is None or not left:
+        return
+    own, *others = _shares(left, min(processes or _cores(), len(left)))
+    command = [sys.executable, "-m", "recon.kernels.warm", "--here"]
+    quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    one_core = os.environ | {"NUMBA_NUM_THREADS": "1"}
+    helpers = [subprocess.Popen([*command, *share], env=one_core, **quiet) for share in others]
+    try:
+        _compile(own)
+        for helper in helpers:
+            helper.wait()  # what one could not do is compiled by the first call
+    finally:
+        for helper in helpers:
+            helper.kill()
+            helper.wait()
+
+
+def _compile(names):  # type: ignore[no-untyped-def]
+    for name in names:
+        CALLS[name][2]()
+
+
+def _shares(names, n):  # type: ignore[no-untyped-def]
+    """Names in n lists of about the same time, the longest first."""
+    shares, times = [[] for _ in range(n)], [0.0] * n
+    for name in sorted(names, key=lambda name: -CALLS[name][1]):
+        least = times.index(min(times))
+        shares[least].append(name)
+        times[least] += CALLS[name][1]
+    return shares
+
+
+def _cores():  # type: ignore[no-untyped-def]
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def main(arguments):  # type: ignore[no-untyped-def]
+    here = arguments[:1] == ["--here"]
+    names = tuple(arguments[1:] if here else arguments) or (*PROJECTION, *SOLVER)
+    names = tuple(CALLS) if names == ("all",) else names
+    if unknown := [name for name in names if name not in CALLS]:
+        sys.exit(f"recon.kernels.warm: there is no kernel {unknown[0]!r}; use all, {', '.join(CALLS)}")
+    if here:
+        _compile(names)
+    elif compiling.KEPT is None:
+        sys.exit("recon.kernels.warm: no folder for compiled kernels can be written; let NUMBA_CACHE_DIR name one")
+    else:
+        warm(names)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
