@@ -80,13 +80,15 @@ SELDOM = {
     ),
     "tgv_primal": (cpu_tgv._tgv_primal, 8, lambda: _primal(np.float32)),
     "tgv_dual": (cpu_tgv._tgv_dual, 8, lambda: _dual(np.float32)),
-    "tgv_step:int16": (cpu_tgv._tgv_step, 15, lambda: _step(np.int16)),
     "tgv_primal:int16": (cpu_tgv._tgv_primal, 8, lambda: _primal(np.int16)),
     "tgv_dual:int16": (cpu_tgv._tgv_dual, 8, lambda: _dual(np.int16)),
+}
+SHORT = {
+    "tgv_step:int16": (cpu_tgv._tgv_step, 15, lambda: _step(np.int16)),
     "tgv_divergence:int16": (cpu_certificate._tgv_divergence, 6, lambda: _divergence(np.int16)),
     "gradient_adjoint:int16": (cpu_certificate._gradient_adjoint, 2, lambda: _adjoint(np.int16)),
 }
-CALLS = PROJECTION | SOLVER | SELDOM
+CALLS = PROJECTION | SOLVER | SHORT | SELDOM
 
 
 def missing(names=tuple(CALLS)):  # type: ignore[no-untyped-def]
@@ -105,17 +107,21 @@ def _is_kept(name):  # type: ignore[no-untyped-def]
 
 
 def warm(names=(*PROJECTION, *SOLVER), processes=None):  # type: ignore[no-untyped-def]
-    """Compile what is missing of `names`, in as many processes as there are cores; this one takes a share."""
+    """Compile what is missing of `names`, in as many processes as there are cores, none of which is this one.
+
+    A process that has compiled a kernel itself calls the parts of it as they were compiled alone, and one that finds it
+    in the cache as they were compiled with the kernel: results differ by rounding. So that a first run gives the
+    bits of all later ones, it takes its kernels from the cache, too.
+    """
     left = missing(names)
     if compiling.KEPT is None or not left:
         return
-    own, *others = _shares(left, min(processes or _cores(), len(left)))
     command = [sys.executable, "-m", "recon.kernels.warm", "--here"]
     quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     one_core = os.environ | {"NUMBA_NUM_THREADS": "1"}
-    helpers = [subprocess.Popen([*command, *share], env=one_core, **quiet) for share in others]
+    shares = _shares(left, min(processes or _cores(), len(left)))
+    helpers = [subprocess.Popen([*command, *share], env=one_core, **quiet) for share in shares]
     try:
-        _compile(own)
         for helper in helpers:
             helper.wait()  # what one could not do is compiled by the first call
     finally:

@@ -68,12 +68,13 @@ def kernels(a: Array) -> ModuleType:
     return importlib.import_module("recon.kernels.cpu")
 
 
-def compile_kernels(log: Callable[[str], None], *, solver: bool = True) -> None:
+def compile_kernels(log: Callable[[str], None], *, solver: bool = True, half_precision: bool = False) -> None:
     """Compile the CPU kernels that this machine has not kept from an earlier run, on all cores, and say so.
 
     Args:
         log: takes a line where something is compiled, or where nothing can be kept.
         solver: those of the regularised solver, too, not only projections.
+        half_precision: its duals are kept in 16 bits.
     """
     compiling = importlib.import_module("recon.kernels.compiling")
     if compiling.KEPT is None:
@@ -83,7 +84,7 @@ def compile_kernels(log: Callable[[str], None], *, solver: bool = True) -> None:
         )
         return
     warm = importlib.import_module("recon.kernels.warm")
-    names = (*warm.PROJECTION, *(warm.SOLVER if solver else ()))
+    names = (*warm.PROJECTION, *(warm.SOLVER if solver else ()), *(warm.SHORT if solver and half_precision else ()))
     if warm.missing(names):
         log(f"compiling the kernels for this processor; later runs find them in {compiling.KEPT}")
         warm.warm(names)

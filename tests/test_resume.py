@@ -42,8 +42,8 @@ max_iterations = ITERATIONS
 
 # a checkpoint before every iteration, so that a random moment often lies within a write
 EAGER = (
-    "from recon import cli; from recon.job import checkpoint, progress; checkpoint.Schedule.__init__.__defaults__ = (1e9, 0.0); "
-    "progress.Lines.__init__.__defaults__ = (0.0,); cli.main()"
+    "from recon import cli; from recon.job import checkpoint, progress; "
+    "checkpoint.Schedule.__init__.__defaults__ = (1e9, 0.0); progress.Lines.__init__.__defaults__ = (0.0,); cli.main()"
 )
 
 

@@ -9,12 +9,13 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from recon.job.inputs import Log
-from recon.solvers import Record
+if TYPE_CHECKING:
+    from recon.job.inputs import Log
+    from recon.solvers import Record
 
 
 @dataclass

@@ -1,0 +1,99 @@
+"""Compiled kernels: all of them ahead of a job, once, and kept where a folder can be written."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from commands import HANGS, ROOT
+from numba.core.dispatcher import Dispatcher
+
+from recon.backend import compile_kernels
+from recon.kernels import compiling, warm
+
+JOB = """
+import json
+from recon.job.file import Job
+from recon.job.file.sections import Reconstruct
+from recon.job.pipeline import process
+from recon.kernels import warm
+from recon.simulate import simulate
+series, _ = simulate(size=16, seed=0)
+process(series, Job.model_construct(reconstruct=Reconstruct(strength=1.0, max_iterations=20)), device="cpu")
+kernels = {name: kernel for name, (kernel, _, _) in warm.CALLS.items()}
+print(json.dumps([
+    [name for name, kernel in kernels.items() if kernel.stats.cache_misses],
+    [name for name, kernel in kernels.items() if kernel.stats.cache_hits],
+]))
+"""
+
+
+def kernels():
+    for path in (ROOT / "kernels").glob("cpu*.py"):
+        module = importlib.import_module(f"recon.kernels.{path.stem}")
+        for found in vars(module).values():
+            if isinstance(found, Dispatcher) and found.targetoptions.get("parallel"):
+                yield found
+
+
+def test_every_kernel_can_be_compiled_ahead():
+    assert set(kernels()) == {kernel for kernel, _, _ in warm.CALLS.values()}
+
+
+def test_a_job_compiles_nothing_itself():
+    """Its first run gives the bits of all later ones, since it takes its kernels from where they take them."""
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-c", JOB], env=environment, capture_output=True, text=True, check=True, timeout=HANGS
+    )
+    compiled, taken = json.loads(done.stdout.splitlines()[-1])
+    assert compiled == []
+    assert {"project", "backproject", "tgv_step", "tgv_divergence"} <= set(taken)
+
+
+def test_the_first_folder_that_can_be_used(tmp_path):
+    occupied = tmp_path / "occupied"
+    occupied.write_text("no folder")
+    fine = tmp_path / "fine" / "cache"
+    assert compiling.first_usable([occupied, occupied / "below", fine, tmp_path]) == fine
+    assert compiling.first_usable([occupied]) is None
+    assert list(fine.iterdir()) == []  # what was written to try is gone
+
+
+@pytest.mark.skipif(not hasattr(os, "getuid"), reason="owners as on POSIX")
+def test_a_folder_of_somebody_else_is_not_trusted(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "getuid", lambda: tmp_path.stat().st_uid + 1)
+    mine = tmp_path.stat().st_uid == 0  # root's are everybody's
+    assert compiling.first_usable([tmp_path]) == (tmp_path if mine else None)
+
+
+def test_where_nothing_can_be_kept_a_line_says_so(monkeypatch):
+    monkeypatch.setattr(compiling, "KEPT", None)
+    monkeypatch.setattr(subprocess, "Popen", lambda *a, **k: pytest.fail("it compiles for nobody"))
+    said = []
+    compile_kernels(said.append)
+    (line,) = said
+    assert "compiled kernels cannot be kept" in line
+    assert str(Path(compiling.__file__).parent) in line
+    assert "NUMBA_CACHE_DIR" in line
+    function = compiling.jit(lambda a: a)
+    assert function.stats.cache_path is None
+
+
+def test_shares_are_even_and_whole():
+    names = list(warm.CALLS)
+    for n in (1, 2, 3, len(names)):
+        shares = warm._shares(names, n)
+        assert sorted(name for share in shares for name in share) == sorted(names)
+        times = [sum(warm.CALLS[name][1] for name in share) for share in shares]
+        assert max(times) - min(times) <= max(warm.CALLS[name][1] for name in names)
+
+
+def test_an_unknown_kernel_is_named():
+    with pytest.raises(SystemExit, match=r"no kernel 'tgv'.*tgv_step"):
+        warm.main(["tgv"])
