@@ -45,6 +45,13 @@ class Stages:
     keeper: Checkpoints | None
     timings: dict[str, float] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        """What the CPU needs is compiled first, if this machine has not done so yet."""
+        if self.device == "cpu":
+            how = self.job.reconstruct
+            solver = how.method not in ("sirt", "fbp")
+            backend.compile_kernels(self.watch.log, solver=solver, half_precision=how.half_precision)
+
     @contextlib.contextmanager
     def timed(self, stage: str) -> Iterator[None]:
         """Add the time of what is done in here to that of a stage."""
