@@ -13,8 +13,9 @@ import subprocess
 import sys
 
 import numpy as np
+from numba import types
 
-from recon.kernels import compiling, cpu, cpu_certificate, cpu_joseph, cpu_tgv
+from recon.kernels import compiling, cpu, cpu_certificate, cpu_general, cpu_joseph, cpu_layout, cpu_tgv
 
 _X = np.float32(0.1)
 
@@ -57,6 +58,10 @@ def _adjoint(dtype):  # type: ignore[no-untyped-def]
     cpu.gradient_adjoint(_volume(3, dtype=dtype), _X, _volume())
 
 
+def _turned(axes):  # type: ignore[no-untyped-def]
+    return np.ascontiguousarray(_volume().transpose(axes))
+
+
 # name -> (kernel, seconds that compiling it took on one core, a call)
 PROJECTION = {
     "project": (cpu_joseph._project, 4, lambda: cpu.project(_volume(), _stack(), _RAYS, 1)),
@@ -88,7 +93,16 @@ SHORT = {
     "tgv_divergence:int16": (cpu_certificate._tgv_divergence, 6, lambda: _divergence(np.int16)),
     "gradient_adjoint:int16": (cpu_certificate._gradient_adjoint, 2, lambda: _adjoint(np.int16)),
 }
-CALLS = PROJECTION | SOLVER | SHORT | SELDOM
+_A3, _A2, _INT = types.float32[:, :, ::1], types.float64[:, ::1], types.intp
+GENERAL = {  # of schemes that are no single axis: only compiled, as a call would need rays that fit
+    "project_rays": (cpu_general._project, 4, lambda: cpu_general._project.compile((_A3, _A3, _A2, _INT, _INT))),
+    "backproject_rays": (cpu_general._backproject, 3, lambda: cpu_general._backproject.compile((_A3, _A3, _A2, _INT))),
+    "exchange_last": (cpu_layout._exchange_last_two, 2, lambda: cpu.exchange(_volume(), _turned((0, 2, 1)), 1)),
+    "exchange_outer": (cpu_layout._exchange_outer_two, 2, lambda: cpu.exchange(_volume(), _turned((2, 1, 0)), 0)),
+    "pad_rows": (cpu.pad_rows, 2, lambda: cpu.pad_rows(_volume(), np.zeros((3, 4, 9), np.float32), 2)),
+    "add": (cpu.add, 2, lambda: cpu.add(_volume(), _volume())),
+}
+CALLS = PROJECTION | SOLVER | SHORT | SELDOM | GENERAL
 
 
 def missing(names=tuple(CALLS)):  # type: ignore[no-untyped-def]
