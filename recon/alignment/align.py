@@ -27,6 +27,7 @@ from recon.series.alignment import Alignment
 from recon.series.binning import binned_to
 from recon.series.combine import combine
 from recon.series.tilt_series import TiltSeries
+from recon.series.units import series_in, unit_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -67,6 +68,7 @@ def align(
     if method not in METHODS:
         raise JobError(f"align method {method!r} is unknown; use one of {', '.join(METHODS)}")
     say = log or (lambda line: None)
+    recorded, series = series, series_in(series, unit_of(series))
     combined = combine(series, reference)
     if method == "none":
         aligned = series.evolve("align: none", alignment=Alignment.identity(series.n_tilts))
@@ -80,6 +82,9 @@ def align(
         aligned = _automatic(series, reference, say)
     for doubt in aligned.alignment.doubts:
         say(f"warning: {doubt}")
+    aligned = replace(
+        aligned, counts=recorded.counts, background=recorded.background, background_maps=recorded.background_maps
+    )
     return resample(aligned) if resampled else aligned
 
 

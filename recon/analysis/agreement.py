@@ -19,6 +19,7 @@ from recon.series.alignment import Alignment
 from recon.series.binning import binned_to
 from recon.series.combine import combine
 from recon.series.tilt_series import TiltSeries
+from recon.series.units import series_in, unit_of, volume_in
 from recon.series.volume import Volume
 
 if TYPE_CHECKING:
@@ -106,6 +107,9 @@ def agreement(
     names = [n for n in (reference or series.elements) if n in volumes]
     if not names:
         return None
+    unit = unit_of(series)
+    read, series = series_in(read, unit if read.scaled else 1.0), series_in(series, unit)
+    volumes = {n: volume_in(volumes[n], unit) for n in volumes}
     level = "least-squares" if series.scaled else "poisson"
     counts = signal = offset = np.zeros((), np.float32)
     sharp = np.zeros((), np.float32)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from recon.reconstruction.uncertainty import Uncertainty
 
+TINY = float(np.finfo(np.float64).tiny)
 PRESENT = 0.25  # of an element's own typical density
 
 
@@ -109,7 +110,7 @@ def figures(
     typical = typical_density(values, inside)
     out = {"total": float(values.sum(dtype=np.float64)), "typical density": typical}
     for name, region in (regions or {}).items():
-        out[f"region {name}"] = float(values[region].mean(dtype=np.float64)) / max(typical, 1e-30)
+        out[f"region {name}"] = float(values[region].mean(dtype=np.float64)) / max(typical, TINY)
     return out
 
 
@@ -139,7 +140,7 @@ def analyse(
     relative, elements = {}, {}
     for name, volume in volumes.items():
         typical = typical_density(volume.values, inside)
-        relative[name] = volume.values / max(typical, 1e-30)
+        relative[name] = volume.values / max(typical, TINY)
         present = relative[name][inside] > PRESENT
         elements[name] = ElementFigures(
             total=float(volume.values.sum(dtype=np.float64)),

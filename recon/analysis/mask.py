@@ -38,7 +38,9 @@ def mask(volumes: Mapping[str, Volume], method: str = "auto") -> NDArray[np.bool
     total = np.zeros(stack[0].shape, np.float32)
     for values in stack:
         squares = float(np.square(values, dtype=np.float64).sum())
-        total += values * np.float32(float(values.sum(dtype=np.float64)) / max(squares, 1e-30))
+        total += values * np.float32(
+            float(values.sum(dtype=np.float64)) / max(squares, float(np.finfo(np.float64).tiny))
+        )
     total = ndimage.gaussian_filter(total, 1.0)
     if not total.max() > total.min():
         return np.ones(total.shape, bool)

@@ -12,6 +12,7 @@ from recon.preparation.isolation import locate
 from recon.preparation.screening import leave_out
 from recon.series.scene import Scene
 from recon.series.tilt_series import ExposureSource, TiltSeries
+from recon.series.units import series_in, unit_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -59,14 +60,15 @@ def normalise(
     """
     if method not in METHODS:
         raise JobError(f"normalise method {method!r} is unknown; use one of {', '.join(METHODS)}")
-    series = locate(series)
+    unit = unit_of(series)
+    recorded, series = locate(series), series_in(locate(series), unit)
     scene = series.scene
     assert scene is not None
     outside, isolated = scene.empty, scene.isolated(series.used)
     gone = np.flatnonzero(series.used & (scene.reach > 0))
     if isolated and gone.size:
         series = leave_out(series, dict.fromkeys(map(int, gone), "the object touches the frame's border, there only"))
-    level = _background(series, background, scene, isolated)
+    level = _background(series, background, scene, isolated, unit)
     taken = series.used
     found, errors = np.ones_like(series.exposures), None
     source: ExposureSource = "assumed"
@@ -92,13 +94,21 @@ def normalise(
     found = np.where(taken, found / mean, 1.0)
     errors = None if errors is None else np.where(taken, errors / mean, np.nan)
     note = f"normalise: {method}, object {'isolated' if isolated else 'not isolated'}, background " + ", ".join(
-        f"{n} {b[taken].mean():.3g}" for n, b in zip(series.elements, level, strict=True)
+        f"{n} {b[taken].mean() * unit:.3g}" for n, b in zip(series.elements, level, strict=True)
     )
     if source == "open":
         note += "; exposures are left to the alignment"
     note += asymmetry(series.tilts_deg[taken], found[:, taken])
-    return series.evolve(
-        note, exposures=found, exposure_errors=errors, exposures_from=source, background=level, isolated=isolated
+    return recorded.evolve(
+        note,
+        history=series.history,
+        weights=series.weights,
+        left_out=series.left_out,
+        exposures=found,
+        exposure_errors=errors,
+        exposures_from=source,
+        background=level * unit,
+        isolated=isolated,
     )
 
 
@@ -241,7 +251,9 @@ def _found_background(series: TiltSeries, scene: Scene, isolated: bool) -> NDArr
     return np.maximum(level, 0)
 
 
-def _background(series: TiltSeries, background: Background, scene: Scene, isolated: bool) -> NDArray[np.float64]:
+def _background(
+    series: TiltSeries, background: Background, scene: Scene, isolated: bool, unit: float
+) -> NDArray[np.float64]:
     level = np.zeros_like(series.background)
     if background == "auto":
         return _found_background(series, scene, isolated)
@@ -249,7 +261,7 @@ def _background(series: TiltSeries, background: Background, scene: Scene, isolat
     for name, value in table.items():
         e = series.index(name)
         number = float(value)
-        mean = series.counts[e].mean(axis=(1, 2), dtype=np.float64)
+        mean = series.counts[e].mean(axis=(1, 2), dtype=np.float64) * unit
         if not number >= 0:
             raise InputError(f"background of {name} is {number:g} counts per pixel; it cannot be negative")
         if number >= mean.min():
@@ -258,5 +270,5 @@ def _background(series: TiltSeries, background: Background, scene: Scene, isolat
                 f"background of {name} is {number:g} counts per pixel, but the map at tilt "
                 f"{series.tilts_deg[tilt]:g} has only {mean[tilt]:.3g} on average; lower it or use 'auto'"
             )
-        level[e] = number
+        level[e] = number / unit
     return level

@@ -11,11 +11,13 @@ from recon import backend
 from recon.errors import InputError, JobError
 from recon.files import from_json, to_json
 from recon.model.grid import grid
+from recon.model.noise import automatic_strength
 from recon.reconstruction.keeper import Keeper, Nothing
 from recon.reconstruction.problem import Problem
 from recon.reconstruction.strength import A0_PER_A1, by_rule, choose
 from recon.series.settings import Settings
 from recon.series.tilt_series import TiltSeries
+from recon.series.units import series_in, strength_in, unit_of, volume_in
 from recon.series.volume import StrengthChoice, Volume
 from recon.solvers import Record, Solution, Status
 from recon.solvers.fbp import fbp
@@ -24,6 +26,8 @@ from recon.solvers.sirt import sirt
 Strength = str | float | Mapping[str, float]
 Progress = Callable[[str, Record], None]
 Log = Callable[[str], None]
+
+FAR = 1e5  # times more or less than the noise asks for, a strength leaves nothing of the object, or has no effect
 
 
 def reconstruct(
@@ -137,8 +141,22 @@ def resolve_strengths(series: TiltSeries, strength: Strength) -> dict[str, float
             raise JobError(f"strength of {element} is {value!r}; it must be a positive number, or 'auto'") from exc
         if number is not None and not (np.isfinite(number) and number > 0):
             raise JobError(f"strength of {element} is {number:g}; it must be positive, or 'auto'")
+        if number is not None:
+            _check_useful(series, element, number)
         out[element] = number
     return out
+
+
+def _check_useful(series: TiltSeries, element: str, a1: float) -> None:
+    """JobError for a strength so far from what the noise asks for that nothing of the object, or of it, is left."""
+    unit = unit_of(series, element)
+    usual = strength_in(automatic_strength(series_in(series, unit), element), 1 / unit)
+    if not usual / FAR < a1 < usual * FAR:
+        remedy = "use method = 'none' for no regulariser" if a1 < usual else "lower it"
+        raise JobError(
+            f"strength of {element} is {a1:g}, and the noise of these maps asks for about {usual:.2g}; {remedy}, or "
+            "use 'auto'"
+        )
 
 
 def named(progress: Progress, name: str) -> Callable[[Record], None]:
@@ -159,6 +177,10 @@ def _volume(
     series: TiltSeries, element: str, settings: Settings, run: _Run, report: Callable[[Record], None] | None
 ) -> Volume:
     """One element, reconstructed and cut to the part of the grid that is the result."""
+    unit = unit_of(series, element)
+    series = series_in(series, unit)
+    if settings.strength is not None:
+        settings = replace(settings, strength=strength_in(settings.strength, unit))
     data_term = settings.data_term if settings.certified else "least-squares"
     problem = Problem.of(series, element, settings, run.device, data_term=data_term)
     choice = None
@@ -176,7 +198,7 @@ def _volume(
     full = backend.to_host(solution.value)
     cut_off = any(problem.where.margin)
     solution = replace(solution, value=full if cut_off else None, settings=settings, choice=choice)
-    return Volume(problem.where.cut(full), series.pixel_size_nm, element, solution)
+    return volume_in(Volume(problem.where.cut(full), series.pixel_size_nm, element, solution), 1 / unit)
 
 
 def _filtered(problem: Problem, report: Callable[[Record], None] | None) -> Solution:

@@ -26,6 +26,7 @@ from recon.reconstruction.keeper import Nothing
 from recon.reconstruction.reconstruct import Progress, named
 from recon.series.settings import MAX_ITERATIONS, PRIMAL_DUAL, Settings
 from recon.series.tilt_series import TiltSeries
+from recon.series.units import series_in, unit_of, volume_in
 from recon.series.volume import Parameters, Volume
 from recon.solvers import Control, Record, Status
 from recon.solvers.data_terms import DataTerm
@@ -155,7 +156,8 @@ def uncertainty(
     device, keeper = backend.resolve_device(device), checkpoints or Nothing()
     out = {}
     for element, volume in volumes.items():
-        model = _Model.of(series, volume, device)
+        unit = unit_of(series, element)
+        model = _Model.of(series_in(series, unit), volume_in(volume, unit), device)
         sums = _Sums(volume.values.shape)
         kept = keeper.fetch("uncertainty", element)
         if kept is not None:
@@ -175,11 +177,13 @@ def uncertainty(
             if found is None:
                 break
             values, iterations, converged = found
-            sums.add(values, iterations, converged, {} if figures is None else figures(element, values))
+            taken = {} if figures is None else figures(element, values * np.float32(unit))
+            sums.add(values, iterations, converged, taken)
             keeper.stash("uncertainty", element, sums.numbers(), sums.arrays())
         if sums.n >= 2:
+            spread = sums.sd() * np.float32(unit)
             out[element] = Uncertainty(
-                element, sums.sd(), volume.voxel_size_nm, replicates, sums.table(), seed, model.noise, sums.converged,
+                element, spread, volume.voxel_size_nm, replicates, sums.table(), seed, model.noise, sums.converged,
                 tuple(sums.iterations),
             )  # fmt: skip
         if sums.n < replicates:

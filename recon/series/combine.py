@@ -16,7 +16,7 @@ def combine(series: TiltSeries, reference: Sequence[str] | None = None) -> TiltS
     """The sum of some elements' maps as a series of one element, for alignment only."""
     pick = [series.index(name) for name in (reference or series.elements)]
     counts = series.counts[pick]
-    signal = counts.sum(axis=(1, 2, 3), dtype=np.float64)
+    signal = np.abs(counts).sum(axis=(1, 2, 3), dtype=np.float64)
     if not counts.any():
         raise InputError("the reference maps are zero everywhere; choose another align reference")
     exposures = (signal[:, None] * series.exposures[pick]).sum(axis=0) / signal.sum()

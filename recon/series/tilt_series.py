@@ -205,7 +205,7 @@ class TiltSeries:
         if "counts" in changes:
             changes.setdefault("scene", None)
         if note is not None:
-            changes["history"] = (*self.history, note)
+            changes["history"] = (*changes.get("history", self.history), note)
         return replace(self, **changes)
 
     def __repr__(self) -> str:
