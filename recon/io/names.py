@@ -78,6 +78,12 @@ def tilts_from_names(paths: Sequence[str | Path]) -> np.ndarray | str:
     return _bare(found, names)
 
 
+def by_tilt(paths: Sequence[Path]) -> list[Path]:
+    """Files sorted by the tilts in their names; in the order they have where the names do not serve."""
+    named = tilts_from_names([p.name for p in paths])
+    return list(paths) if isinstance(named, str) else [paths[i] for i in np.argsort(named, kind="stable")]
+
+
 def _kind(tokens: list[_Token]) -> tuple[bool, bool, bool]:
     return any(t.whole for t in tokens), any(t.unit for t in tokens), any(t.marked for t in tokens)
 

@@ -15,7 +15,7 @@ from recon.errors import InputError
 from recon.files import matching
 from recon.io.formats.axes import StackFile
 from recon.io.formats.common import SAME_SIZE
-from recon.io.names import tilts_from_names
+from recon.io.names import by_tilt, tilts_from_names
 from recon.io.stacks import load_stack
 from recon.io.tilts import compare, read_tilts
 
@@ -89,10 +89,8 @@ def _files(element: str, paths: Sequence[Path], shown: str, *, ordered: bool = T
     if len(set(paths)) < len(paths):
         twice = next(p for p in paths if list(paths).count(p) > 1)
         raise InputError(f"{element}: {twice.name} is listed more than once; name each file once")
+    paths = by_tilt(paths) if ordered else paths
     named = tilts_from_names([p.name for p in paths])
-    if isinstance(named, np.ndarray) and ordered:
-        order = np.argsort(named, kind="stable")
-        paths, named = [paths[i] for i in order], named[order]
     maps = list(_single(element, paths))
     shapes = [m.values.shape for m in maps]
     for path, shape in zip(paths, shapes, strict=True):

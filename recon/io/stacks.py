@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from recon.errors import InputError
-from recon.io.formats import emd, microscope, mrc, numpy_files, ome_zarr, tiff, vti
+from recon.io.formats import emd, hdf5, microscope, mrc, numpy_files, ome_zarr, text, tiff, vti
 from recon.io.formats.axes import StackFile
 from recon.io.formats.common import check_file, explain
 from recon.io.formats.declared import check_declared
@@ -71,12 +71,15 @@ def load_stack(path: str | os.PathLike[str], element: str | None = None, *, imag
 
 _READERS: dict[str, Callable[[Path, str | None], StackFile]] = {
     **dict.fromkeys((".tif", ".tiff"), tiff.read_stack),
-    **dict.fromkeys((".mrc", ".mrcs", ".ali", ".st", ".rec"), mrc.read_stack),
+    **dict.fromkeys((".mrc", ".mrcs", ".ali", ".st", ".rec", ".map"), mrc.read_stack),
     ".npy": numpy_files.read_npy,
     ".npz": numpy_files.read_npz,
+    **dict.fromkeys((".h5", ".hdf5", ".hdf"), hdf5.read_stack),
     ".emd": emd.read_stack,
     ".zarr": ome_zarr.read_stack,
     ".vti": vti.read_stack,
     **dict.fromkeys((".hspy", ".dm3", ".dm4", ".ser", ".emi", ".zspy"), microscope.read_stack),
+    **dict.fromkeys((".csv", ".txt"), text.read_text_map),
+    ".png": text.read_png,
 }
 STACK_TYPES = tuple(_READERS)

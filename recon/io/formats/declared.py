@@ -129,7 +129,7 @@ def _zarr(path: Path) -> Sizes:
 
 
 _SIZES: dict[str, Callable[[Path], Sizes]] = {
-    **dict.fromkeys((".mrc", ".mrcs", ".ali", ".st", ".rec"), _mrc),
+    **dict.fromkeys((".mrc", ".mrcs", ".ali", ".st", ".rec", ".map"), _mrc),
     **dict.fromkeys((".tif", ".tiff"), _tiff),
     **dict.fromkeys((".hspy", ".hdf5", ".h5", ".emd"), _hdf5),
     **dict.fromkeys((".zarr", ".zspy"), _zarr),

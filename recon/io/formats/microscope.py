@@ -20,6 +20,8 @@ _READERS = {
     ".emi": "tia",
     ".hspy": "hspy",
     ".hdf5": "hspy",
+    ".h5": "hspy",
+    ".hdf": "hspy",
     ".zspy": "zspy",
 }
 

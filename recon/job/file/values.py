@@ -76,7 +76,9 @@ def maps_of(value: Any, info: ValidationInfo) -> Path | tuple[Path, ...]:
         found = [Path(os.path.abspath(p)) for p in matching(value, _base(info))]
         if not found:
             raise ValueError(f"{value} matches no file; paths are relative to the job file")
-        return found[0] if len(found) == 1 else tuple(found)
+        from recon.io.names import by_tilt
+
+        return found[0] if len(found) == 1 else tuple(by_tilt(found))
     return existing(value, info)
 
 
