@@ -20,6 +20,7 @@ import numpy as np
 from numba import get_num_threads, prange
 
 from recon.kernels.compiling import ZERO, jit, leaf
+from recon.kernels.cpu_joseph import _store_pair
 from recon.kernels.cpu_rows import add_pairs
 
 _TILE = 32  # voxels on an edge of what is projected at a time
@@ -133,7 +134,7 @@ def project_rays(volume, out, rays, pad):  # type: ignore[no-untyped-def]
 
 @leaf
 def _taps_of_voxel(p, q, rays, pairs, shape, index, near, far):  # type: ignore[no-untyped-def]
-    """The taps of a row of voxels at all tilts: pairs of lines, at the rays before and after a voxel along y."""
+    """The taps of a row of voxels at all tilts, pairs of rays of a line on both sides of it. Returns how many."""
     count = 0
     nu, nv = shape
     for t in range(len(rays)):
@@ -159,26 +160,56 @@ def _taps_of_voxel(p, q, rays, pairs, shape, index, near, far):  # type: ignore[
 
 
 @leaf
-def _backproject_tile(lines, nu, nv, corner, out, rays, pairs, index, near, far):  # type: ignore[no-untyped-def]
+def _taps_of_level_lines(p, q, rays, pairs, shape, index, near, far):  # type: ignore[no-untyped-def]
+    """The same where all lines of a tilt pass a plane's voxels alike along y: pairs of neighbouring lines."""
+    count = 0
+    nu, nv = shape
+    for t in range(len(rays)):
+        r = rays[t]
+        plane, position = (p, q) if r[0] == 0 else (q, p)
+        at, slope = (position - r[1] - r[3] * plane) / r[2], abs(r[2])
+        y = r[4] + r[6] * plane
+        m = floor(y)
+        f = y - m
+        first = ceil(at - 1 / slope)
+        for i in range(first, first + 2 * pairs, 2):
+            a, b = max((1 - abs(i - at) * slope) * r[7], 0.0), max((1 - abs(i + 1 - at) * slope) * r[7], 0.0)
+            start, line, rows = np.int32(t * nu * nv - m), np.int32(i), np.int32(nv)
+            a1, b1 = np.float32(a * (1 - f)), np.float32(b * (1 - f))
+            _store_pair(count, line, a1, b1, start, rows, nu, index, near, far)
+            count += 1
+            if f > 0:
+                a1, b1 = np.float32(a * f), np.float32(b * f)
+                _store_pair(count, line, a1, b1, start - np.int32(1), rows, nu, index, near, far)
+                count += 1
+    return count
+
+
+@leaf
+def _backproject_tile(lines, nu, nv, corner, out, rays, pairs, level, index, near, far):  # type: ignore[no-untyped-def]
     np_, nq, ny = out.shape
+    gap = min(nu - 1, 1) * nv if level else 1
     for p in range(corner[0], min(corner[0] + _TILE_BACK, np_)):
         for q in range(corner[1], min(corner[1] + _TILE_BACK, nq)):
-            count = _taps_of_voxel(p, q, rays, pairs, (nu, nv), index, near, far)
+            if level:
+                count = _taps_of_level_lines(p, q, rays, pairs, (nu, nv), index, near, far)
+            else:
+                count = _taps_of_voxel(p, q, rays, pairs, (nu, nv), index, near, far)
             row = out[p, q]
             for y in range(ny):
                 row[y] = ZERO
-            add_pairs(lines, index[:count], near[:count], far[:count], 1, 0, ny, row)
+            add_pairs(lines, index[:count], near[:count], far[:count], gap, 0, ny, row)
 
 
 @jit
-def _backproject(stack, out, rays, pairs):  # type: ignore[no-untyped-def]
+def _backproject(stack, out, rays, pairs, level):  # type: ignore[no-untyped-def]
     n_tilts, nu, nv = stack.shape
     lines, most = stack.reshape(n_tilts * nu * nv, 1), 2 * pairs * n_tilts
     for part in prange(-(-out.shape[0] // _TILE_BACK)):
         index, near, far = np.empty(most, np.int32), np.empty(most, np.float32), np.empty(most, np.float32)
         for q in range(0, out.shape[1], _TILE_BACK):
             corner = np.intp(part * _TILE_BACK), np.intp(q)
-            _backproject_tile(lines, nu, nv, corner, out, rays, pairs, index, near, far)
+            _backproject_tile(lines, nu, nv, corner, out, rays, pairs, level, index, near, far)
 
 
 def backproject_rays(stack, out, rays, pairs):  # type: ignore[no-untyped-def]
@@ -186,4 +217,4 @@ def backproject_rays(stack, out, rays, pairs):  # type: ignore[no-untyped-def]
 
     Rows are so many that every voxel lies between two of them; `pairs` of lines pass within a voxel of one.
     """
-    _backproject(stack, out, rays, pairs)
+    _backproject(stack, out, rays, pairs, not rays[:, 5].any())

@@ -9,7 +9,9 @@ import pytest
 import reference
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_kernels_cuda import compare, gpu, shim, shim_library  # noqa: F401
+from kernel_checks import compare
+from test_kernels_cuda import shim, shim_library  # noqa: F401
+from test_kernels_gpu import gpu  # noqa: F401
 
 from recon.kernels import cpu, cuda
 
@@ -17,7 +19,7 @@ f32 = np.float32
 few = settings(max_examples=20, deadline=None, derandomize=True)
 
 
-def lines(shape, n_tilts, nu, seed, whole=False):
+def lines(shape, n_tilts, nu, seed, whole=False, level=False):
     """Random `rays` (tilt, 8), rows of the lattice, zeros at the rows' ends and pairs, as the kernels ask for them."""
     random = np.random.default_rng(seed)
     span = ceil(max(shape[:2]) + 0.3 * nu) + 2
@@ -37,6 +39,8 @@ def lines(shape, n_tilts, nu, seed, whole=False):
     if whole:  # rays that pass voxels, and neighbours at a distance of exactly one
         rays[:, 1:7] = np.round(rays[:, 1:7])
         rays[:, 2] = np.where(rays[:, 2] == 0, 1, rays[:, 2])
+    if level:
+        rays[:, 5] = 0
     pairs = ceil(ceil(2 / np.abs(rays[:, 2]).min() - 1e-9) / 2)
     return rays, shape[2] + 2 * span + 2, 48, pairs
 
@@ -58,9 +62,15 @@ def padded(volume, pad):
 
 
 @few
-@given(shape=st.tuples(*[st.integers(1, 7)] * 3), nu=st.integers(1, 6), seed=st.integers(0, 99), whole=st.booleans())
-def test_projection_is_the_formula_both_ways(shape, nu, seed, whole):
-    rays, nv, pad, pairs = lines(shape, 2, nu, seed, whole)
+@given(
+    shape=st.tuples(*[st.integers(1, 7)] * 3),
+    nu=st.integers(1, 6),
+    seed=st.integers(0, 99),
+    kind=st.booleans(),
+    level=st.booleans(),
+)
+def test_projection_is_the_formula_both_ways(shape, nu, seed, kind, level):
+    rays, nv, pad, pairs = lines(shape, 2, nu, seed, kind, level)
     random, matrix = np.random.default_rng(seed), weights(rays, shape, nu, nv)
     x = random.normal(size=shape).astype(f32)
     stack = np.full((2, nu, nv), np.nan, f32)
