@@ -6,7 +6,7 @@ Everything runs in turn in one process; ratios are medians over the rounds of ti
 they hold on a machine that is shared. Printed, and written as JSON into benchmarks/results:
 
 - the general projector against the single-axis one, for the same numbers of voxels and pixels: tilts about an axis 1.3
-  degrees beside y (`off axis`), a cone, and pixels that are not as wide as voxels (`columns`). Where pixels lie turned to
+  degrees beside y (`off axis`), a cone, and pixels not as wide as voxels (`columns`). Where pixels lie turned to
   the volume, either projector passes two rays a voxel, so the single-axis one is also given an axis that is turned in
   the maps (`turned`);
 - ASTRA's 2D projector slice by slice, where both apply (CPU), or ASTRA's 3D one on the same vectors (GPU);
