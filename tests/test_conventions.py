@@ -187,5 +187,5 @@ def test_volume_of_the_simulation_has_the_same_axes():
 
 def test_series_geometry_keeps_rows_and_columns_apart():
     series = TiltSeries.create({"Fe": np.ones((3, 4, 6))}, [-10, 0, 10], 1.0)
-    assert series.geometry().volume == (6, 4, 6)
-    assert series.geometry((5, 4, 8)).stack_shape == (3, 4, 8)
+    assert series.geometry.volume == (6, 4, 6)
+    assert series.geometry.on((5, 4, 8), (4, 8)).stack_shape == (3, 4, 8)

@@ -294,6 +294,10 @@ class TiltGeometry(Projections):
         """The same projections of another volume ``(nz, ny, nx)``, on a detector of another size."""
         return self._with(detector=self.detector if detector is None else detector, volume=volume)
 
+    def binned(self, factor: int, volume: Sequence[int], detector: Sequence[int]) -> TiltGeometry:
+        """The same projections with voxels and pixels `factor` times as large."""
+        return self._with(centre=self.centre / factor, detector=detector, volume=volume)
+
     def turned(self, degrees: float, axis: str = "z") -> TiltGeometry:
         """The scheme for a specimen that lies turned: every vector by `degrees` about a volume axis.
 

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from recon.errors import InputError
+from recon.errors import GeometryError, InputError
 from recon.files import from_json, read_json, read_record, rounded
+from recon.geometry.tilt_geometry import TiltGeometry
 from recon.io.folder import whole_file
 from recon.io.transforms import XF_TYPES, check_number, from_shifts, from_xf, shift_rows, xf_rows, xf_text
 from recon.series.alignment import Alignment
@@ -66,6 +67,7 @@ class AlignmentRecord:
     exposure_errors: dict[str, tuple[float | None, ...]] | None = None
     background_counts_per_pixel: dict[str, tuple[float, ...]] = field(default_factory=dict)
     agreement: AgreementRecord | None = None
+    vectors: tuple[tuple[float, ...], ...] | None = None
 
     def alignment(self, path: str | Path, method: str) -> Alignment:
         """The alignment that it describes.
@@ -144,6 +146,7 @@ def alignment_record(
             n: tuple(series.background[e].round(6).tolist()) for e, n in enumerate(series.elements)
         },
         agreement=agreement,
+        vectors=None if series.scheme is None else tuple(map(tuple, series.scheme.to_astra().round(12).tolist())),
     )
 
 
@@ -253,6 +256,24 @@ def load_exposures(path: str | Path) -> tuple[dict[str, list[float]], dict[str, 
     tables = [raw.get(key) if isinstance(raw, dict) else None for key in ("exposures", "exposure_errors")]
     values, errors = (table if isinstance(table, dict) else {} for table in tables)
     return values, {n: [np.nan if v is None else v for v in e] for n, e in errors.items() if isinstance(e, list)}
+
+
+def load_vectors(path: str | Path, scheme: TiltGeometry) -> TiltGeometry:
+    """The scheme as an ``alignment.json`` has it, of the same maps as `scheme`, which it is where the file holds none.
+
+    Raises:
+        InputError: it cannot be read, or holds vectors of another number of projections.
+    """
+    raw = _load(Path(path))
+    rows = raw.get("vectors") if isinstance(raw, dict) else None
+    if rows is None:
+        return scheme
+    try:
+        found = TiltGeometry.from_astra(rows, scheme.detector, scheme.volume)
+    except (ValueError, TypeError, GeometryError) as exc:
+        raise InputError(f"{path}: its vectors make no geometry ({exc}); align anew") from exc
+    check_number(Path(path), len(found), len(scheme))
+    return found
 
 
 def load_left_out(path: str | Path) -> tuple[float, ...]:

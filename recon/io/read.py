@@ -21,8 +21,11 @@ from recon.series.counts import alike, count_doubts
 from recon.series.tilt_series import TiltSeries
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import ArrayLike, NDArray
 
+    from recon.geometry.tilt_geometry import Shape2, TiltGeometry
     from recon.io.tilts import TiltSpec
 
 PathLike = str | os.PathLike[str]
@@ -37,6 +40,7 @@ def read(
     tilt_axis: str = "y",
     weights: PathLike | ArrayLike | None = None,
     scaled: bool = False,
+    geometry: TiltGeometry | Callable[[Shape2], TiltGeometry] | None = None,
     base_dir: PathLike = ".",
 ) -> TiltSeries:
     """Read the element maps of one tilt series.
@@ -63,6 +67,8 @@ def read(
         weights: ``(tilt, y, x)`` in 0..1, a file or an array, swapped with the maps; 0 leaves a pixel out, whatever
             it holds. ``"nan"`` leaves out the pixels that are not finite in some map.
         scaled: True if the maps are no longer counts.
+        geometry: how the maps were taken, in place of tilts, where that was not by tilting about one axis; or a
+            function that makes it from the frame ``(ny, nx)``. Its rows and columns are the maps' after any swap.
         base_dir: folder that relative paths start from.
 
     Raises:
@@ -74,9 +80,14 @@ def read(
     base = Path(base_dir).expanduser()
     if isinstance(maps, str | os.PathLike):
         maps = {_element_of(Path(maps)): maps}
+    if geometry is not None and tilts is not None:
+        raise InputError("both tilts and a geometry were given; the geometry says how each map was taken")
     given = None if tilts is None else read_tilts(tilts, base)
     sources = [source_of(element, source, base) for element, source in maps.items()]
-    tilts_deg, told, remarks = _tilts(given, sources)
+    how: ArrayLike | TiltGeometry
+    told, remarks = "", list[str]()
+    if geometry is None:
+        how, told, remarks = _tilts(given, sources)
     if isinstance(weights, str) and weights == "nan":
         pass
     elif isinstance(weights, str | os.PathLike):
@@ -89,7 +100,11 @@ def read(
     size, note, odd = _pixel_size(pixel_size_nm, sources)
     stacks: dict[str, ArrayLike] = {s.element: s.stack.values for s in sources}
     where = {s.element: s.where for s in sources if s.where}
-    series = TiltSeries.create(stacks, tilts_deg, size, weights=weights, scaled=scaled, where=where)
+    if geometry is not None:
+        shape = np.shape(next(iter(stacks.values()))) if stacks else ()
+        frame = (shape[1], shape[2]) if len(shape) == 3 else (1, 1)
+        how = geometry(frame) if callable(geometry) else geometry
+    series = TiltSeries.create(stacks, how, size, weights=weights, scaled=scaled, where=where)
     remarks += odd + [r for s in sources for r in s.remarks]
     notes = [f"{s.element}: {n}" for s in sources for n in s.stack.notes]
     note += told + "".join(f"; {n}" for n in notes + remarks)
@@ -146,7 +161,7 @@ def _doubts(series: TiltSeries, stacks: Sequence[NDArray[np.generic]]) -> list[s
     """What is odd about the maps and tilts themselves."""
     span = float(np.ptp(series.tilts_deg))
     out = []
-    if span < NARROW:
+    if span < NARROW and series.scheme is None:
         out.append(
             f"tilts span {span:g} degrees only ({series.tilts_deg.min():g} to {series.tilts_deg.max():g}), which tells "
             "nearly nothing of depth"

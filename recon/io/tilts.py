@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,7 @@ from recon.files import read_text
 from recon.series.checks import check_tilts
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
+    from numpy.typing import ArrayLike, NDArray
 
 TiltSpec = str | os.PathLike[str] | Sequence[float] | Mapping[str, float] | np.ndarray[Any, np.dtype[Any]]
 
@@ -38,19 +38,34 @@ def read_tilts(spec: TiltSpec, base_dir: str | os.PathLike[str] = ".") -> NDArra
         InputError: the file cannot be read or a line is not one number (the message has file and line),
             the range does not reach its stop by whole steps, or the tilts fail `check_tilts`.
     """
+    return _read(spec, base_dir, check_tilts)
+
+
+def read_angles(spec: TiltSpec, base_dir: str | os.PathLike[str] = ".") -> NDArray[np.float64]:
+    """Angles of another kind, such as azimuths, from the same sources; any number of degrees.
+
+    Raises:
+        InputError: the file cannot be read, or a line is not one number.
+    """
+    return _read(spec, base_dir, lambda values: np.asarray(values, dtype=np.float64))
+
+
+def _read(
+    spec: TiltSpec, base_dir: str | os.PathLike[str], check: Callable[[ArrayLike], NDArray[np.float64]]
+) -> NDArray[np.float64]:
     if isinstance(spec, str | os.PathLike):
         path = Path(base_dir).expanduser() / Path(spec).expanduser()
         values = _from_file(path)
         try:
-            return check_tilts(values)
+            return check(values)
         except InputError as exc:
             raise InputError(f"{path}: {exc}") from exc
     if isinstance(spec, Mapping):
-        return check_tilts(_from_range(spec))
+        return check(_from_range(spec))
     array = np.asarray(spec)
     if array.ndim != 1 or array.dtype.kind not in "iuf":
         raise InputError("tilts must be a file, a flat list of degrees, or a range { start, stop, step }")
-    return check_tilts(array)
+    return check(array)
 
 
 def _from_file(path: Path) -> list[float]:

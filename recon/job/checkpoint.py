@@ -149,6 +149,9 @@ class Checkpoints:
         alignment = header["alignment"] | {
             n.removeprefix("alignment."): arrays[n] for n in arrays if n.startswith("alignment.")
         }
+        if "scheme" in arrays:
+            assert read.scheme is not None
+            changes["scheme"] = read.scheme.from_astra(arrays["scheme"], read.scheme.detector, read.scheme.volume)
         alignment["doubts"] = tuple(alignment.get("doubts", ()))
         self.log(f"alignment taken from {self.folder}")
         return replace(read, **changes, alignment=Alignment(**alignment)), header["timings"]
@@ -161,6 +164,8 @@ class Checkpoints:
             value = getattr(series, f.name)
             if f.name in ("alignment", "scene") or value is getattr(read, f.name):
                 continue
+            if f.name == "scheme":
+                value = value.to_astra()
             (arrays if isinstance(value, np.ndarray) else values)[f.name] = value
         alignment = {f.name: getattr(series.alignment, f.name) for f in fields(series.alignment)}
         arrays |= {f"alignment.{n}": v for n, v in alignment.items() if isinstance(v, np.ndarray)}

@@ -14,6 +14,7 @@ from recon.errors import JobError
 from recon.files import explain_reading
 from recon.io import read
 from recon.job.file import Job
+from recon.job.geometry import scheme_of
 from recon.job.overrides import bad_weights, files_of, leave_out
 from recon.series.tilt_series import TiltSeries
 
@@ -30,13 +31,15 @@ def read_job(job: Job, log: Log | None = None) -> TiltSeries:
             for warning in maps.warnings:
                 log(f"warning: {warning}")
         return spectra_series(job, maps)
+    scheme = scheme_of(job)
     series = read(
         {name: list(path) if isinstance(path, tuple) else path for name, path in job.input.maps.items()},
-        job.input.tilts,
+        job.input.tilts if scheme is None else None,
         job.input.pixel_size_nm,
         tilt_axis=job.input.tilt_axis,
         weights=bad_weights(job),
         scaled=job.input.scaled,
+        geometry=scheme,
         base_dir=job.path.parent,
     )
     if log is not None:
@@ -67,6 +70,7 @@ def read_spectra_job(job: Job, log: Log | None = None) -> LineMaps:
 def input_hashes(job: Job) -> dict[str, str]:
     """SHA-256 of every file that the job reads."""
     files: dict[str, Any] = {"tilts": job.input.tilts, **files_of(job)}
+    files |= {name: getattr(job.geometry, name) for name in ("second_tilts", "azimuths", "vectors")}
     for element, maps in (job.input.maps or {}).items():
         files |= {f"{element}: {p.name}": p for p in maps} if isinstance(maps, tuple) else {element: maps}
     if job.input.spectra is not None:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from recon.errors import InputError
-from recon.io.alignment import load_alignment, load_exposures, load_left_out
+from recon.io.alignment import load_alignment, load_exposures, load_left_out, load_vectors
 from recon.io.exposures import Exposures, read_exposures
 from recon.io.stacks import read_stack
 from recon.job.file import Job
@@ -79,7 +79,10 @@ def given_alignment(job: Job, series: TiltSeries) -> TiltSeries:
     found = load_alignment(
         job.align.file, series.tilts_deg, tilt_axis=job.input.tilt_axis, upside_down=job.align.upside_down
     )
-    return series.evolve(f"align: {found.method}", alignment=found)
+    scheme = series.scheme
+    if scheme is not None:
+        scheme = load_vectors(job.align.file, scheme)
+    return series.evolve(f"align: {found.method}", alignment=found, scheme=scheme)
 
 
 def files_of(job: Job) -> dict[str, Any]:

@@ -15,9 +15,10 @@ from recon.job.file import Job
 from recon.job.file.sections import Reconstruct
 from recon.job.overrides import given_alignment, known_exposures
 from recon.model.grid import grid
+from recon.operators.composed import scratch_words
 from recon.preparation.isolation import locate
 from recon.series.tilt_series import TiltSeries
-from recon.solvers.memory import available, needed
+from recon.solvers.memory import Memory, available, needed
 
 # Measured by benchmarks/kernels.py, 15 tilts: on two cores of an EPYC, on one H100.
 NANOSECONDS_PER_VOXEL = {"cpu": 14.0, "cuda": 0.1}  # and iteration
@@ -57,7 +58,8 @@ def plan(job: Job, series: TiltSeries, device: str = "auto", *, here: bool = Tru
     # where the object is not isolated, the volume is wider than the frame
     shape = grid(locate(series), job.reconstruct.thickness).shape
     free = None if here else 0
-    return forecast(shape, series.n_tilts, series.frame, len(series.elements), job, device, free)
+    words = 0 if series.scheme is None else scratch_words(series.aligned_geometry(shape))
+    return forecast(shape, series.n_tilts, series.frame, len(series.elements), job, device, free, words)
 
 
 def forecast(
@@ -68,13 +70,19 @@ def forecast(
     job: Job,
     device: str,
     free: int | None = None,
+    projector_words: int = 0,
 ) -> Plan:
-    """The plan for a volume of a shape ``(z, y, x)`` with `free` bytes of memory, by default this machine's."""
+    """The plan for a volume of a shape ``(z, y, x)`` with `free` bytes of memory, by default this machine's.
+
+    `projector_words` are what the projector holds beside the arrays of a single axis.
+    """
     voxels = math.prod(shape)
     options = job.reconstruct
     sizes = (shape, n_tilts, frame, n_elements, options.method, device, options.half_precision)
     searched = _searched(options, n_elements)
     memory = needed(*sizes, searched > 0)
+    held = 4 * projector_words
+    memory = Memory(memory.host + held * (device == "cpu"), memory.device + held * (device == "cuda"))
     # an uncertainty adds a volume of results, and two sums while it is found
     sure = bool(job.reconstruct.uncertainty)
     results = (1 + n_elements * (1 + sure)) * math.prod(frame) * shape[0] * 4
@@ -143,6 +151,7 @@ def describe(job: Job, series: TiltSeries, needs: Plan, out: Path) -> list[str]:
         f"plan: normalise {how}, align {alignment}, "
         f"{options.method} with {options.data_term}, strength {options.strength}, tolerance {options.tolerance:g}",
         f"object: {'isolated' if series.isolated else 'not isolated; the volume is wider than the frame'}",
+        f"geometry: {series.geometry if series.scheme is not None else 'tilts about one axis, y of the series'}",
         f"volume: {' x '.join(map(str, needs.volume))} voxels (z, y, x) on {needs.device}",
         f"memory: {gib(needs.memory_bytes)} needed, {gib(needs.available_bytes)} free"
         + (f" on the GPU; {gib(needs.host_bytes)} on the host" if needs.device == "cuda" else ""),

@@ -9,7 +9,7 @@ import numpy as np
 
 from recon import backend
 from recon.model.noise import noise_weights
-from recon.operators import Operator, aligned_projector
+from recon.operators import Operator, aligned_projector, make_projector
 from recon.series.tilt_series import TiltSeries
 from recon.solvers.data_terms import DataTerm, LeastSquares, Poisson
 
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 def make_operator(series: TiltSeries, shape: Shape3, like: Array, projector: str = "auto") -> Operator:
     """``A_i = W_i P_i`` of a series onto a volume ``(nz, ny, nx)``, in the solver's layout."""
+    if series.scheme is not None:
+        return make_projector(series.aligned_geometry(shape), like, projector)
     return aligned_projector(series.tilts_deg, series.alignment, series.frame, shape, like, projector)
 
 

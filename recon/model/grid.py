@@ -13,7 +13,7 @@ from recon.series.tilt_series import TiltSeries
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from recon.geometry.tilt_geometry import Shape3
+    from recon.geometry.tilt_geometry import Shape3, TiltGeometry
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,8 @@ def grid(series: TiltSeries, thickness: int | str = "auto") -> Grid:
     nz = nx if thickness == "auto" else int(thickness)
     if not 1 <= nz <= 4 * nx:
         raise JobError(f"thickness is {nz} voxels; it must be between 1 and {4 * nx} (four times the frame)")
+    if series.scheme is not None:
+        return _of_scheme(series, nz, thickness == "auto")
     if series.isolated:
         return Grid((nz, ny, nx), (0, 0))
     t = np.radians(series.tilts_deg)
@@ -53,3 +55,31 @@ def grid(series: TiltSeries, thickness: int | str = "auto") -> Grid:
     my = min(int(np.ceil(dv + nx / 2 * tilted)), ny // 4)
     mx = min(int(np.ceil(reach.max() - nx / 2)), nx // 2)
     return Grid((nz, ny + 2 * my, nx + 2 * mx), (my, mx))
+
+
+def _of_scheme(series: TiltSeries, nz: int, automatic: bool) -> Grid:
+    """As wide as what any of the frames shows at zero tilt, and a margin for what comes into view from outside."""
+    assert series.scheme is not None
+    g = series.aligned_geometry(series.scheme.volume)
+    ny, nx = series.frame
+    half = max(nz, nx) / 32 / 2 if automatic else nz / 2
+    corners = [(j * (ny - 1) / 2, i * (nx - 1) / 2) for j in (-1, 1) for i in (-1, 1)]
+    steep = np.maximum(np.abs(g.ray[:, :1]), 0.1) * np.where(g.ray[:, :1] < 0, -1, 1)
+    seen = np.zeros(2)
+    for v, u in corners:
+        at = g.centre + v * g.v + u * g.u
+        for z in (-half, half):
+            met = at + (z - at[:, :1]) / steep * g.ray
+            seen = np.maximum(seen, np.abs(met[:, 1:]).max(axis=0))
+    # the frames lie turned to the volume: what they show is as wide as they are, corners left aside
+    edge = max(ny, nx)
+    size = [edge if scheme_turns(g) else n for n in (ny, nx)]
+    if series.isolated:
+        return Grid((nz, size[0], size[1]), (0, 0))
+    my, mx = (min(max(int(np.ceil(s - (n - 1) / 2)), 0), n // 2) for s, n in zip(seen, size, strict=True))
+    return Grid((nz, size[0] + 2 * my, size[1] + 2 * mx), (my, mx))
+
+
+def scheme_turns(geometry: TiltGeometry) -> bool:
+    """Whether some detector's rows run nearer to x than to y."""
+    return bool((np.abs(geometry.v[:, 2]) > np.abs(geometry.v[:, 1])).any())

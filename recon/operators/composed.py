@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +13,7 @@ from recon.errors import GeometryError
 from recon.geometry.parts import AXES, Part
 from recon.geometry.tilt_geometry import Shape3, TiltGeometry
 from recon.operators.base import Operator, check_array
-from recon.operators.general import GeneralProjector, fast_axis
+from recon.operators.general import GeneralProjector, fast_axis, lattice, margin
 from recon.operators.single_axis import aligned_projector
 from recon.series.alignment import Alignment
 
@@ -62,6 +63,24 @@ def _single_axis(geometry: TiltGeometry, part: Part, fast: int, like: Array, pro
     alignment = Alignment(part.shifts, part.rotation_deg)
     turned = (p, geometry.volume[fast], q)
     return aligned_projector(part.angles_deg, alignment, geometry.detector, turned, like, projector)
+
+
+def scratch_words(geometry: TiltGeometry) -> int:
+    """Floats that a `ComposedProjector` holds: a turned volume, padded ones, lattices and part stacks."""
+    voxels, total, alone = math.prod(geometry.volume), 0, True
+    for part in geometry.parts():
+        if part.axis is not None:
+            alone = alone and part.axis == "y"
+            total += 2 * part.index.size * geometry.volume[AXES.index(part.axis)] * max(geometry.detector)
+            continue
+        along = fast_axis(geometry)[part.index]
+        for fast in np.unique(along):
+            index = part.index[along == fast]
+            found = lattice(geometry[index], int(fast))
+            rows = geometry.volume[fast]
+            total += voxels * (rows + 2 * margin(found.rays)) // rows + index.size * math.prod(found.shape)
+            alone = alone and fast == Y
+    return total + (0 if alone and len(geometry.parts()) == 1 else voxels) + math.prod(geometry.stack_shape)
 
 
 class ComposedProjector:

@@ -130,7 +130,7 @@ class GeneralProjector:
         self.range_shape: Shape3 = (geometry.n_tilts, columns, rows)
         self.lattice = lattice(geometry, fast)
         self._kernels, self._on_device = kernels(like), is_device_array(like)
-        self._margin = _margin(self.lattice.rays)
+        self._margin = margin(self.lattice.rays)
         padded = (*self.domain_shape[:2], self.domain_shape[2] + 2 * self._margin)
         stack = (geometry.n_tilts, *self.lattice.shape)
         for what, shape in (("volume", padded), ("stack", stack)):
@@ -157,6 +157,6 @@ class GeneralProjector:
         return out
 
 
-def _margin(rays: NDArray[np.float64]) -> int:
+def margin(rays: NDArray[np.float64]) -> int:
     """Zeros at both ends of a volume's rows: the kernels read as far, within a tile of 32 planes."""
     return 16 * ceil((32 * float(np.abs(rays[:, 6]).max()) + 4) / 16)

@@ -61,9 +61,13 @@ def binned(series: TiltSeries, factor: int) -> tuple[TiltSeries, Binning]:
     if scene is not None:  # a block that holds a bit of the object is not empty
         whole = np.asarray(reduce(scene.empty.astype(np.float32)) == factor**2)
         scene = replace(scene, empty=whole)
+    scheme = series.scheme
+    if scheme is not None:
+        scheme = scheme.binned(factor, [max(1, n // factor) for n in scheme.volume], (ny, nx))
     small = series.evolve(
         counts=reduce(counts),
         scene=scene,
+        scheme=scheme,
         weights=weights,
         background=series.background * factor**2,
         background_maps=None if series.background_maps is None else reduce(series.background_maps),

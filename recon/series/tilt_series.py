@@ -56,6 +56,8 @@ class TiltSeries:
         tilt_axis: the side of the recorded maps that the tilt axis is parallel to; for "x" rows and columns were
             swapped when they were read, so that it is always parallel to y here.
         origins: for each element the file, and the image in it, that each map came from; empty where not known.
+        scheme: how the maps were taken where that was not by tilting about y alone, its detectors the frames; None for
+            a single axis. Then `tilts_deg` holds each beam's angle from z, for people.
     """
 
     elements: tuple[str, ...]
@@ -77,12 +79,13 @@ class TiltSeries:
     scene: Scene | None = None
     tilt_axis: str = "y"
     origins: tuple[tuple[str, ...], ...] = ()
+    scheme: TiltGeometry | None = None
 
     @classmethod
     def create(
         cls,
         maps: dict[str, ArrayLike],
-        tilts_deg: ArrayLike,
+        tilts_deg: ArrayLike | TiltGeometry,
         pixel_size_nm: float,
         *,
         weights: ArrayLike | str | None = None,
@@ -93,7 +96,8 @@ class TiltSeries:
 
         Args:
             maps: element name to stack ``(tilt, y, x)``, counts.
-            tilts_deg: ``(tilt,)``, degrees.
+            tilts_deg: ``(tilt,)``, degrees; or a `TiltGeometry` of any scheme, whose detector is the maps' frame and
+                whose unit is a pixel.
             pixel_size_nm: nm.
             weights: ``(tilt, y, x)``, or ``(y, x)`` for all tilts, in 0..1; 0 for pixels to leave out, which may
                 hold anything; ``"nan"`` leaves out the pixels that are not finite in some map.
@@ -107,7 +111,13 @@ class TiltSeries:
             raise InputError("no element maps were given; name at least one, such as Co = 'Co.tif'")
         names = tuple(maps)
         origin = {n: f"{n} ({where[n]})" if where and n in where else n for n in names}
-        tilts = check_tilts(tilts_deg)
+        scheme = None
+        if isinstance(tilts_deg, TiltGeometry):
+            scheme = None if _is_plain(tilts_deg) else tilts_deg
+            shown = nominal_tilts(tilts_deg) if scheme is not None else tilts_deg.tilts_deg
+            tilts = shown if scheme is not None else check_tilts(shown)
+        else:
+            tilts = check_tilts(tilts_deg)
         arrays = {n: np.asarray(a) for n, a in maps.items()}
         if isinstance(weights, str):
             if weights != "nan":
@@ -130,6 +140,11 @@ class TiltSeries:
         if not (np.isfinite(pixel_size_nm) and pixel_size_nm > 0):
             raise InputError(f"pixel size is {pixel_size_nm} nm; it must be a positive number of nanometres")
         counts = np.ascontiguousarray(np.stack([stacks[n] for n in names]))
+        if isinstance(tilts_deg, TiltGeometry) and tilts_deg.detector != counts.shape[2:]:
+            raise InputError(
+                f"the geometry has a detector of {tilts_deg.detector} pixels, {origin[first]} maps of "
+                f"{counts.shape[2:]}; they must agree (see TiltGeometry.on)"
+            )
         w = None
         if weights is not None:
             w = np.asarray(weights, dtype=np.float32)
@@ -153,6 +168,7 @@ class TiltSeries:
             alignment=Alignment.identity(n_tilts),
             weights=w,
             scaled=scaled,
+            scheme=scheme,
             history=(f"read {', '.join(names)}: {n_tilts} tilts of {counts.shape[2]} x {counts.shape[3]} pixels",),
         )
 
@@ -188,12 +204,16 @@ class TiltSeries:
         level: NDArray[np.float64] = self.background[e][:, None, None]
         return level if self.background_maps is None else level + self.background_maps[e]
 
-    def geometry(self, volume: Sequence[int] | None = None) -> TiltGeometry:
-        """Geometry of the ideal (aligned) projections; `volume` is ``(nz, ny, nx)``."""
-        if volume is None:
-            return TiltGeometry.single_axis(self.tilts_deg, self.frame)
-        _, ny, nx = volume
-        return TiltGeometry.single_axis(self.tilts_deg, (ny, nx), volume)
+    @property
+    def geometry(self) -> TiltGeometry:
+        """How the maps were taken, before any alignment; of a volume as high as the frame, and as wide and as deep."""
+        return TiltGeometry.single_axis(self.tilts_deg, self.frame) if self.scheme is None else self.scheme
+
+    def aligned_geometry(self, volume: Sequence[int]) -> TiltGeometry:
+        """How the maps were taken as the alignment has it, of a volume ``(nz, ny, nx)``."""
+        a = self.alignment
+        whole = TiltGeometry.from_angles(self.tilts_deg, 0.0, self.frame) if self.scheme is None else self.scheme
+        return whole.on(volume, self.frame).moved(a.displacements, a.rotation_deg)
 
     def evolve(self, note: str | None = None, **changes: Any) -> TiltSeries:
         """A copy with some fields replaced and a line added to the history.
@@ -209,7 +229,21 @@ class TiltSeries:
         return replace(self, **changes)
 
     def __repr__(self) -> str:
+        kind = "tilts" if self.scheme is None else "beams"
         return (
-            f"TiltSeries({', '.join(self.elements)}; {self.n_tilts} tilts {self.tilts_deg.min():g} to "
+            f"TiltSeries({', '.join(self.elements)}; {self.n_tilts} {kind} {self.tilts_deg.min():g} to "
             f"{self.tilts_deg.max():g} deg; {self.frame[0]} x {self.frame[1]} pixels of {self.pixel_size_nm:g} nm)"
         )
+
+
+def _is_plain(geometry: TiltGeometry) -> bool:
+    """Whether its tilts about y say all of it."""
+    return geometry.is_single_axis and geometry.fineness == 1 and not geometry.offsets.any()
+
+
+def nominal_tilts(geometry: TiltGeometry) -> NDArray[np.float64]:
+    """The angle of each beam from z, degrees, ``(tilt,)``; its sign is the side to which the detector's columns dip."""
+    angle = np.degrees(np.arccos(np.minimum(1.0, np.abs(geometry.ray[:, 0]))))
+    u, v = geometry.u[:, 0], geometry.v[:, 0]
+    dips = np.where(np.abs(u) >= np.abs(v), u, v) * np.where(geometry.ray[:, 0] < 0, -1, 1)
+    return np.asarray(np.round(np.where(dips < 0, -angle, angle), 6) + 0.0)

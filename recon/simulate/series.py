@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from recon.errors import JobError
+from recon.geometry.tilt_geometry import TiltGeometry
 from recon.series.alignment import Alignment
-from recon.series.tilt_series import TiltSeries
+from recon.series.tilt_series import TiltSeries, nominal_tilts
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -92,8 +93,14 @@ class Particle:
         """Exact line integrals at detector points, fractions of the edge; ``(element, *v.shape)``."""
         t = np.radians(tilt_deg)
         ray = np.array([np.cos(t), 0.0, -np.sin(t)])
-        # the point of each ray nearest to the centre, (3, rays)
-        start = np.stack([u * np.sin(t), v, u * np.cos(t)]).reshape(3, -1)
+        return self.integrals(ray, np.stack([u * np.sin(t), v, u * np.cos(t)]))
+
+    def integrals(self, ray: NDArray[np.float64], points: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Exact integrals along the unit vector `ray` through `points` ``(3, ...)``, both ``(z, y, x)``, edges.
+
+        Returns ``(element, ...)``.
+        """
+        start = points.reshape(3, -1)
         enter = np.full((len(self.shapes), start.shape[1]), np.inf)
         leave = np.full_like(enter, -np.inf)
         for i, shape in enumerate(self.shapes):
@@ -120,7 +127,7 @@ class Particle:
                 last[(enter[i] < middle) & (middle < leave[i])] = i
             length = np.where(real, np.where(real, upper, 0) - np.where(real, lower, 0), 0)
             out[:, seen] += density[last].T * length
-        return out.reshape(len(self.elements), *v.shape)
+        return out.reshape(len(self.elements), *points.shape[1:])
 
 
 def _inside(shape: Ellipsoid, form: NDArray[np.float64], z: ArrayLike, y: ArrayLike, x: ArrayLike) -> NDArray[np.bool_]:
@@ -184,6 +191,8 @@ def simulate(
     *,
     size: int = 64,
     tilts_deg: Sequence[float] | None = None,
+    geometry: TiltGeometry | None = None,
+    actual: TiltGeometry | None = None,
     dose: float = 40.0,
     drift: float = 3.0,
     rotation_deg: float = 2.0,
@@ -200,6 +209,8 @@ def simulate(
         particle: by default `two_metal_particle`.
         size: pixels along each edge of a map.
         tilts_deg: by default -70 to 70 degrees in steps of 10.
+        geometry: another scheme in place of the tilts, its detector ``(size, size)``.
+        actual: what the scheme really was, where the maps were not taken as `geometry` says.
         dose: expected counts in the brightest pixel of all maps at unit exposure.
         drift: each map is shifted by up to this many pixels in both directions.
         rotation_deg: in-plane angle of the tilt axis.
@@ -218,6 +229,10 @@ def simulate(
         raise JobError(f"dose is {dose} counts; it must be positive")
     particle = particle or two_metal_particle()
     tilts = np.arange(-70.0, 71.0, 10.0) if tilts_deg is None else np.asarray(tilts_deg, dtype=np.float64)
+    if geometry is not None:
+        tilts = nominal_tilts(geometry)
+        if (geometry if actual is None else actual).stack_shape != (tilts.size, size, size):
+            raise JobError(f"the geometry's maps are not {tilts.size} of {size} x {size} pixels; give its detector so")
     rng = np.random.default_rng(seed)
     shifts = rng.uniform(-drift, drift, (tilts.size, 2))
     alignment = Alignment(shifts, rotation_deg, axis_offset, method="truth")
@@ -227,17 +242,20 @@ def simulate(
 
     fine = (np.arange(size * samples) - (size * samples - 1) / 2) / samples
     expected = np.empty((len(particle.elements), tilts.size, size, size))
-    c, s = np.cos(np.radians(rotation_deg)), np.sin(np.radians(rotation_deg))
-    for i, tilt in enumerate(tilts):
-        dv, du = alignment.displacements[i]
-        v, u = np.meshgrid(fine - dv, fine - du, indexing="ij")
-        ideal = particle.projection(float(tilt), (v * c - u * s) / size, (v * s + u * c) / size)
+    true = TiltGeometry.from_angles(tilts, 0.0, (size, size)) if geometry is None else actual or geometry
+    true = true.moved(alignment.displacements, rotation_deg)
+    v, u = np.meshgrid(fine, fine, indexing="ij")
+    for i in range(tilts.size):
+        at = true.centre[i][:, None, None] + true.v[i][:, None, None] * v + true.u[i][:, None, None] * u
+        ideal = particle.integrals(true.ray[i], at / size)
         expected[:, i] = ideal.reshape(-1, size, samples, size, samples).mean(axis=(2, 4))
     scale = dose / expected.max()  # counts per (edge x unit density)
     offset = background * dose
     mean = exposures[:, None, None] * (expected * scale + offset)
     counts = rng.poisson(mean).astype(np.float32)
-    series = TiltSeries.create(dict(zip(particle.elements, counts, strict=True)), tilts, pixel_size_nm)
+    series = TiltSeries.create(
+        dict(zip(particle.elements, counts, strict=True)), tilts if geometry is None else geometry, pixel_size_nm
+    )
     truth = particle.volume(size) * np.float32(scale / size)
     volumes = dict(zip(particle.elements, truth, strict=True))
     return series, Truth(volumes, alignment, exposures, offset, particle)

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from recon.errors import JobError
 from recon.files import explain_reading
 from recon.job.file.messages import REMEDY, line_of, one_line, syntax, worst
+from recon.job.file.schemes import check_scheme
 from recon.job.file.sections import Job
 from recon.job.file.values import nearest
 
@@ -60,6 +61,7 @@ def load_job(path: str | os.PathLike[str], *, changes: Mapping[str, Any] | None 
         raise JobError(one_line(shown, line_of(text, loc), loc, message)) from exc
     job._path = full
     _cross_check(job, raw, fail)
+    check_scheme(job, fail)
     return job
 
 

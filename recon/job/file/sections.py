@@ -61,6 +61,23 @@ class Input(Section):
     hold no number."""
 
 
+Angles = Annotated[Path | tuple[float, ...] | dict[str, float] | None, PlainValidator(values.tilts)]
+
+
+class Geometry(Section):
+    """``[geometry]``: how the maps were taken, where that was not by tilting about one axis; see `recon.job.geometry`.
+
+    Of a dual-axis series the maps about the second axis, `axis_deg` from y towards x, follow those about the first.
+    """
+
+    scheme: Literal["single-axis", "dual-axis", "conical", "vectors"] = "single-axis"
+    second_tilts: Angles = None
+    axis_deg: Annotated[float, Field(gt=-180, lt=180)] = 90.0
+    tilt_deg: Annotated[float | None, Field(gt=0, lt=90)] = None
+    azimuths: Angles = None
+    vectors: Annotated[Path | None, PlainValidator(values.existing)] = None
+
+
 class Maps(Section):
     """``[maps]``: from spectra to maps, see `recon.eds.windows.Options`."""
 
@@ -200,6 +217,7 @@ class Job(Section):
     preset: Literal["longley2018"] | None = None
     """`"longley2018"`: the choices of the paper; keys that are given win over it."""
     input: Input
+    geometry: Geometry = Geometry()
     maps: Maps = Maps()
     normalise: Normalise = Normalise()
     align: Align = Align()
