@@ -38,7 +38,7 @@ COMMANDS = {
             ("ruff", "check", "."),
             ("mypy",),
             ("recon.kernels.warm", "all"),  # or all of pytest's processes would compile the same kernels at once
-            ("pytest", "-n", "auto"),
+            ("pytest", "-n", "logical"),  # "auto" counts two threads of a core as one
         ),
     ),
 }
