@@ -91,8 +91,8 @@ def truth_of(particle: Particle, size: int) -> dict[str, object]:
     counts = np.bincount(labels.ravel(), minlength=4)[1:4]
     shares = counts / counts.sum()
     found: dict[str, object] = dict(zip(("first", "second", "both"), map(float, shares), strict=True))
-    for name, one, other in (("first|second", 1, 2), ("first|both", 1, 3), ("second|both", 2, 3)):
-        found[name] = area(labels, one, other) / FINE**2
+    touching, one_side, other_side = area(labels, FIRST, SECOND), area(labels, FIRST, BOTH), area(labels, SECOND, BOTH)
+    found["interface"] = (touching + (one_side + other_side) / 2) / FINE**2
     for name, phase in (("first", FIRST), ("second", SECOND)):
         c = connectivity(labels == phase, 20 * FINE**3)
         found[f"{name} connected"] = (c.pieces, c.handles)
@@ -107,12 +107,16 @@ def one(kind: str, size: int, seed: int) -> dict[str, object]:
     stats = pair_statistics(volumes["A"].values, volumes["B"].values)
     found = {
         "first": stats.only_first, "second": stats.only_second, "both": stats.both,
-        "first|second": stats.area, "first|both": stats.area_first_both, "second|both": stats.area_second_both,
+        "interface": stats.interface,
         "first connected": (stats.first.pieces, stats.first.handles),
         "second connected": (stats.second.pieces, stats.second.handles),
-        "width": stats.width.width, "edge": stats.edge.width, "both before": stats.both_before, "pure": stats.pure,
+        "width": stats.width.width, "edge": stats.edge.width, "true width": stats.true_width,
+        "both before": stats.both_before, "pure": stats.pure,
     }  # fmt: skip
-    return {"kind": kind, "size": size, "seed": seed, "found": found, "truth": truth_of(particle, size)}
+    truth = truth_of(particle, size)
+    if kind in WIDTHS:  # what the true border looks like where a sharp one looks as the particle's surface does
+        truth["width"] = float(np.hypot(WIDTHS[kind] * size, stats.edge.width))
+    return {"kind": kind, "size": size, "seed": seed, "found": found, "truth": truth}
 
 
 def main() -> None:

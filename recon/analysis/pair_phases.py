@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 EMPTY, FIRST, SECOND, BOTH = 0, 1, 2, 3
-PURE = 0.72  # of the share; below the middle between pure and even, since a regulariser leaves a rest of the other
+PURE = 0.75  # of the share: the middle between a pure phase and an even mixture
 MATTER = 0.5  # of a pure phase: the middle between matter and none
 
 

@@ -14,8 +14,10 @@ from recon.io import whole_file
 from recon.report.alignment import alignment_section
 from recon.report.answer import answer_section, composition_tables, repeatability
 from recon.report.drawing import COLOURS, inline, new_figure, table
+from recon.report.methods import methods_section
 from recon.report.run_folder import RunFolder, read_run
 from recon.report.slices import projections, slices
+from recon.report.statistics import statistics_section
 from recon.report.viewer import SCRIPTS, asset, viewer_section
 from recon.series.volume import Record, StrengthChoice
 
@@ -55,9 +57,9 @@ def report_page(run: RunFolder) -> str:
     sections = {
         "answer": ("The answer", answer_section(run)),
         "volume": ("The volume", viewer_section(run) + _pictures(run)),
-        "composition": ("Composition", composition_tables(run)),
+        "composition": ("Composition", composition_tables(run) + statistics_section(run)),
         "run": ("How the run went", _run(run)),
-        "cite": ("What was done", _done(run)),
+        "cite": ("What was done, and how to cite it", methods_section(run)),
     }
     title = f"{html.escape(run.name)}: {', '.join(map(html.escape, run.volumes))}"
     links = "".join(f"<li><a href='#{key}'>{head}</a></li>" for key, (head, _) in sections.items())
@@ -148,16 +150,6 @@ def _convergence(run: RunFolder) -> str:
         )
         out += inline(convergence_figure(traced), "objective and gap by iteration", "convergence", text)
     return out
-
-
-def _done(run: RunFolder) -> str:
-    job = run.job
-    return (
-        "<ol>" + "".join(f"<li>{html.escape(s)}</li>" for s in job.stages) + "</ol>"
-        f"<p class=note>recon {html.escape(job.version)} on {html.escape(job.device)}; "
-        f"{sum(job.timings_s.values()):.1f} s. Densities are {html.escape(job.unit)}. "
-        "All parameters are in job.json.</p>"
-    )
 
 
 # ---------------------------------------------------------------- figures
