@@ -32,7 +32,7 @@ def test_the_report_stands_alone(finished):
     assert page.count("data:image/svg+xml;base64,") >= 4
     text = text_of(page)
     assert not re.search(r"https?:|//|<script[^>]+src|<link [^>]*stylesheet|@import|url\(|fetch|import\(", text)
-    for words in ("job-recon: Co, Zn", "Alignment and exposure", "Convergence", "What was done", "constant-total"):
+    for words in ("job-recon: Co, Zn", "Alignment and exposure", "Convergence", "What was done", "normalise: "):
         assert words in text
     assert text.index("The answer</h2>") < text.index("The volume</h2>") < text.index("How the run went</h2>")
     assert str(finished.parent) not in page  # no paths of this machine

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 EMPTY, FIRST, SECOND, BOTH = 0, 1, 2, 3
-PURE = 0.75  # of the share: the middle between a pure phase and an even mixture
+PURE = 0.73  # of the share; a little below the middle between pure and even: a regulariser leaves a rest of the other
 MATTER = 0.5  # of a pure phase: the middle between matter and none
 
 

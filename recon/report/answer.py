@@ -158,10 +158,10 @@ def _limits(run: RunFolder) -> str:
             "flatten a small peak."
         )
     faint = [
-        f"{html.escape(n)} below {a.high95:.2f} of its pure phase at {html.escape(p.name)}"
+        f"{html.escape(n)} below {least:.2f} of its pure phase at {html.escape(p.name)}"
         for p in run.places
         for n, a in p.amounts.items()
-        if a.sure and a.low95 <= 0
+        if math.isfinite(least := a.smallest if math.isfinite(a.smallest) else a.high95 if a.low95 <= 0 else math.nan)
     ]
     if faint:
         lines.append(f"Amounts that the counts cannot tell from none: {'; '.join(faint)}.")

@@ -28,6 +28,7 @@ class Amount:
         fraction: of the element's pure phase.
         low68, high68, low95, high95: intervals of the fraction; nan where there are none. Of a run without answers by
             `recon.composition` the first two are the repeatability, where it was asked for.
+        smallest: the least fraction that these data would have shown here; nan where unknown.
     """
 
     density: float
@@ -36,6 +37,7 @@ class Amount:
     high68: float = np.nan
     low95: float = np.nan
     high95: float = np.nan
+    smallest: float = np.nan
 
     @property
     def sure(self) -> bool:

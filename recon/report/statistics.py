@@ -65,8 +65,8 @@ def _window(inside: NDArray[np.bool_]) -> tuple[slice, ...]:
     return tuple(slice(int(a), int(b)) for a, b in zip(low, where.max(axis=0) + 1 + MARGIN, strict=True))
 
 
-def _nm(voxels: float, size: float) -> str:
-    return "unknown" if math.isnan(voxels) else f"{voxels * size:.3g} nm"
+def _nm(voxels: float, size: float, digits: int = 3) -> str:
+    return "unknown" if math.isnan(voxels) else f"{voxels * size:.{digits}g} nm"
 
 
 def _sentences(first: str, second: str, s: PairStatistics, size: float) -> str:
@@ -80,7 +80,7 @@ def _sentences(first: str, second: str, s: PairStatistics, size: float) -> str:
     ]
     if s.width.profiles:
         width = (
-            f"The border between the phases is {_nm(s.width.width, size)} &plusmn; {_nm(s.width.error, size)} wide, "
+            f"The border between the phases is {_nm(s.width.width, size)} &plusmn; {_nm(s.width.error, size, 1)} wide, "
             f"from "
             f"10 to 90 %; the particle's own surface is {_nm(s.edge.width, size)}, and what is sharp cannot look "
             f"sharper. "
@@ -93,15 +93,19 @@ def _sentences(first: str, second: str, s: PairStatistics, size: float) -> str:
     lines += [_hangs(a, s.first), _hangs(b, s.second)]
     for name, other, (pieces, largest) in ((a, b, s.without_first), (b, a, s.without_second)):
         if pieces:
-            whole = "in one piece" if pieces == 1 else f"in {pieces} pieces, {largest:.0%} of it in the largest"
+            whole = "in one piece" if pieces == 1 else f"in {pieces} pieces, {_part(largest)} of it in the largest"
             lines.append(f"With {name} taken away, what is left ({other} and what is mixed) stays {whole}.")
     return "<ul>" + "".join(f"<li>{line}</li>" for line in lines if line) + "</ul>"
+
+
+def _part(value: float) -> str:
+    return "over 99%" if 0.995 <= value < 1 else f"{value:.0%}"
 
 
 def _hangs(name: str, found: Connectivity) -> str:
     if not found.pieces:
         return f"{name} has no phase of its own."
-    pieces = "one piece" if found.pieces == 1 else f"{found.pieces} pieces, {found.largest:.0%} of it in the largest"
+    pieces = "one piece" if found.pieces == 1 else f"{found.pieces} pieces, {_part(found.largest)} of it in the largest"
     more = []
     if found.handles:
         more.append(f"{found.handles} handle{'s' if found.handles > 1 else ''}, so it runs around something")
@@ -126,9 +130,9 @@ def _table(first: str, second: str, s: PairStatistics, size: float) -> str:
         [f"Manders' M2 ({b} where {a} is)", number(s.manders[1]), ""],
         ["Manders' overlap", number(s.overlap), ""],
         ["correlation", number(s.correlation), ""],
-        ["interface, nm&sup2;", number(s.interface * face, 4), ""],
-        [f"of it {a} against {b} directly, nm&sup2;", number(s.area * face, 4), ""],
-        ["surface of the particle, nm&sup2;", number(s.outside * face, 4), ""],
+        ["interface, nm&sup2;", f"{s.interface * face:.0f}", ""],
+        [f"of it {a} against {b} directly, nm&sup2;", f"{s.area * face:.0f}", ""],
+        ["surface of the particle, nm&sup2;", f"{s.outside * face:.0f}", ""],
         ["width of the border, nm", number(s.width.width * size), number(s.width.error * size, 2)],
         ["width of the surface (resolution), nm", number(s.edge.width * size), number(s.edge.error * size, 2)],
         ["thinnest mixed layer that is told from blur, nm", number(s.thinnest * size), ""],
