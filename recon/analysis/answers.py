@@ -32,6 +32,8 @@ class ElementAnswer:
         half_strength, twice_strength: `fraction` with the regulariser at half and at twice its strength.
         log_ratio: natural logarithm of the likelihood with the element present (at a quarter of its pure phase or
             more) over that with none of it here, from two constrained fits; None if not asked for.
+        repeatability: standard deviation of `fraction` over the simulated recordings.
+        bias: by how much their mean differs from what they were simulated from.
     """
 
     element: str
@@ -47,6 +49,8 @@ class ElementAnswer:
     half_strength: float
     twice_strength: float
     log_ratio: float | None = None
+    repeatability: float = 0.0
+    bias: float = 0.0
 
     def at(self, fraction: float) -> str:
         """``"absent"``, ``"present"`` or ``"open"`` for an estimate with this answer's 95 % interval around it."""

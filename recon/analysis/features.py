@@ -22,8 +22,10 @@ HOST = 0.5  # of the other's, above which a voxel is the host's
 WIDEST = 0.5  # half the width of a place over the particle's, at most: what is wider is a body
 THINNEST = 1.1  # voxels, half of what is cut off along a border that the host's dents do not quite follow
 THICK = 1.9  # voxels from the border in its middle, at least: what is thinner may be blur
+SURROUNDED = 0.4  # of one that sticks out of a body
+THICKER, SLIMMER = 0.8, 0.85  # voxels by which a body has to be thicker than what sticks out of it; at most so far
 LARGEST = 0.25  # of the host's volume: what is larger is a body
-NECK = 0.6  # voxels by which a domain has to narrow between two parts of it
+NECK = 0.4  # voxels by which a domain has to narrow between two parts of it
 EMBEDDED = 0.6  # of a place that lies in the host as it would be without dents and holes, at least
 OUTLINE = 0.12  # standard error of a border over the way in which the density falls across it, simulated particles
 
@@ -120,12 +122,33 @@ def _reaching(
             pieces = [here]
         else:  # what of it lies in the host's dents
             labels, n = ndimage.label(_opened(here & hull, THINNEST))
-            pieces = [labels == i for i in range(1, n + 1)]
+            pieces = [_whole(labels == i, here, hull) for i in range(1, n + 1)]
+            if k == body and hull[here].mean() >= EMBEDDED:  # a body inside its host: what sticks out of it
+                rest = here & ~_opened(here, SLIMMER * float(ndimage.distance_transform_edt(here).max()))
+                labels, n = ndimage.label(_opened(rest, THINNEST))
+                pieces = [labels == i for i in range(1, n + 1)]
         for piece in pieces:
             thick = float(ndimage.distance_transform_edt(piece).max())
             if thick >= THICK and piece.sum() <= LARGEST * land.sum():
                 out.append(_feature(element, host, own, piece, domain))
     return out
+
+
+def _whole(piece: NDArray[np.bool_], here: NDArray[np.bool_], hull: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """What sticks out of a domain where a piece of it lies in the host's dents: all that is hardly thicker than it."""
+    from scipy import ndimage
+
+    thick, most = (float(ndimage.distance_transform_edt(d).max()) for d in (piece, here))
+    body = _opened(here, min(thick + THICKER, SLIMMER * most))
+    labels, n = ndimage.label(_opened(here & ~body, THINNEST))
+    if not n:
+        return piece
+    shared = np.bincount(labels[piece], minlength=n + 1)
+    shared[0] = 0
+    whole = labels == np.argmax(shared)
+    if shared.max() < piece.sum() / 2 or whole.sum() > 3 * piece.sum() or hull[whole].mean() < SURROUNDED:
+        return piece
+    return np.asarray(whole)
 
 
 def _opened(domain: NDArray[np.bool_], radius: float) -> NDArray[np.bool_]:

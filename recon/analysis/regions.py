@@ -202,6 +202,8 @@ def _of_element(element: str, k: int, asked: Asked, shown: float) -> tuple[Eleme
         half_strength=float(half),
         twice_strength=float(twice),
         log_ratio=float(ratio) if np.isfinite(ratio) else None,
+        repeatability=sd,
+        bias=bias,
     )
     return answer, float(np.hypot(sd, rest))
 

@@ -1,0 +1,172 @@
+"""What `recon.composition` answers on simulated particles, against the truth: coverage, widths, verdicts, cost.
+
+    python benchmarks/regions.py run [--kinds ...] [--seeds 0 1] [--doses 5 40 300] [--size 32] [--blind] --rows FILE
+    python benchmarks/regions.py show --rows FILE ... [--output FILE]
+
+Particles of five kinds (`recon.simulate.particles`), none of them the demo's. A run simulates, aligns if it is blind,
+reconstructs with all defaults, finds the places by itself and asks about them; the truth of a place is the true mean
+over the voxels that were asked about, over the true pure density, moved onto a blind reconstruction by rigid
+registration. Each case adds its lines to FILE (JSON lines), so that a run may be stopped and go on. `show` prints and
+writes figures: coverage of the intervals by dose, kind and element, median half-widths, verdicts that are wrong or
+open, places found, and cost in processor time over that of the reconstruction.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from recon.alignment.align import align
+from recon.analysis.features import features
+from recon.analysis.places import places
+from recon.analysis.regions import composition
+from recon.job.demo import register
+from recon.preparation.normalise import normalise
+from recon.reconstruction.reconstruct import reconstruct
+from recon.series.tilt_series import TiltSeries
+from recon.simulate import KINDS, Truth, random_particle, simulate
+
+FOUND = 0.4  # Dice's coefficient of a place that was found with one that was painted
+SAME = 0.02  # of the pure phase: truths of a place that differ by less are the same question
+
+
+def known(series: TiltSeries, truth: Truth) -> TiltSeries:
+    """The series with the alignment, exposures and background it was simulated with."""
+    s = np.broadcast_to(truth.exposures, series.exposures.shape).copy()
+    return series.evolve(alignment=truth.alignment, exposures=s, background=s * truth.background, isolated=True)
+
+
+def case(kind: str, seed: int, dose: float, size: int, blind: bool) -> list[dict[str, Any]]:
+    """Everything about one particle, one row for each element of each place, and one for the particle."""
+    particle = random_particle(kind, size, seed)
+    series, truth = simulate(particle, size=size, dose=dose, seed=seed, drift=1.5 if size < 64 else 3.0)
+    clock = [time.process_time()]
+    series = align(normalise(series)) if blind else known(series, truth)
+    clock.append(time.process_time())
+    volumes = reconstruct(series, device="cpu")
+    clock.append(time.process_time())
+    answers = composition(series, volumes, device="cpu")
+    clock.append(time.process_time())
+    true = {n: v * np.float32(truth.exposures.mean() if blind else 1) for n, v in truth.volumes.items()}
+    pure = {n: float(v.max()) for n, v in true.items()}
+    painted = {n: particle.inside(n, size).astype(np.float32) for n in particle.regions}
+    if blind:
+        moved = register({n: v.values for n, v in volumes.items()}, {**true})
+        true = moved.truth
+        painted = {n: moved.follow(f) for n, f in painted.items()}
+    found = features(volumes)
+    asked = {p.name: p for p in places(list(found.values()), (size,) * 3)} if found else {}
+    about = {"kind": kind, "seed": seed, "dose": dose, "size": size, "blind": blind}
+    hit: dict[str, str] = {}
+    rows = []
+    for name, region in answers.regions.items():
+        place = asked[name]
+        dice = {
+            n: float(2 * (place.fraction * f).sum() / (place.fraction.sum() + f.sum())) for n, f in painted.items()
+        }
+        best = max(dice, key=lambda n: dice[n]) if dice else ""
+        if best and dice[best] > FOUND:
+            hit[best] = name
+        for element, answer in region.elements.items():
+            expected = float(np.average(true[element], weights=place.weight)) / pure[element]
+            rows.append(
+                about
+                | {"region": name, "painted": best if best in hit else "", "truth": expected, "voxels": region.voxels}
+                | {"element_verdict": answer.verdict, "verdict": region.verdict, **asdict(answer)}
+                | {"pure_error": answer.pure / pure[element] - 1, "outline": region.outline}
+            )
+    spent = np.diff(clock)
+    rows.append(
+        about
+        | {"region": None, "painted": len(painted), "found": len(hit), "asked": len(answers)}
+        | {"cpu_align": spent[0], "cpu_reconstruct": spent[1], "cpu_composition": spent[2]}
+        | {"iterations": sum(answers.iterations.values())}
+    )
+    return rows
+
+
+def run(options: argparse.Namespace) -> None:
+    options.rows.touch()
+    lines = [json.loads(line) for line in options.rows.read_text("utf-8").splitlines()]
+    done = {(r["kind"], r["seed"], r["dose"], r["size"], r["blind"]) for r in lines if r["region"] is None}
+    for seed, dose, kind in itertools.product(options.seeds, options.doses, options.kinds):
+        if (kind, seed, dose, options.size, options.blind) in done:
+            continue
+        rows = case(kind, seed, dose, options.size, options.blind)
+        with options.rows.open("a", encoding="utf-8") as file:
+            file.writelines(json.dumps(r) + "\n" for r in rows)
+        print(kind, seed, dose, {k: rows[-1][k] for k in ("painted", "found", "cpu_reconstruct", "cpu_composition")}, flush=True)
+
+
+def covered(rows: list[dict[str, Any]], level: int) -> float:
+    """Share of the rows whose interval holds the truth."""
+    return float(np.mean([r[f"low{level}"] <= r["truth"] <= r[f"high{level}"] for r in rows]))
+
+
+def wrong(r: dict[str, Any]) -> bool:
+    """A verdict on an element that the truth contradicts."""
+    return (r["element_verdict"] == "absent" and r["truth"] > 0.25) or (
+        r["element_verdict"] == "present" and r["truth"] < 0.25
+    )
+
+
+def figures(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Of some rows: how often intervals cover, how wide they are, and how verdicts turned out."""
+    clear = [r for r in rows if r["truth"] < 0.1 or r["truth"] >= 0.45]
+    return {
+        "answers": len(rows),
+        "covered_68": covered(rows, 68),
+        "covered_95": covered(rows, 95),
+        "rms_error": float(np.sqrt(np.mean([(r["fraction"] - r["truth"]) ** 2 for r in rows]))),
+        "rms_error_of_the_volume": float(np.sqrt(np.mean([(r["shown"] - r["truth"]) ** 2 for r in rows]))),
+        "half_width_95": float(np.median([(r["high95"] - r["low95"]) / 2 for r in rows])),
+        "verdicts_wrong": float(np.mean([wrong(r) for r in rows])),
+        "verdicts_open": float(np.mean([r["element_verdict"] == "open" for r in clear])) if clear else None,
+    }
+
+
+def show(options: argparse.Namespace) -> None:
+    lines = [json.loads(line) for path in options.rows for line in path.read_text("utf-8").splitlines()]
+    rows, particles = [r for r in lines if r["region"] is not None], [r for r in lines if r["region"] is None]
+    out: dict[str, Any] = {"particles": len(particles), "all": figures(rows)}
+    for key in ("blind", "dose", "kind", "element"):
+        for value in sorted({r[key] for r in rows}, key=str):
+            out[f"{key} {value}"] = figures([r for r in rows if r[key] == value])
+    asked = [p for p in particles if p["painted"]]
+    out["places_found"] = sum(p["found"] for p in asked) / max(sum(p["painted"] for p in asked), 1)
+    plain = [p for p in particles if not p["painted"]]
+    out["plain_particles"], out["places_found_in_plain"] = len(plain), sum(p["asked"] for p in plain)
+    cost = [p["cpu_composition"] / p["cpu_reconstruct"] for p in particles if p["asked"]]
+    out["cost_over_reconstruction"] = {"median": float(np.median(cost)), "worst": float(np.max(cost))}
+    for name, value in out.items():
+        print(name, json.dumps(value))
+    if options.output:
+        options.output.write_text(json.dumps(out, indent=1) + "\n", encoding="utf-8")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    commands = parser.add_subparsers(dest="command", required=True)
+    runs = commands.add_parser("run")
+    runs.add_argument("--kinds", nargs="+", default=list(KINDS))
+    runs.add_argument("--seeds", nargs="+", type=int, default=[0])
+    runs.add_argument("--doses", nargs="+", type=float, default=[40.0])
+    runs.add_argument("--size", type=int, default=32)
+    runs.add_argument("--blind", action="store_true")
+    runs.add_argument("--rows", type=Path, required=True)
+    shows = commands.add_parser("show")
+    shows.add_argument("--rows", nargs="+", type=Path, required=True)
+    shows.add_argument("--output", type=Path)
+    options = parser.parse_args()
+    (run if options.command == "run" else show)(options)
+
+
+if __name__ == "__main__":
+    main()
