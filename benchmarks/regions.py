@@ -68,9 +68,7 @@ def case(kind: str, seed: int, dose: float, size: int, blind: bool) -> list[dict
     rows = []
     for name, region in answers.regions.items():
         place = asked[name]
-        dice = {
-            n: float(2 * (place.fraction * f).sum() / (place.fraction.sum() + f.sum())) for n, f in painted.items()
-        }
+        dice = {n: float(2 * (place.fraction * f).sum() / (place.fraction.sum() + f.sum())) for n, f in painted.items()}
         best = max(dice, key=lambda n: dice[n]) if dice else ""
         if best and dice[best] > FOUND:
             hit[best] = name
@@ -102,7 +100,13 @@ def run(options: argparse.Namespace) -> None:
         rows = case(kind, seed, dose, options.size, options.blind)
         with options.rows.open("a", encoding="utf-8") as file:
             file.writelines(json.dumps(r) + "\n" for r in rows)
-        print(kind, seed, dose, {k: rows[-1][k] for k in ("painted", "found", "cpu_reconstruct", "cpu_composition")}, flush=True)
+        print(
+            kind,
+            seed,
+            dose,
+            {k: rows[-1][k] for k in ("painted", "found", "cpu_reconstruct", "cpu_composition")},
+            flush=True,
+        )
 
 
 def covered(rows: list[dict[str, Any]], level: int) -> float:

@@ -40,6 +40,16 @@ class Comparison:
     turn_deg: float
     truth: dict[str, NDArray[np.float32]]
 
+    def follow(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
+        """An image that belongs to the truth, moved likewise."""
+        from scipy import ndimage
+
+        centre, angle = (np.array(image.shape) - 1) / 2, np.radians(self.turn_deg)
+        c, s = np.cos(angle), np.sin(angle)
+        matrix = np.array([[1, 0, 0], [0, c, -s], [0, s, c]])
+        offset = centre - matrix @ (centre + np.array(self.translation))
+        return np.asarray(ndimage.affine_transform(image, matrix, offset, order=1))
+
 
 REACH = 6  # voxels by which a registration may move the object
 
@@ -118,7 +128,7 @@ def demo(
     # the places to ask about, where the registration says they are in the reconstruction
     regions = {}
     for name in truth.particle.regions:
-        inside = _follow(truth.particle.inside(name, size).astype(np.float32), comparison)
+        inside = comparison.follow(truth.particle.inside(name, size).astype(np.float32))
         regions[name] = inside > 0.5 * inside.max()  # of a voxel or two, half may be left between voxels
     found = {}
     if replicates:
@@ -134,18 +144,6 @@ def demo(
         moved = {n: Volume(v, series.pixel_size_nm, n) for n, v in comparison.truth.items()}
         write_result(result, out, overwrite=overwrite, truth=moved)
     return result, comparison, truth
-
-
-def _follow(image: NDArray[np.float32], comparison: Comparison) -> NDArray[np.float32]:
-    from scipy import ndimage
-
-    centre = (np.array(image.shape) - 1) / 2
-    angle = np.radians(comparison.turn_deg)
-    c, s = np.cos(angle), np.sin(angle)
-    matrix = np.array([[1, 0, 0], [0, c, -s], [0, s, c]])
-    return np.asarray(
-        ndimage.affine_transform(image, matrix, centre - matrix @ (centre + np.array(comparison.translation)), order=1)
-    )
 
 
 def _between(result: Result, element: str, region: str) -> str:
