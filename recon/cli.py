@@ -39,12 +39,14 @@ def cli() -> None:
     "--out", type=click.Path(path_type=Path), default=Path("demo-out"), show_default=True, help="Output folder."
 )
 @click.option("--device", type=DEVICES, default="auto", show_default=True)
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the simulated noise and drift.")
+@click.option(
+    "--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the particle, its noise and its drift."
+)
 @click.option(
     "--uncertainty",
     default=0,
     type=click.IntRange(0, 10_000),
-    help="Replicates behind intervals of the answers, such as 20; 0 for none.",
+    help="Replicates behind the repeatability of each voxel, such as 20; 0 for none.",
 )
 @click.option("--overwrite", is_flag=True, help="Replace the output folder of an earlier run.")
 def demo(size: int, out: Path, device: str, seed: int, uncertainty: int, overwrite: bool) -> None:

@@ -159,15 +159,26 @@ def test_an_alignment_can_be_used_again(folder):
 
 @pytest.mark.slow
 def test_the_demo_from_the_shell(tmp_path):
-    done = recon_("demo", "--size", N, "--seed", 1, "--device", "cpu", cwd=tmp_path)
+    """It asks about what it finds, and shows each answer beside the truth, in its lines and in the record."""
+    done = recon_("demo", "--size", 32, "--seed", 1, "--device", "cpu", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     out = tmp_path / "demo-out"
-    assert contents(out) == sorted(["Co.tif", "Zn.tif", "mask.tif", "truth-Co.tif", "truth-Zn.tif", *RECORDS])
-    for words in ("relative RMS error against the truth: Co 0.", "'interlocked'", "'mixed'", "report.html written"):
+    expected = ["Co.tif", "Zn.tif", "mask.tif", "regions.tif", "truth-Co.tif", "truth-Zn.tif", *RECORDS]
+    assert contents(out) == sorted(expected)
+    for words in ("RMS error against the truth: Co 0.", "intervals (95 %) hold the truth", "report.html written"):
         assert words in done.stderr
-    analysis = strict(out / "job.json")["analysis"]
-    assert set(analysis["regions"]) == {"interlocked", "mixed"}
-    assert 0 < analysis["truth"]["relative_rms_error"]["Co"] < 0.6
+    record = strict(out / "job.json")
+    truth = record["analysis"]["truth"]
+    assert 0 < truth["relative_rms_error"]["Co"] < 0.6
+    assert record["composition"]
+    for name, region in record["composition"].items():
+        for element in ("Co", "Zn"):
+            a = region[element]
+            assert a["low95"] <= a["low68"] <= a["fraction"] <= a["high68"] <= a["high95"]
+            shown = f"[{a['low95']:.2f} to {a['high95']:.2f}], truth {truth['fractions'][name][element]:.2f}"
+            assert shown in done.stderr
+        assert region["verdict"] in done.stderr
+    assert read_volume(out / "regions.tif")[0].max() == len(record["composition"])
     page = (out / "report.html").read_text()
     assert "Against the truth" in page
     again = recon_("demo", "--size", N, cwd=tmp_path)

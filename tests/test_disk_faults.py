@@ -15,7 +15,8 @@ from commands import ROOT
 from commands import stacks as stacks
 
 HERE = Path(__file__).parent
-JOB = """[input]
+JOB = """regions = "none"
+[input]
 maps = { Co = "Co.npy" }
 tilts = "tilts.rawtlt"
 pixel_size_nm = 5.0

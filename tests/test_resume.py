@@ -29,7 +29,8 @@ from recon.simulate import simulate
 
 # ---------------------------------------------------------------- whole jobs
 
-JOB = """[input]
+JOB = """regions = "none"
+[input]
 maps = { Co = "Co.npy", Zn = "Zn.npy" }
 tilts = "tilts.rawtlt"
 pixel_size_nm = 5.0

@@ -19,8 +19,6 @@ from recon.errors import InputError, JobError, SuspendedError
 from recon.geometry.tilt_geometry import TiltGeometry
 from recon.io import read_volume
 from recon.job.checkpoint import Checkpoints, Identity
-from recon.job.file import Job
-from recon.job.file.sections import Reconstruct
 from recon.job.interrupts import Interrupts
 from recon.job.schedule import Schedule
 from recon.operators import make_projector
@@ -250,7 +248,8 @@ def test_stopped_between_or_within_replicates_and_resumed(tmp_path):
 
 # ---------------------------------------------------------------- whole jobs
 
-JOB = """[input]
+JOB = """regions = "none"
+[input]
 maps = { Co = "Co.npy", Zn = "Zn.npy" }
 tilts = "tilts.rawtlt"
 pixel_size_nm = 5.0
@@ -308,28 +307,6 @@ def test_scaled_maps_get_gaussian_noise(folder):
     record = json.loads((folder / "job-recon" / "job.json").read_text())
     assert record["analysis"]["uncertainty"]["Co"]["noise"] == "gaussian"
     assert "Gaussian noise" in (folder / "job-recon" / "report.html").read_text()
-
-
-def test_the_demo_answers_with_intervals(tmp_path, monkeypatch):
-    """Means of the two protrusions, in the lines that are printed and in the report."""
-    import recon.job.demo
-
-    process = recon.job.demo.process
-
-    def quick(series, **options):
-        return process(series, Job.model_construct(reconstruct=Reconstruct(tolerance=0.1)), **options)
-
-    monkeypatch.setattr(recon.job.demo, "process", quick)
-    result, comparison, truth = recon.job.demo.demo(16, tmp_path / "out", device="cpu", replicates=2)
-    for name in truth.particle.regions:
-        for element in ("Co", "Zn"):
-            interval = result.analysis.uncertainty[element].intervals[f"region {name}"]
-            mean = result.analysis.regions[name].mean[element]
-            assert interval.low <= mean <= interval.high
-            shown = f"[{interval.low:.2f} to {interval.high:.2f}]"
-            assert any(name in line and shown in line for line in recon.job.demo.summary(result, comparison))
-            assert shown in (tmp_path / "out" / "report.html").read_text()
-    assert (tmp_path / "out" / "Zn-uncertainty.tif").exists()
 
 
 @pytest.mark.parametrize(

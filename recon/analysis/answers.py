@@ -126,7 +126,7 @@ class Composition:
 
     Attributes:
         regions: name to answer, in the order in which they were asked.
-        labels: ``(z, y, x)`` uint16, 1 for the first region and so on, 0 elsewhere.
+        labels: ``(z, y, x)`` uint16, the voxels over which means were taken: 1 for the first region and so on, else 0.
         replicates: simulated recordings behind the intervals.
         seed: of their random numbers.
         found: whether the regions were found in the volumes rather than given.

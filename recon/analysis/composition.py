@@ -65,11 +65,15 @@ class UncertaintyFigures:
 
 @dataclass(frozen=True)
 class TruthFigures:
-    """Of a simulated run: relative RMS error by element, and the true axis."""
+    """Of a simulated run: relative RMS error by element, the true axis, and what the regions hold.
+
+    `fractions` is region -> element -> mean over the region's voxels, of the pure phase.
+    """
 
     relative_rms_error: dict[str, float]
     axis_rotation_deg: float
     axis_offset_pixels: float
+    fractions: dict[str, dict[str, float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -81,7 +81,7 @@ def composition(
     asked = _first(found) if regions is None else places(regions, shape)
     labels = np.zeros(shape, np.uint16)
     for k, place in enumerate(asked, 1):
-        labels[place.fraction > 0.5] = k
+        labels[place.weight > 0.5] = k
     if not asked:
         return Composition({}, labels, replicates, seed, True)
     for place in asked:

@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from recon.analysis.composition import TruthFigures, analyse, figures
+from recon.analysis.composition import TruthFigures
 from recon.backend import resolve_device
 from recon.io import check_target
 from recon.job.file import Job
+from recon.job.file.sections import Reconstruct
 from recon.job.pipeline import process
 from recon.job.progress import Watcher
 from recon.job.resources import check_resources, forecast
 from recon.job.results import Result, write_result
-from recon.reconstruction.uncertainty import uncertainty
 from recon.series.volume import Volume
-from recon.simulate import Truth, simulate
+from recon.simulate import Truth, simulate, two_metal_particle
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -107,58 +107,57 @@ def demo(
     size: int = 64, out: Path | None = None, *, device: str = "auto", overwrite: bool = False, seed: int = 0,
     replicates: int = 0, watch: Watcher | None = None,
 ) -> tuple[Result, Comparison, Truth]:  # fmt: skip
-    """Simulate, reconstruct blind, register to the truth, ask the two protrusions, write the folder.
+    """Simulate, reconstruct blind, ask about what is found, compare with the truth, write the folder.
 
-    With `replicates` the answers get intervals.
+    `seed` changes the particle, its noise and its drift. `replicates` are of the repeatability of each voxel.
     """
     watch = watch or Watcher()
     if out is not None:
         check_target(out, overwrite=overwrite)
-    job = Job.model_construct()
+    job = Job.model_construct(reconstruct=Reconstruct(uncertainty=replicates))
     needs = forecast((size, size, size), 15, (size, size), 2, job, resolve_device(device))
     check_resources(needs, out or Path())
-    series, truth = simulate(size=size, seed=seed)
+    series, truth = simulate(two_metal_particle(seed), size=size, seed=seed)
     watch.log(f"simulated {series}, brightest pixel {series.counts.max():.0f} counts")
-    result = process(series, device=device, watch=watch)
+    result = process(series, job, device=device, watch=watch)
     # exposures are relative to their mean; so is the truth in these units
     unit = np.float32(truth.exposures.mean())
     comparison = register(
         {n: v.values for n, v in result.volumes.items()}, {n: v * unit for n, v in truth.volumes.items()}
     )
-    # the places to ask about, where the registration says they are in the reconstruction
-    regions = {}
-    for name in truth.particle.regions:
-        inside = comparison.follow(truth.particle.inside(name, size).astype(np.float32))
-        regions[name] = inside > 0.5 * inside.max()  # of a voxel or two, half may be left between voxels
-    found = {}
-    if replicates:
-        found = uncertainty(
-            result.series, result.volumes, replicates, device=device, progress=watch.step,
-            figures=lambda element, values: figures(values, result.inside, regions),
-        )  # fmt: skip
-    analysis = analyse(result.volumes, result.inside, regions, found)
-    known = TruthFigures(comparison.errors, truth.alignment.rotation_deg, truth.alignment.axis_offset)
-    analysis = replace(analysis, truth=known)
-    result = replace(result, analysis=analysis, uncertainties=found, replicates=replicates)
+    pure = {n: float(v.max() * unit) for n, v in truth.volumes.items()}
+    found = result.composition
+    fractions = {}
+    for label, name in enumerate(found.regions if found is not None else (), 1):
+        there = found.labels == label if found is not None else None
+        fractions[name] = {n: float(v[there].mean()) / pure[n] for n, v in comparison.truth.items()}
+    axis = truth.alignment
+    known = TruthFigures(comparison.errors, axis.rotation_deg, axis.axis_offset, fractions)
+    result = replace(result, analysis=replace(result.analysis, truth=known))
     if out is not None:
         moved = {n: Volume(v, series.pixel_size_nm, n) for n, v in comparison.truth.items()}
         write_result(result, out, overwrite=overwrite, truth=moved)
     return result, comparison, truth
 
 
-def _between(result: Result, element: str, region: str) -> str:
-    if element not in result.uncertainties:
-        return ""
-    interval = result.analysis.uncertainty[element].intervals[f"region {region}"]
-    return f" [{interval.low:.2f} to {interval.high:.2f}]"
-
-
 def summary(result: Result, comparison: Comparison) -> list[str]:
-    """What the demo prints: errors, and whether the two protrusions are told apart."""
+    """What the demo prints: errors, each answer beside the truth, and how many intervals held."""
     lines = ["relative RMS error against the truth: " + ", ".join(f"{n} {e:.3f}" for n, e in comparison.errors.items())]
-    for name, region in result.analysis.regions.items():
-        parts = ", ".join(
-            f"{n} {region.mean[n]:.2f} +- {region.spread[n]:.2f}{_between(result, n, name)}" for n in result.volumes
-        )
-        lines.append(f"protrusion '{name}': {parts} of the pure phase -> {region.verdict}")
+    truth = result.analysis.truth
+    regions = {} if result.composition is None else result.composition.regions
+    held = []
+    for name, region in regions.items():
+        parts = []
+        for element, answer in region.elements.items():
+            true = 0.0 if truth is None else truth.fractions[name][element]
+            held.append(answer.low95 <= true <= answer.high95)
+            parts.append(
+                f"{element} {answer.fraction:.2f} [{answer.low95:.2f} to {answer.high95:.2f}], truth {true:.2f}"
+                + ("" if held[-1] else " OUTSIDE")
+            )
+        lines.append(f"{name}: {'; '.join(parts)} of the pure phase -> {region.verdict}")
+    if held:
+        lines.append(f"{sum(held)} of {len(held)} intervals (95 %) hold the truth")
+    else:
+        lines.append("no place was found where one element reaches into the other")
     return lines

@@ -7,10 +7,12 @@ from typing import Any
 
 import numpy as np
 
+from recon.analysis.places import Box, Ellipsoid, Region, places
 from recon.errors import InputError
 from recon.io.alignment import load_alignment, load_exposures, load_left_out, load_vectors
 from recon.io.exposures import Exposures, read_exposures
 from recon.io.stacks import read_stack
+from recon.io.volumes import read_volume
 from recon.job.file import Job
 from recon.preparation.exclude import exclude
 from recon.preparation.normalise import given_exposures
@@ -92,3 +94,31 @@ def files_of(job: Job) -> dict[str, Any]:
         "bad_pixels": job.input.bad_pixels,
         "exposures": job.normalise.exposures,
     }
+
+
+def read_regions(job: Job, series: TiltSeries) -> dict[str, Region] | None:
+    """The regions that a job names, checked against the volume that it will make; None where it names none.
+
+    Raises:
+        InputError: one line that names the region.
+    """
+    if isinstance(job.regions, str):
+        return None
+    nz = series.frame[1] if job.reconstruct.thickness == "auto" else int(job.reconstruct.thickness)
+    out: dict[str, Region] = {}
+    for name, given in job.regions.items():
+        if isinstance(given, Path):
+            values, _ = read_volume(given)
+            out[name] = values if np.issubdtype(values.dtype, np.floating) else values != 0
+        elif "low" in given:
+            out[name] = Box(_point(given["low"]), _point(given["high"]))
+        else:
+            axes = given["radius"] * 3 if "radius" in given else given["semi_axes"]
+            out[name] = Ellipsoid(_point(given["centre"]), _point(axes))
+    places(out, (nz, *series.frame))
+    return out
+
+
+def _point(numbers: tuple[float, ...]) -> tuple[float, float, float]:
+    z, y, x = numbers
+    return z, y, x

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,6 +20,7 @@ from recon.job.file import Job
 from recon.job.inputs import input_hashes, read_job
 from recon.job.interrupts import Interrupts
 from recon.job.locks import Lock
+from recon.job.overrides import read_regions
 from recon.job.progress import Watcher
 from recon.job.resources import Plan, check_resources, plan
 from recon.job.results import Result, finished, state_of, write_result
@@ -36,7 +37,6 @@ def process(
     *,
     device: str = "auto",
     watch: Watcher | None = None,
-    regions: Mapping[str, np.ndarray] | None = None,
     checkpoints: Checkpoints | None = None,
 ) -> Result:
     """All stages after `read`, with a job's options or the defaults.
@@ -58,15 +58,16 @@ def process(
     record, agreed = stages.agree(read, series, volumes, record)
     with stages.timed("analyse"):
         inside = mask(volumes, job.mask.method)
-    uncertainties = stages.sure(series, volumes, inside, regions)
+    composition = stages.ask(series, volumes)
+    uncertainties = stages.sure(series, volumes, inside)
     with stages.timed("analyse"):
         if job.mask.apply:
             volumes = apply_mask(volumes, inside)
             uncertainties = {n: replace(u, sd=np.where(inside, u.sd, np.float32(0))) for n, u in uncertainties.items()}
-        analysis = analyse(volumes, inside, regions, uncertainties)
+        analysis = analyse(volumes, inside, uncertainties=uncertainties)
     return Result(
         series, volumes, inside, analysis, stages.timings, stages.device, record, uncertainties,
-        job.reconstruct.uncertainty, agreed,
+        job.reconstruct.uncertainty, agreed, composition,
     )  # fmt: skip
 
 
@@ -155,6 +156,7 @@ def run_job(
             series, lines = locate(series), len(series.history)
             for line in series.history[lines:]:
                 watch.log(line)
+            read_regions(job, series)  # what is wrong with them is told before the work
             needs = plan(job, series, device)
             check_resources(needs, target)
             if admit is not None:

@@ -13,12 +13,13 @@ import numpy as np
 
 from recon._version import __version__
 from recon.analysis.agreement import Agreement
+from recon.analysis.answers import Composition
 from recon.analysis.composition import Analysis
 from recon.files import json_text
 from recon.io import OutputFolder, write_volumes
 from recon.io.alignment import AlignmentRecord, write_exports
 from recon.io.folder import MARK
-from recon.io.volumes import write_stacks
+from recon.io.volumes import write_stacks, write_volume
 from recon.job.file import Job
 from recon.model.resampling import resample
 from recon.reconstruction.uncertainty import Uncertainty
@@ -43,6 +44,7 @@ class Result:
     uncertainties: dict[str, Uncertainty] = field(default_factory=dict)
     replicates: int = 0  # that were asked for
     agreement: Agreement | None = None
+    composition: Composition | None = None  # where regions were asked about
 
     @property
     def missing(self) -> tuple[str, ...]:
@@ -95,6 +97,8 @@ def write_result(
     formats = job.output.formats if job is not None else ("tiff",)
     with OutputFolder(target, overwrite=overwrite) as folder:
         write_volumes(result.volumes, folder, formats=formats, mask=result.inside)
+        if result.composition is not None and len(result.composition):
+            write_volume(folder / "regions.tif", result.composition.labels, result.series.pixel_size_nm, "tiff")
         if result.uncertainties:
             write_volumes({u.volume.element: u.volume for u in result.uncertainties.values()}, folder, formats=formats)
         if job is not None and job.output.aligned:
@@ -135,6 +139,7 @@ def job_record(result: Result, job: Job | None, hashes: Mapping[str, str]) -> Jo
         analysis=result.analysis,
         stages=tuple(result.series.history),
         timings_s=dict(result.timings),
+        composition={} if result.composition is None else result.composition.record,
     )
 
 

@@ -13,16 +13,20 @@ from recon import backend
 from recon.alignment.align import align
 from recon.alignment.doubts import doubts
 from recon.analysis.agreement import Agreement, agreement
+from recon.analysis.answers import Composition
 from recon.analysis.composition import figures
+from recon.analysis.features import features
+from recon.analysis.regions import composition
 from recon.errors import StoppedError
 from recon.io.alignment import AlignmentRecord, alignment_record
 from recon.job.checkpoint import Checkpoints
 from recon.job.file import Job
-from recon.job.overrides import given_alignment, known_exposures
+from recon.job.overrides import given_alignment, known_exposures, read_regions
 from recon.job.progress import Watcher
 from recon.preparation.normalise import normalise
 from recon.reconstruction.reconstruct import reconstruct_with
 from recon.reconstruction.uncertainty import Uncertainty, uncertainty
+from recon.series.settings import PRIMAL_DUAL
 from recon.series.tilt_series import TiltSeries
 from recon.series.volume import Status, Volume
 
@@ -133,13 +137,22 @@ class Stages:
                     self.watch.log(f"warning: alignment: {doubt}")
         return record, agreed
 
-    def sure(
-        self,
-        series: TiltSeries,
-        volumes: Mapping[str, Volume],
-        inside: np.ndarray,
-        regions: Mapping[str, np.ndarray] | None,
-    ) -> dict[str, Uncertainty]:
+    def ask(self, series: TiltSeries, volumes: Mapping[str, Volume]) -> Composition | None:
+        """What the regions hold that the job names, or that are found."""
+        job, stopped = self.job, len(volumes) < len(series.elements)
+        stopped = stopped or any(v.made.status is Status.INTERRUPTED for v in volumes.values())
+        if job.regions == "none" or stopped or job.reconstruct.method not in PRIMAL_DUAL:
+            return None
+        with self.timed("regions"), backend.device_errors():
+            regions = read_regions(job, series)
+            if regions is None and (len(volumes) < 2 or not features(volumes)):
+                return None
+            found = composition(series, volumes, regions, device=self.device, log=self.watch.log)
+            for line in found.lines():
+                self.watch.log(line)
+        return found
+
+    def sure(self, series: TiltSeries, volumes: Mapping[str, Volume], inside: np.ndarray) -> dict[str, Uncertainty]:
         """The uncertainty that was asked for."""
         options = self.job.reconstruct
         if not options.uncertainty:
@@ -149,7 +162,7 @@ class Stages:
                 series,
                 volumes,
                 options.uncertainty,
-                figures=lambda element, values: figures(values, inside, regions),
+                figures=lambda element, values: figures(values, inside),
                 tolerance=options.tolerance,
                 max_iterations=options.max_iterations,
                 device=self.device,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from recon.analysis.composition import Analysis
@@ -62,6 +62,7 @@ class JobRecord:
         analysis: what the volumes say.
         stages: what was done to the series, one line each.
         timings_s: seconds of each stage.
+        composition: what regions hold, see `recon.analysis.answers.Composition`, which reads it.
     """
 
     program: str
@@ -79,6 +80,7 @@ class JobRecord:
     analysis: Analysis
     stages: tuple[str, ...]
     timings_s: dict[str, float]
+    composition: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
 
 
 def read_job_record(path: Path) -> JobRecord:

@@ -136,8 +136,10 @@ def _inside(shape: Ellipsoid, form: NDArray[np.float64], z: ArrayLike, y: ArrayL
     return np.asarray(value <= 1)
 
 
-def two_metal_particle() -> Particle:
+def two_metal_particle(seed: int = 0) -> Particle:
     """The question of Longley et al. (2018), Fig. 5, with known answers.
+
+    Every seed moves, turns and stretches all parts a little, and from 1 on decides which protrusion is the mixed one.
 
     A Co-rich and a Zn-rich glass, interlocked. Two protrusions reach from the Co domain into the Zn
     domain: in ``interlocked`` Zn is absent, in ``mixed`` both metals are present. Fine domains of each
@@ -164,7 +166,31 @@ def two_metal_particle() -> Particle:
         "interlocked": Ellipsoid((0.02, -0.11, 0.115), (0.045, 0.038, 0.075), none, (0, 0, 10)),
         "mixed": Ellipsoid((-0.01, 0.11, 0.105), (0.045, 0.038, 0.075), none, (0, 0, -8)),
     }
-    return Particle(("Co", "Zn"), shapes, regions)
+    if seed == 0:
+        return Particle(("Co", "Zn"), shapes, regions)
+    rng = np.random.default_rng(seed)
+    mixed = float(rng.uniform(0.35, 0.65))  # part of Zn in the mixed protrusion
+    contents = [co, (1 - mixed, 0.8 * mixed)]
+    swapped = bool(rng.integers(2))
+    varied = [_varied(s, rng, contents[(k - PROTRUSIONS) ^ swapped] if k - PROTRUSIONS in (0, 1) else s.density)
+              for k, s in enumerate(shapes)]  # fmt: skip
+    names = ("mixed", "interlocked") if swapped else ("interlocked", "mixed")
+    regions = {}
+    for k, name in enumerate(names):
+        place = varied[PROTRUSIONS + k]
+        (z, y, x), axes = place.centre, tuple(0.7 * a for a in place.semi_axes)
+        regions[name] = Ellipsoid((z, y, x + 0.025), (axes[0], axes[1], axes[2] * 0.85), none, place.turn_deg)
+    return Particle(("Co", "Zn"), tuple(varied), regions)
+
+
+PROTRUSIONS = 3  # position of the first of the two among the shapes of `two_metal_particle`
+
+
+def _varied(shape: Ellipsoid, rng: np.random.Generator, density: tuple[float, ...]) -> Ellipsoid:
+    z, y, x = (c + float(d) for c, d in zip(shape.centre, rng.uniform(-0.012, 0.012, 3), strict=True))
+    a, b, c = (s * float(f) for s, f in zip(shape.semi_axes, rng.uniform(0.9, 1.1, 3), strict=True))
+    turn = [t + float(d) for t, d in zip(shape.turn_deg, rng.uniform(-8, 8, 3), strict=True)]
+    return Ellipsoid((z, y, x), (a, b, c), density, (turn[0], turn[1], turn[2]))
 
 
 @dataclass(frozen=True)

@@ -223,6 +223,7 @@ class Job(Section):
     align: Align = Align()
     reconstruct: Reconstruct = Reconstruct()
     mask: Mask = Mask()
+    regions: Annotated[values.RegionTable, PlainValidator(values.regions)] = "auto"
     output: Output = Output()
     cluster: Cluster = Cluster()
     _path: Path = PrivateAttr(default=Path("job.toml"))

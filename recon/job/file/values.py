@@ -218,6 +218,48 @@ def exposures(value: Any, info: ValidationInfo) -> Path | tuple[float, ...] | di
     raise ValueError(f"must be a file, a list with a number for each tilt, or lists by element, not {describe(value)}")
 
 
+_SHAPES = (("centre", "semi_axes"), ("centre", "radius"), ("low", "high"))
+RegionTable = Literal["auto", "none"] | dict[str, Path | dict[str, tuple[float, ...]]]
+
+
+def regions(value: Any, info: ValidationInfo) -> RegionTable:
+    """ "auto" to ask about what is found, "none", or name to a label or mask file or to a shape in voxels (z, y, x)."""
+    if value in ("auto", "none"):
+        return "auto" if value == "auto" else "none"
+    if not isinstance(value, dict) or not value:
+        raise ValueError(
+            "must be 'auto', 'none', or a table with a region by name, such as "
+            f"neck = {{ centre = [31, 40, 22], semi_axes = [3, 5, 3] }}, not {describe(value)}"
+        )
+    out: dict[str, Path | dict[str, tuple[float, ...]]] = {}
+    for name, region in value.items():
+        if not _ELEMENT.fullmatch(name):
+            raise ValueError(f"has the name {name!r}; use letters, digits, _, + and -, as in neck-1")
+        try:
+            out[name] = _shape(region) if isinstance(region, dict) else existing(region, info)
+        except ValueError as exc:
+            raise ValueError(f"{name} {exc}") from exc
+    return out
+
+
+def _shape(region: dict[str, Any]) -> dict[str, tuple[float, ...]]:
+    for keys in _SHAPES:
+        if set(region) == set(keys):
+            out = {}
+            for key in keys:
+                numbers = region[key] if isinstance(region[key], list) else [region[key]]
+                if len(numbers) != (1 if key == "radius" else 3):
+                    raise ValueError(f"needs three numbers as {key}, voxels (z, y, x), not {describe(region[key])}")
+                positive = key in ("radius", "semi_axes")
+                low = 0.0 if positive else -math.inf
+                what = f"a {'positive ' * positive}number of voxels ({key})"
+                out[key] = tuple(_number(n, what, low, above=positive) for n in numbers)
+            return out
+    raise ValueError(
+        "must have centre and semi_axes, centre and radius, or low and high (corners of a box), in voxels (z, y, x)"
+    )
+
+
 def spectra(value: Any, info: ValidationInfo) -> Path | tuple[Path, ...]:
     """A folder, a file, a pattern or a list of files, absolute."""
     if isinstance(value, str) and value and "\0" not in value:
