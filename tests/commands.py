@@ -81,6 +81,7 @@ def folder(tmp_path, monkeypatch, stacks):
 
 def job(name="job.toml", extra=QUICK, tilts='"tilts.rawtlt"', co="Co.npy", zn="Zn.npy", top=""):
     Path(name).write_text(
-        f'{top}regions = "none"\n[input]\nmaps = {{ Co = "{co}", Zn = "{zn}" }}\ntilts = {tilts}\npixel_size_nm = 5.0\n{extra}'
+        f'{top}regions = "none"\n[input]\nmaps = {{ Co = "{co}", Zn = "{zn}" }}\ntilts = {tilts}\n'
+        f"pixel_size_nm = 5.0\n{extra}"
     )
     return Path(name)
