@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from recon.analysis.phases import typical_density
 from recon.errors import InputError
 from recon.reconstruction.uncertainty import Interval
 from recon.series.volume import Volume
@@ -95,13 +96,6 @@ class Analysis:
     regions: dict[str, RegionFigures] = field(default_factory=dict)
     uncertainty: dict[str, UncertaintyFigures] = field(default_factory=dict)
     truth: TruthFigures | None = None
-
-
-def typical_density(values: NDArray[np.float32], inside: NDArray[np.bool_]) -> float:
-    """Density of an element's pure phase: the median over the voxels inside above half of their 95th percentile."""
-    within = values[inside]
-    high = within[within > 0.5 * np.percentile(within, 95)] if within.size else within
-    return float(np.median(high)) if high.size else 0.0
 
 
 def figures(

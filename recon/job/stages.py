@@ -23,12 +23,15 @@ from recon.job.checkpoint import Checkpoints
 from recon.job.file import Job
 from recon.job.overrides import given_alignment, known_exposures, read_regions
 from recon.job.progress import Watcher
+from recon.job.resources import gib
+from recon.model.grid import grid
 from recon.preparation.normalise import normalise
 from recon.reconstruction.reconstruct import reconstruct_with
 from recon.reconstruction.uncertainty import Uncertainty, uncertainty
 from recon.series.settings import PRIMAL_DUAL
 from recon.series.tilt_series import TiltSeries
 from recon.series.volume import Status, Volume
+from recon.solvers.memory import available, needed_for_regions
 
 
 @dataclass
@@ -145,7 +148,17 @@ class Stages:
             return None
         with self.timed("regions"), backend.device_errors():
             regions = read_regions(job, series)
-            if regions is None and (len(volumes) < 2 or not features(volumes)):
+            found_there = features(volumes)
+            if regions is None and not found_there:
+                return None
+            fields = len(regions or ()) + len(found_there) + len(volumes)
+            shape = grid(series, job.reconstruct.thickness).shape
+            need = needed_for_regions(shape, series.n_tilts, series.frame, fields, job.reconstruct.method, self.device)
+            free = available(self.device)
+            if need > free:
+                self.watch.log(
+                    f"warning: regions not asked about: that needs {gib(need)} of memory, {gib(free)} are free"
+                )
                 return None
             found = composition(series, volumes, regions, device=self.device, log=self.watch.log)
             for line in found.lines():

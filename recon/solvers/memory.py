@@ -83,6 +83,16 @@ def needed(
     return Memory(host=solved + results - WORD * voxels, device=0)
 
 
+def needed_for_regions(volume: Shape3, n_tilts: int, frame: Shape2, fields: int, method: str, device: str) -> int:
+    """Bytes on the device that it runs on of asking about regions with so many fields (`recon.analysis.asking`).
+
+    The solver in full precision, its state at the fit, the fields, and while they are placed their gradients.
+    """
+    solver = needed(volume, n_tilts, frame, 1, method, device)
+    words = (_STATE[method] + 4 * fields) * math.prod(volume)
+    return (solver.device if device == "cuda" else solver.host) + WORD * words
+
+
 def available(device: str = "cpu") -> int:
     """Bytes free on the host (a cgroup's limit counts), or on the CUDA device."""
     if device == "cuda":
