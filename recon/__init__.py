@@ -17,7 +17,19 @@ if TYPE_CHECKING:
     from recon.analysis.mask import mask
     from recon.analysis.regions import composition
     from recon.cluster.sweep import sweep
-    from recon.eds.maps import line_maps
+    from recon.eds.maps import LineMaps, line_maps
+    from recon.errors import (
+        BackendError,
+        GeometryError,
+        InputError,
+        JobError,
+        OutputError,
+        ReconError,
+        ReconWarning,
+        ResourceError,
+        StoppedError,
+        SuspendedError,
+    )
     from recon.geometry.tilt_geometry import TiltGeometry
     from recon.io import read, write
     from recon.io.signals import to_signals
@@ -28,10 +40,23 @@ if TYPE_CHECKING:
     from recon.reconstruction.uncertainty import uncertainty
     from recon.series.alignment import Alignment
     from recon.series.tilt_series import TiltSeries
-    from recon.series.volume import Volume
+    from recon.series.volume import Solution, Status, Volume
 
 _WHERE = {
     "Alignment": "series",
+    "BackendError": "errors",
+    "GeometryError": "errors",
+    "InputError": "errors",
+    "JobError": "errors",
+    "LineMaps": "eds.maps",
+    "OutputError": "errors",
+    "ReconError": "errors",
+    "ReconWarning": "errors",
+    "ResourceError": "errors",
+    "Solution": "series.volume",
+    "Status": "series.volume",
+    "StoppedError": "errors",
+    "SuspendedError": "errors",
     "TiltGeometry": "geometry",
     "TiltSeries": "series",
     "Volume": "series",
@@ -55,6 +80,19 @@ _WHERE = {
 
 __all__ = [
     "Alignment",
+    "BackendError",
+    "GeometryError",
+    "InputError",
+    "JobError",
+    "LineMaps",
+    "OutputError",
+    "ReconError",
+    "ReconWarning",
+    "ResourceError",
+    "Solution",
+    "Status",
+    "StoppedError",
+    "SuspendedError",
     "TiltGeometry",
     "TiltSeries",
     "Volume",

@@ -1,8 +1,19 @@
-"""Errors that a user can act on.
+"""Errors and warnings that a user can act on.
 
 Every message names the value, the limit and the remedy in one line. The command line prints it and
 exits with status 2; from Python it is an exception of one of the types below.
+
+What is no error but ought to be known (an unconverged result, a doubt) is a line of the log on the command line. From
+Python it is a `ReconWarning`, and what merely happened goes to the logger ``recon``.
 """
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Callable
 
 
 class ReconError(Exception):
@@ -51,3 +62,27 @@ class StoppedError(ReconError):
 
 class SuspendedError(BaseException):
     """SIGTERM or SIGUSR1: the run ends now, to go on later. Not an `Exception`: nothing may swallow it."""
+
+
+class ReconWarning(UserWarning):
+    """A result, or data, that a person should look at before trusting it."""
+
+
+MARK = "warning: "  # how a line of the log begins that is a warning
+_logger = logging.getLogger("recon")
+_here = os.path.dirname(__file__) + os.sep
+
+
+def teller(log: Callable[[str], None] | None) -> Callable[[str], None]:
+    """`log`; where there is none, warnings become a `ReconWarning` and other lines go to the logger ``recon``."""
+    return _tell if log is None else log
+
+
+def _tell(line: str) -> None:
+    if not line.startswith(MARK):
+        _logger.info(line)
+        return
+    depth, frame = 1, sys._getframe()
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(_here):  # the caller's own line
+        frame, depth = frame.f_back, depth + 1
+    warnings.warn(line.removeprefix(MARK), ReconWarning, stacklevel=depth)

@@ -19,8 +19,8 @@ import recon.job.resources
 import recon.job.results
 import recon.solvers.memory
 from recon.io import read_volume
-from recon.job.progress import forecast
 from recon.solvers import Record
+from recon.solvers.progress import forecast
 
 HEAVY = {
     "astra", "cupy", "matplotlib", "mrcfile", "numba", "numpy", "psutil", "pydantic", "rich", "rsciio", "scipy",

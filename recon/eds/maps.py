@@ -8,7 +8,7 @@ that they are a term of the model.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -92,7 +92,7 @@ def line_maps(
     lines: Sequence[str],
     *,
     tilts: TiltSpec | None = None,
-    options: Options | None = None,
+    options: Options | Mapping[str, Any] | None = None,
     base: str | Path = ".",
     log: Callable[[str], None] | None = None,
 ) -> LineMaps:
@@ -104,14 +104,14 @@ def line_maps(
         source: see `find_spectra`; or signals ``(y, x | energy)``, one a tilt.
         lines: such as ``["Fe_Ka", "Si_Ka"]``.
         tilts: degrees, in the order of the files; by default what `find_tilts` finds.
-        options: see `Options`.
+        options: see `recon.eds.windows.Options`; a dictionary of its fields, such as ``{"bin": 4}``, serves as well.
         base: folder that relative paths start from.
         log: called with a line for each file.
 
     Raises:
         InputError: a file or a line that does not serve; the message names it and the remedy.
     """
-    options = options or Options()
+    options = Options.of(options)
     options.check()
     wanted = [find_line(n) for n in lines]
     if not wanted:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+import difflib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -42,6 +43,26 @@ class Options:
     detectors: str = "sum"
     resolution_ev: float | None = None
 
+    @classmethod
+    def of(cls, given: Options | Mapping[str, Any] | None) -> Options:
+        """Options as they are, or of a dictionary of some of them.
+
+        Raises:
+            JobError: a name that is no option; the message has the nearest one.
+        """
+        if given is None or isinstance(given, Options):
+            return given or cls()
+        if not isinstance(given, Mapping):
+            raise JobError(f'options are a dictionary such as {{"bin": 4}}, not {type(given).__name__}')
+        known = tuple(f.name for f in fields(cls))
+        for name in given:
+            if name not in known:
+                near = difflib.get_close_matches(str(name), known, n=1, cutoff=0.5)
+                remedy = f"did you mean {near[0]!r}?" if near else f"use {', '.join(known)}"
+                raise JobError(f"options have no {name!r}; {remedy}")
+        named = given.get("elements", ())
+        return cls(**{**given, "elements": (named,) if isinstance(named, str) else tuple(named)})
+
     def check(self) -> None:
         if not 0.2 <= self.window <= 5:
             raise JobError(f"maps.window is {self.window:g} FWHM; it must be from 0.2 to 5, 1.2 serves most lines")
@@ -49,8 +70,8 @@ class Options:
             raise JobError(f"maps.background {self.background!r} is unknown; use one of {', '.join(BACKGROUNDS)}")
         if self.detectors not in ("sum", "each"):
             raise JobError(f"maps.detectors {self.detectors!r} is unknown; use 'sum' or 'each'")
-        if self.bin < 1:
-            raise JobError(f"maps.bin is {self.bin}; it must be 1 pixel or more")
+        if not isinstance(self.bin, int) or isinstance(self.bin, bool) or self.bin < 1:
+            raise JobError(f"maps.bin is {self.bin!r}; it must be a whole number of pixels, 1 or more")
         for name in self.elements:
             if name not in elements():
                 raise JobError(f"maps.elements names {name!r}, which is no element; use symbols such as Cu")

@@ -1,0 +1,82 @@
+"""A live line on a terminal or in a notebook: what a solver works on, its certified gap, and the time left."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from recon.series.volume import Record
+
+Step = Callable[[str, "Record"], None]
+
+
+class LiveLine:
+    """A live line: element, iteration, certified gap and time left; use it as a context manager.
+
+    Attributes:
+        tolerance: the gap that the solver is heading for.
+    """
+
+    def __init__(self, tolerance: float = 1e-2) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+        self.tolerance = tolerance
+        self.bar = Progress(
+            TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[state]}"), TimeElapsedColumn(),
+            console=Console(stderr=True), transient=True,
+        )  # fmt: skip
+        self.task: Any = None
+        self.element = ""
+        self.history: list[Record] = []
+
+    def __enter__(self) -> LiveLine:
+        self.bar.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.bar.stop()
+
+    def log(self, line: str) -> None:
+        """A line above it."""
+        self.bar.console.print(line, highlight=False, markup=False)
+
+    def step(self, element: str, record: Record) -> None:
+        """What a solver reports at every check."""
+        if element != self.element:
+            if self.task is not None:
+                self.bar.remove_task(self.task)
+            self.task = self.bar.add_task(element, total=1.0, state="")
+            self.element, self.history = element, []
+        self.history.append(record)
+        done, left = forecast(self.history, self.tolerance)
+        gap = f", gap {record.gap:.1e}" if math.isfinite(record.gap) else ""
+        text = f"iteration {record.iteration}{gap}" + ("" if left is None else f", {left:.0f} s left")
+        self.bar.update(self.task, completed=done, state=text)
+
+
+@contextlib.contextmanager
+def watching(progress: Step | bool | None, tolerance: float = 1e-2) -> Iterator[Step | None]:
+    """What a solver shall report to: a function as it is, True for a live line, None or False for nothing."""
+    if progress is True:
+        with LiveLine(tolerance) as line:
+            yield line.step
+    else:
+        yield progress or None
+
+
+def forecast(history: Sequence[Record], tolerance: float) -> tuple[float, float | None]:
+    """Part done and seconds left, from the trend of the logarithm of the gap; None while unknown."""
+    seen = [r for r in history if r.gap > 0]
+    if len(seen) < 2 or not math.isfinite(seen[-1].gap):
+        return 0.0, None
+    first, last = seen[max(0, len(seen) - 6)], seen[-1]
+    drop = math.log(first.gap / last.gap)
+    done = min(1.0, math.log(max(seen[0].gap / last.gap, 1.0)) / max(math.log(seen[0].gap / tolerance), 1e-9))
+    if drop <= 0:
+        return max(done, 0.0), None
+    rate = drop / max(last.seconds - first.seconds, 1e-9)
+    return max(done, 0.0), max(0.0, math.log(last.gap / tolerance) / rate)
