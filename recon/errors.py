@@ -9,7 +9,6 @@ Python it is a `ReconWarning`, and what merely happened goes to the logger ``rec
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
 import warnings
@@ -69,7 +68,6 @@ class ReconWarning(UserWarning):
 
 
 MARK = "warning: "  # how a line of the log begins that is a warning
-_logger = logging.getLogger("recon")
 _here = os.path.dirname(__file__) + os.sep
 
 
@@ -80,7 +78,9 @@ def teller(log: Callable[[str], None] | None) -> Callable[[str], None]:
 
 def _tell(line: str) -> None:
     if not line.startswith(MARK):
-        _logger.info(line)
+        import logging  # not before it is needed: `recon --help` does without
+
+        logging.getLogger("recon").info(line)
         return
     depth, frame = 1, sys._getframe()
     while frame.f_back is not None and frame.f_code.co_filename.startswith(_here):  # the caller's own line
