@@ -55,7 +55,7 @@ def read(
     sizes given and those of the files) is among the `remarks` of the series.
 
     Args:
-        maps: element name to a file (see `recon.io.load_stack`), a pattern (``"Fe_*.tif"``) or a list of files with one
+        maps: element name to a file (see `recon.io.stacks.load_stack`), a pattern (``"Fe_*.tif"``) or a list of files with one
             map each, an array ``(tilt, y, x)`` or a HyperSpy signal, counts. A single path is the element that its
             name says, as ``"Fe.tif"`` does. Files of a pattern are sorted by the tilts in their names where the names
             have them, else as people number files.
