@@ -20,7 +20,7 @@ from recon.alignment.doubts import MOST_ODD, _contradicts, _other_axis, of_estim
 from recon.alignment.exposures import _exposures
 from recon.alignment.reprojection import Matcher, residuals
 from recon.alignment.start import FINE, Log, _axis, _joint
-from recon.errors import InputError, JobError
+from recon.errors import InputError, JobError, teller
 from recon.model.resampling import resample
 from recon.preparation.screening import leave_out, screen, warnings
 from recon.series.alignment import Alignment
@@ -53,7 +53,8 @@ def align(
             ``"none"``.
         reference: elements whose sum is aligned; all by default, since one alone is noisy.
         resampled: interpolate the maps into the aligned frame, as that paper did, instead.
-        log: called with a line for each stage.
+        log: called with a line for each stage; by default the logger ``recon`` gets them, and doubts are a
+            `recon.ReconWarning` each.
 
     Returns:
         The series with `alignment` set, which serves every element, with standard errors and whatever makes one doubt
@@ -67,7 +68,7 @@ def align(
     """
     if method not in METHODS:
         raise JobError(f"align method {method!r} is unknown; use one of {', '.join(METHODS)}")
-    say = log or (lambda line: None)
+    say = teller(log)
     recorded, series = series, series_in(series, unit_of(series))
     combined = combine(series, reference)
     if method == "none":
@@ -89,11 +90,7 @@ def align(
 
 
 def _note(a: Alignment) -> str:
-    sure = "" if a.rotation_error is None else f" +- {a.rotation_error:.2f}"
-    return (
-        f"align: {a.method}; axis at {a.axis_offset:+.2f} pixels, rotated by {a.rotation_deg:+.2f}{sure} degrees; "
-        f"largest shift {np.abs(a.shifts).max():.1f} pixels"
-    )
+    return f"align: {a}"
 
 
 # ---------------------------------------------------------------- from nothing to fine

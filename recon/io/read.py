@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from recon.backend import to_host
-from recon.errors import InputError
+from recon.errors import MARK, InputError, teller
 from recon.io.formats.axes import check_size
 from recon.io.formats.common import SAME_SIZE
 from recon.io.sources import Source, source_of
@@ -55,10 +55,10 @@ def read(
     sizes given and those of the files) is among the `remarks` of the series.
 
     Args:
-        maps: element name to a file (see `recon.io.stacks.load_stack`), a pattern (``"Fe_*.tif"``) or a list of files with one
-            map each, an array ``(tilt, y, x)`` or a HyperSpy signal, counts. A single path is the element that its
-            name says, as ``"Fe.tif"`` does. Files of a pattern are sorted by the tilts in their names where the names
-            have them, else as people number files.
+        maps: element name to a file (see `recon.io.stacks.load_stack`), a pattern (``"Fe_*.tif"``) or a list of files
+            with one map each, an array ``(tilt, y, x)`` or a HyperSpy signal, counts. A single path is the element that
+            its name says, as ``"Fe.tif"`` does. Files of a pattern are sorted by the tilts in their names where the
+            names have them, else as people number files.
         tilts: a file, a sequence of degrees, or ``{"start": .., "stop": .., "step": ..}``; see `read_tilts`. By
             default what a signal, the files or their names carry, else a ``.rawtlt``, ``.tlt`` or ``.mdoc`` named like
             the first file.
@@ -116,6 +116,8 @@ def read(
     numbers = tuple(f"map {i}" for i in range(1, series.n_tilts + 1))
     origins = tuple(s.origins or numbers for s in sources)
     remarks = [*series.remarks, *remarks]
+    for remark in dict.fromkeys(remarks):
+        teller(None)(MARK + remark)
     return series.evolve(note, tilt_axis=tilt_axis, remarks=tuple(dict.fromkeys(remarks)), origins=origins)
 
 

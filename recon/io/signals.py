@@ -83,8 +83,8 @@ def to_signals(result: TiltSeries | dict[str, Volume] | Volume, *, etspy: bool =
             for e, n in enumerate(result.elements)
         }
     if isinstance(result, Volume):
-        return _signal(Cube(result.element, result.values, result.voxel_size_nm), etspy)
-    return {n: _signal(Cube(n, v.values, v.voxel_size_nm), etspy) for n, v in result.items()}
+        return _signal(Cube(result.element, result.values, result.voxel_size_nm, provenance=result.provenance), etspy)
+    return {n: _signal(Cube(n, v.values, v.voxel_size_nm, provenance=v.provenance), etspy) for n, v in result.items()}
 
 
 def _signal(cube: Cube, etspy: bool) -> Any:
@@ -99,10 +99,9 @@ def _signal(cube: Cube, etspy: bool) -> Any:
     plain = signal_dict(cube)
     for axis in plain["axes"]:
         axis.pop("_type")
-    keep = ("data", "axes", "metadata", "original_metadata")
-    signal = Signal2D(**{k: plain[k] for k in keep})
+    made = {k: plain[k] for k in ("data", "axes", "metadata", "original_metadata")}
     if not etspy:
-        return signal
+        return Signal2D(**made)
     if cube.tilts_deg is None:
-        return RecStack(signal)
-    return TomoStack(signal, tilts=np.asarray(cube.tilts_deg, dtype=np.float64)[:, None])
+        return RecStack(**made)  # of a signal ETSpy would take the values alone
+    return TomoStack(**made, tilts=np.asarray(cube.tilts_deg, dtype=np.float64)[:, None])

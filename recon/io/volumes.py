@@ -68,6 +68,7 @@ def write(
         "elements": list(volumes),
         "voxel_size_nm": {element: volume.voxel_size_nm for element, volume in volumes.items()},
         "formats": list(formats),
+        "provenance": {element: volume.provenance for element, volume in volumes.items()},
     }
     with OutputFolder(folder, overwrite=overwrite) as partial:
         write_volumes(volumes, partial, formats=formats, mask=mask)
@@ -93,13 +94,23 @@ def write_volumes(
     for kind in formats:
         if kind == "ome-zarr":
             names.append(TOGETHER)
-            cubes = [Cube(n, np.asarray(to_host(v.values)), v.voxel_size_nm) for n, v in volumes.items()]
+            cubes = [
+                Cube(n, np.asarray(to_host(v.values)), v.voxel_size_nm, provenance=v.provenance)
+                for n, v in volumes.items()
+            ]
             with whole_file(Path(folder, TOGETHER)) as aside:
                 write_ome_zarr(aside, cubes)
             continue
         for element, volume in volumes.items():
             names.append(element + FORMATS[kind][0])
-            write_volume(Path(folder, names[-1]), volume.values, volume.voxel_size_nm, kind, name=element)
+            write_volume(
+                Path(folder, names[-1]),
+                volume.values,
+                volume.voxel_size_nm,
+                kind,
+                name=element,
+                provenance=volume.provenance,
+            )
     if mask is not None:
         names.append("mask.tif")
         voxel = next(iter(volumes.values())).voxel_size_nm
@@ -117,7 +128,8 @@ def write_stacks(series: TiltSeries, folder: str | os.PathLike[str], formats: Se
     for kind in formats:
         for e, element in enumerate(series.elements):
             names.append(f"{element}-aligned{FORMATS[kind][0]}")
-            cube = Cube(f"{element} aligned", series.counts[e], series.pixel_size_nm, series.tilts_deg)
+            made = {"program": f"recon {__version__}", "element": element, "history": "; then ".join(series.history)}
+            cube = Cube(f"{element} aligned", series.counts[e], series.pixel_size_nm, series.tilts_deg, made)
             write_cube(Path(folder, names[-1]), cube, kind)
     Path(folder, "aligned.rawtlt").write_text("".join(f"{t:g}\n" for t in series.tilts_deg), encoding="utf-8")
     return [*names, "aligned.rawtlt"]
@@ -136,6 +148,7 @@ def write_volume(
     format: str = "tiff",
     *,
     name: str | None = None,
+    provenance: Mapping[str, str] | None = None,
 ) -> None:
     """Write one volume to one file, whole or not at all.
 
@@ -151,6 +164,8 @@ def write_volume(
         values: ``(z, y, x)``, real numbers.
         voxel_size_nm: edge of a voxel, nm.
         name: of what it holds, where the format stores one; by default the file's.
+        provenance: how it was made, by subject, kept in the file: ImageJ's Info, MRC's labels, `original_metadata` of
+            HyperSpy, comments of EMD, field data of VTK, attributes of OME-Zarr.
 
     Raises:
         InputError: `values` is not a volume, or the voxel size not a positive number.
@@ -163,7 +178,8 @@ def write_volume(
         raise InputError(f"a volume of shape {array.shape} and type {array.dtype} cannot be written; it is (z, y, x)")
     if not (np.isfinite(voxel_size_nm) and voxel_size_nm > 0):
         raise InputError(f"voxel size is {voxel_size_nm} nm; it must be a positive number of nanometres")
-    write_cube(path, Cube(name or Path(path).name.split(".")[0], array, float(voxel_size_nm)), format)
+    title = name or Path(path).name.split(".")[0]
+    write_cube(path, Cube(title, array, float(voxel_size_nm), provenance=provenance or {}), format)
 
 
 def find_volume(folder: Path, name: str) -> tuple[NDArray[Any], float | None]:

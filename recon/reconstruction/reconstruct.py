@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from recon import backend
-from recon.errors import InputError, JobError
+from recon.errors import MARK as WARNING
+from recon.errors import InputError, JobError, teller
 from recon.files import from_json, to_json
 from recon.model.grid import grid
 from recon.model.noise import automatic_strength
@@ -21,10 +22,11 @@ from recon.series.units import series_in, strength_in, unit_of, volume_in
 from recon.series.volume import StrengthChoice, Volume
 from recon.solvers import Record, Solution, Status
 from recon.solvers.fbp import fbp
+from recon.solvers.progress import watching
 from recon.solvers.sirt import sirt
 
 Strength = str | float | Mapping[str, float]
-Progress = Callable[[str, Record], None]
+Progress = Callable[[str, Record], None]  # or True for a live line
 Log = Callable[[str], None]
 
 FAR = 1e5  # times more or less than the noise asks for, a strength leaves nothing of the object, or has no effect
@@ -43,7 +45,7 @@ def reconstruct(
     thickness: int | str = "auto",
     half_precision: bool = False,
     device: str = "auto",
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
     log: Log | None = None,
     checkpoints: Keeper | None = None,
 ) -> dict[str, Volume]:
@@ -61,8 +63,10 @@ def reconstruct(
         thickness: extent along the beam in voxels; the frame's width by default.
         half_precision: keep the duals of the regulariser in 16 bits: a fifth less memory, see `PrimalDual`.
         device: ``"auto"``, ``"cpu"`` or ``"cuda"``.
-        progress: called with the element's name and a `Record` at every check.
-        log: called with a line for each strength that a search has tried.
+        progress: True for a live line on a terminal or in a notebook; or what is called with the element's name and a
+            `Record` at every check.
+        log: called with a line for each strength that a search has tried; by default the logger ``recon`` gets it, and
+            what did not converge is a `recon.ReconWarning`.
         checkpoints: where finished elements and the state of the PDHG methods are kept and found.
 
     Returns:
@@ -94,7 +98,7 @@ def reconstruct_with(
     *,
     elements: Sequence[str] | None = None,
     device: str = "auto",
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
     log: Log | None = None,
     checkpoints: Keeper | None = None,
 ) -> dict[str, Volume]:
@@ -102,29 +106,35 @@ def reconstruct_with(
     settings.check()
     if series.scaled and settings.data_term == "poisson" and settings.certified:
         raise InputError("the maps are scaled, so they are not Poisson counts; use data_term = 'least-squares'")
-    run = _Run(backend.resolve_device(device), log or (lambda line: None), checkpoints or Nothing())
+    run = _Run(backend.resolve_device(device), teller(log), checkpoints or Nothing())
     strengths = resolve_strengths(series, strength)
+    notes = {"alignment": str(series.alignment), "history": "; then ".join(series.history)}
     if settings.method == "fbp":
         from recon.model.resampling import resample
 
         series = resample(series, grid(series, settings.thickness).shape[1:])
     volumes: dict[str, Volume] = {}
-    for element in series.elements if elements is None else elements:
-        series.index(element)
-        if run.keeper.stopping:
-            break
-        kept = run.keeper.volume(element)
-        if kept is not None:
-            volumes[element] = kept
-            continue
-        of_element = replace(settings, strength=strengths[element])
-        report = None if progress is None else named(progress, element)
-        volumes[element] = volume = _volume(series, element, of_element, run, report)
-        assert volume.solution is not None
-        if volume.solution.status is Status.INTERRUPTED:
-            break
-        run.keeper.keep_volume(volume)
-    return volumes
+    with watching(progress, settings.tolerance) as step:
+        for element in series.elements if elements is None else elements:
+            series.index(element)
+            if run.keeper.stopping:
+                break
+            kept = run.keeper.volume(element)
+            if kept is not None:
+                volumes[element] = kept
+                continue
+            of_element = replace(settings, strength=strengths[element])
+            report = None if step is None else named(step, element)
+            volumes[element] = volume = _volume(series, element, of_element, run, report)
+            assert volume.solution is not None
+            if volume.solution.status is Status.INTERRUPTED:
+                break
+            run.keeper.keep_volume(volume)
+    if log is None:  # a log is told by whoever keeps it
+        for element, volume in volumes.items():
+            if volume.made.status is Status.MAX_ITERATIONS:
+                run.log(f"{WARNING}{element} is {volume.made.status.value}; its gap is {volume.made.gap:.2g}")
+    return {element: replace(volume, notes=notes) for element, volume in volumes.items()}
 
 
 def resolve_strengths(series: TiltSeries, strength: Strength) -> dict[str, float | None]:

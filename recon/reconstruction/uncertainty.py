@@ -31,6 +31,7 @@ from recon.series.volume import Parameters, Volume
 from recon.solvers import Control, Record, Status
 from recon.solvers.data_terms import DataTerm
 from recon.solvers.pdhg import PrimalDual
+from recon.solvers.progress import watching
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -126,7 +127,7 @@ def uncertainty(
     tolerance: float = 1e-2,
     max_iterations: int | None = None,
     device: str = "auto",
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
     checkpoints: Keeper | None = None,
 ) -> dict[str, Uncertainty]:
     """Bootstrap each element of a reconstruction.
@@ -153,6 +154,12 @@ def uncertainty(
     """
     if replicates < 2:
         raise JobError(f"uncertainty is {replicates}; it takes at least 2 replicates, such as 20")
+    if isinstance(progress, bool):
+        with watching(progress, tolerance) as step:
+            return uncertainty(
+                series, volumes, replicates, figures=figures, seed=seed, tolerance=tolerance,
+                max_iterations=max_iterations, device=device, progress=step, checkpoints=checkpoints,
+            )  # fmt: skip
     device, keeper = backend.resolve_device(device), checkpoints or Nothing()
     out = {}
     for element, volume in volumes.items():

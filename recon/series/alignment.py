@@ -52,6 +52,13 @@ class Alignment:
     def is_identity(self) -> bool:
         return not (self.shifts.any() or self.rotation_deg or self.axis_offset)
 
+    def __str__(self) -> str:
+        sure = "" if self.rotation_error is None else f" +- {self.rotation_error:.2f}"
+        return (
+            f"{self.method}; axis at {self.axis_offset:+.2f} pixels, rotated by {self.rotation_deg:+.2f}{sure} degrees"
+            f"; largest shift {np.abs(self.shifts).max():.1f} pixels"
+        )
+
     @property
     def displacements(self) -> NDArray[np.float64]:
         """``(tilt, 2)``, ``(v, u)`` in pixels: shifts with the axis offset included."""

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from recon._version import __version__
 from recon.backend import Array
 from recon.errors import InputError
 from recon.files import Number
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
+    from numpy.typing import DTypeLike, NDArray
 
     from recon.series.settings import Settings
 
@@ -133,12 +134,16 @@ class Volume:
         voxel_size_nm: edge of a voxel, nm.
         element: name.
         solution: how it was computed and why it stopped; None of a volume that was read or made otherwise.
+        notes: what else to tell with it, by subject: the alignment, and what was done to the series.
+
+    ``numpy.asarray(volume)`` is its values.
     """
 
     values: NDArray[np.float32]
     voxel_size_nm: float
     element: str
     solution: Solution | None = field(default=None, repr=False)
+    notes: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     @property
     def made(self) -> Solution:
@@ -161,5 +166,39 @@ class Volume:
         """The same with 0 outside `inside` ``(z, y, x)``."""
         return replace(self, values=np.where(inside, self.values, np.float32(0)))
 
+    @property
+    def provenance(self) -> dict[str, str]:
+        """How it was made, in words, for the metadata of a file: method, strength, gap, alignment, version."""
+        out = {"program": f"recon {__version__}", "element": self.element, "unit": UNIT}
+        s = self.solution
+        if s is not None:
+            if s.settings is not None:
+                out["method"] = s.settings.method + (f", {s.settings.data_term}" if s.settings.certified else "")
+            if s.parameters is not None:
+                how = "as given" if s.choice is None else s.choice.split
+                out["strength"] = f"a1 {s.parameters.a1:.6g}, a0 {s.parameters.a0:.6g} ({how})"
+            out["status"] = s.status.value
+            out["iterations"] = str(s.iterations)
+            out["certified relative gap"] = f"{s.gap:.3g}" if np.isfinite(s.gap) else "none"
+        return {**out, **self.notes}
+
+    def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[Any]:
+        if copy is False and dtype is not None and np.dtype(dtype) != self.values.dtype:
+            raise ValueError(f"values of type {self.values.dtype} cannot be had as {np.dtype(dtype)} without a copy")
+        return np.array(self.values, dtype=dtype, copy=True) if copy else np.asarray(self.values, dtype=dtype)
+
     def __repr__(self) -> str:
-        return f"Volume({self.element}, {self.values.shape} voxels of {self.voxel_size_nm:g} nm)"
+        said = ""
+        if self.solution is not None:
+            gap = f", gap {self.solution.gap:.2g}" if np.isfinite(self.solution.gap) else ""
+            said = f"; {_SHORT[self.solution.status]} after {self.solution.iterations} iterations{gap}"
+        return f"Volume({self.element}, {self.values.shape} voxels of {self.voxel_size_nm:g} nm{said})"
+
+
+UNIT = "counts per voxel length per unit exposure"
+_SHORT = {
+    Status.CONVERGED: "converged",
+    Status.MAX_ITERATIONS: "NOT converged",
+    Status.INTERRUPTED: "NOT converged, stopped",
+    Status.FIXED: "done",
+}

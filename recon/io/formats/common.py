@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import stat
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,7 @@ from recon.files import quiet as quiet
 from recon.io.formats.declared import check_declared
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -33,12 +33,25 @@ class Cube:
             all else as float32.
         voxel_nm: edge of a voxel or pixel.
         tilts_deg: of the images of a stack.
+        provenance: how it was made, by subject, for the file's own metadata.
     """
 
     name: str
     values: NDArray[Any]
     voxel_nm: float
     tilts_deg: NDArray[np.float64] | None = None
+    provenance: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def start_nm(self) -> tuple[float, float, float]:
+        """Where the first voxel is centred ``(z, y, x)``; the volume's centre is the origin in every format."""
+        z, y, x = (-(n - 1) / 2 * self.voxel_nm for n in self.values.shape)
+        return z, y, x
+
+    @property
+    def told(self) -> str:
+        """The provenance as text, a subject a line."""
+        return "\n".join(f"{subject}: {' '.join(text.split())}" for subject, text in self.provenance.items())
 
     @property
     def data(self) -> NDArray[Any]:

@@ -36,6 +36,8 @@ def write_emd(path: Path, cube: Cube) -> None:
         for other in ("microscope", "sample", "user", "comments"):
             file.create_group(other)
         file["comments"].attrs["recon"] = f"{cube.name}, written by recon {__version__}"
+        for subject, text in cube.provenance.items():
+            file["comments"].attrs[subject] = text
 
 
 def read_emd(path: Path) -> Read:

@@ -45,7 +45,9 @@ def signal_dict(cube: Cube) -> dict[str, Any]:
             "Signal": {"signal_type": ""},
             "_HyperSpy": {},
         },
-        "original_metadata": {"recon": {"version": __version__, "name": cube.name, **extra}},
+        "original_metadata": {
+            "recon": {"version": __version__, "name": cube.name, "provenance": dict(cube.provenance), **extra}
+        },
         "attributes": {"_lazy": False},
         "package_info": {"package": "recon", "package_version": __version__},
         "tmp_parameters": {},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def write_mrc(path: Path, cube: Cube) -> None:
-    """MRC2014 mode 2, Angstrom."""
+    """MRC2014 mode 2, Angstrom; the provenance in the labels, as far as ten of 80 letters hold it."""
     import mrcfile
 
     with mrcfile.new(path) as mrc:
@@ -27,6 +28,11 @@ def write_mrc(path: Path, cube: Cube) -> None:
         else:
             mrc.set_image_stack()
         mrc.voxel_size = cube.voxel_nm * 10
+        if cube.tilts_deg is None:
+            for axis, start in zip("zyx", cube.start_nm, strict=True):
+                mrc.header.origin[axis] = start * 10
+        for line in textwrap.wrap(cube.told.replace("\n", "; ").encode("ascii", "replace").decode(), 79)[:9]:
+            mrc.add_label(line)
 
 
 def read_stack(path: Path, element: str | None = None) -> StackFile:

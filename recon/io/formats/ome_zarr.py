@@ -40,6 +40,7 @@ def write_ome_zarr(path: Path, cubes: list[Cube]) -> None:
     root = zarr.open_group(str(path), mode="w", zarr_format=3)
     datasets, factor, level = [], np.ones(len(axes)), 0
     start = np.zeros(len(axes))
+    start[-3 if not stack else -2 :] = [s / first.voxel_nm for s in first.start_nm][-2 if stack else -3 :]
     while True:
         chunks = (1, *(min(n, 128) for n in values.shape[1:]))
         name = str(level)
@@ -61,7 +62,7 @@ def write_ome_zarr(path: Path, cubes: list[Cube]) -> None:
             start[i] += factor[i] / 2
             factor[i] *= 2
         level += 1
-    title = path.name.removesuffix(".zarr").removesuffix(".ome")
+    title = ", ".join(c.name for c in cubes)
     tops = [float(c.data.max(initial=0)) for c in cubes]
     colours = ("E6731A", "338CF2", "40BF66", "D973BF")
     ome: dict[str, Any] = {
@@ -81,6 +82,7 @@ def write_ome_zarr(path: Path, cubes: list[Cube]) -> None:
     root.attrs["recon"] = {
         "version": __version__,
         "names": [c.name for c in cubes],
+        "provenance": {c.name: dict(c.provenance) for c in cubes},
         **({"tilts_deg": np.asarray(first.tilts_deg).tolist()} if stack else {}),
     }
 

@@ -27,8 +27,12 @@ def write_tiff(path: Path, cube: Cube) -> None:
 
     data = cube.data
     metadata: dict[str, Any] = {"axes": "ZYX", "unit": "nm"}
+    if cube.provenance:
+        metadata["Info"] = cube.told
     if cube.tilts_deg is None:
         metadata["spacing"] = cube.voxel_nm
+        # ImageJ counts origins in pixels
+        metadata |= {f"{a}origin": -s / cube.voxel_nm for a, s in zip("zyx", cube.start_nm, strict=True)}
     else:
         metadata["Labels"] = [f"{t:g} degrees" for t in cube.tilts_deg]
     tifffile.imwrite(

@@ -24,7 +24,7 @@ def write_vti(path: Path, cube: Cube) -> None:
         '<?xml version="1.0"?>\n<VTKFile type="ImageData" version="1.0" byte_order="LittleEndian" '
         'header_type="UInt64">\n'
         f'<ImageData WholeExtent="{extent}" Origin="{" ".join(map(repr, origin))}" '
-        f'Spacing="{" ".join(repr(float(s)) for s in step)}">\n<Piece Extent="{extent}">\n'
+        f'Spacing="{" ".join(repr(float(s)) for s in step)}">\n{_field(cube.told)}<Piece Extent="{extent}">\n'
         f'<PointData Scalars="{cube.name}"><DataArray type="{kind}" Name="{cube.name}" format="appended" offset="0"/>'
         '</PointData><CellData/>\n</Piece>\n</ImageData>\n<AppendedData encoding="raw">\n_'
     )
@@ -34,6 +34,17 @@ def write_vti(path: Path, cube: Cube) -> None:
         for plane in data:
             stream.write(np.ascontiguousarray(plane, dtype=data.dtype.newbyteorder("<")).tobytes())
         stream.write(b"\n</AppendedData>\n</VTKFile>\n")
+
+
+def _field(text: str) -> str:
+    """VTK's field data with one text in it; its letters are numbers in XML."""
+    if not text:
+        return ""
+    letters = " ".join(map(str, text.encode("utf-8")))
+    return (
+        '<FieldData>\n<Array type="String" Name="recon" NumberOfTuples="1" format="ascii">'
+        f"{letters} 0</Array>\n</FieldData>\n"
+    )
 
 
 def read_vti(path: Path) -> Read:
