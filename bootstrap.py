@@ -1,7 +1,8 @@
-"""Set everything up in a virtual environment, then run the demo or the tests.
+"""Set everything up in a virtual environment, then run the demo or the tests, or build the documentation.
 
     python3 bootstrap.py demo [--venv DIR] [options of recon demo]
     python3 bootstrap.py test [--venv DIR] [options of pytest]
+    python3 bootstrap.py docs [--venv DIR] [options of sphinx-build]
 
 Python 3.11, 3.12 or 3.13 and a connection to a package index are all it needs. The environment is
 `.venv` beside this file, or DIR; it is made once and brought up to date when pyproject.toml changes.
@@ -41,6 +42,7 @@ COMMANDS = {
             ("pytest", "-n", "logical"),  # "auto" counts two threads of a core as one
         ),
     ),
+    "docs": ("docs", (("sphinx", "-W", "--keep-going", "-q", "-b", "html", "docs", "docs/_build/html"),)),
 }
 
 

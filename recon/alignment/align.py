@@ -16,10 +16,10 @@ import numpy as np
 
 from recon.alignment.axis import axis_by_artefacts
 from recon.alignment.coarse import cross_correlation
-from recon.alignment.doubts import MOST_ODD, _contradicts, _other_axis, of_estimate
-from recon.alignment.exposures import _exposures
+from recon.alignment.doubts import MOST_ODD, contradicts, of_estimate, other_axis
+from recon.alignment.exposures import exposures_of
 from recon.alignment.reprojection import Matcher, residuals
-from recon.alignment.start import FINE, Log, _axis, _joint
+from recon.alignment.start import FINE, JointStage, Log, axis_column, joint_stage
 from recon.errors import InputError, JobError, teller
 from recon.model.resampling import resample
 from recon.preparation.screening import leave_out, screen, warnings
@@ -97,12 +97,36 @@ def _note(a: Alignment) -> str:
 
 
 def _automatic(series: TiltSeries, reference: Sequence[str] | None, say: Log) -> TiltSeries:
-    series = screen(series)
+    series, joint = _consistent(series, reference, say)
+    taken, found = series.used, joint.bins.up(joint.fit.found())
+    covariance = joint.fit.uncertainty()
+    turn = float(np.degrees(np.sqrt(covariance[-1, -1])))
+    say(
+        f"align: joint fit, axis at {axis_column(found, taken):+.2f} pixels, "
+        f"rotated by {found.rotation_deg:+.2f} +- {turn:.2f} degrees"
+    )
+    doubts = [*warnings(series), *other_axis(combine(series, reference), joint, say)]
+    if not joint.settled:
+        doubts.append("the joint fit of shifts and rotation did not settle")
+    if series.exposures_from in ("open", "re-projections"):
+        series, more = exposures_of(series, joint)
+        doubts += more
+    final, settled = _matched(combine(series, reference), joint, found, covariance)
+    if not settled:
+        doubts.append("the matching of re-projections did not settle")
+    final = replace(final, rotation_error=turn, converged=joint.settled and settled)
+    doubts += of_estimate(series, final, taken)
+    final = replace(final, doubts=tuple(dict.fromkeys(doubts)))
+    return series.evolve(_note(final), alignment=final)
+
+
+def _consistent(series: TiltSeries, reference: Sequence[str] | None, say: Log) -> tuple[TiltSeries, JointStage]:
+    """The series without maps that contradict the others, and the joint fit of the rest."""
+    series = screen(series) if series.exposures_from == "assumed" else series  # else `normalise` has
     first = int(series.used.sum())
     while True:
-        combined, taken = combine(series, reference), series.used
-        joint = _joint(combined, say)
-        agreement = joint.fit.agreement()
+        joint = joint_stage(combine(series, reference), say)
+        agreement, taken = joint.fit.agreement(), series.used
         typical = float(np.median(agreement[taken]))
         if typical < COMMON or taken.sum() < MOST_ODD * first:
             raise InputError(
@@ -110,50 +134,38 @@ def _automatic(series: TiltSeries, reference: Sequence[str] | None, say: Log) ->
                 "it; check the tilts, their order and the reference elements"
             )
         worst = int(np.nanargmin(agreement))
-        if not _contradicts(agreement, worst):
-            break
+        if not contradicts(agreement, worst):
+            return series, joint
         why = (
             f"it contradicts the others, whose prediction correlates {agreement[worst]:.2f} with it; "
             f"{typical:.2f} is typical"
         )
         series = leave_out(series, {worst: why})
         say(f"warning: tilt {series.tilts_deg[worst]:g} left out: {why}")
-    fit, bins = joint.fit, joint.bins
-    covariance = fit.uncertainty()
-    found = bins.up(fit.found())
-    turn = float(np.degrees(np.sqrt(covariance[-1, -1])))
-    say(
-        f"align: joint fit, axis at {_axis(found, taken):+.2f} pixels, "
-        f"rotated by {found.rotation_deg:+.2f} +- {turn:.2f} degrees"
-    )
-    doubts = list(warnings(series)) + _other_axis(combined, joint, say)
-    if not joint.settled:
-        doubts.append("the joint fit of shifts and rotation did not settle")
-    if series.exposures_from in ("open", "re-projections"):
-        series, more = _exposures(series, joint)
-        doubts += more
-        combined = combine(series, reference)
-    fine, fine_bins = binned_to(combined, FINE)
-    matcher = Matcher(fine, fine_bins.down(found))
-    converged = matcher.converge(8, 40)
-    if not converged:
-        doubts.append("the matching of re-projections did not settle")
-    final = split_offset(fine_bins.up(matcher.alignment), taken)
-    # what it costs that the object is unknown, from the joint fit
+
+
+def _matched(
+    combined: TiltSeries, joint: JointStage, found: Alignment, covariance: NDArray[np.float64]
+) -> tuple[Alignment, bool]:
+    """The alignment after each map was matched with its re-projection, and whether that settled.
+
+    The errors of shifts are those of the matching, in which the object is known, times what it costs that it is not,
+    from the joint fit and its `covariance`.
+    """
+    taken = combined.used
+    fine, bins = binned_to(combined, FINE)
+    matcher = Matcher(fine, bins.down(found))
+    settled = matcher.converge(8, 40)
+    final = split_offset(bins.up(matcher.alignment), taken)
     spread = np.sqrt(np.diag(covariance)[:-1].reshape(-1, 3)[:, :2])
+    errors = matcher.errors() * bins.factor * np.maximum(spread / joint.fit.known(), 1)
     final = replace(
         final,
         method=f"{joint.how}, joint fit, re-projection matching",
         residual=residuals(combined, final),
-        errors=np.where(
-            taken[:, None], matcher.errors() * fine_bins.factor * np.maximum(spread / fit.known(), 1), np.nan
-        ),
-        rotation_error=turn,
-        converged=joint.settled and converged,
+        errors=np.where(taken[:, None], errors, np.nan),
     )
-    doubts += of_estimate(series, final, taken)
-    final = replace(final, doubts=tuple(dict.fromkeys(doubts)))
-    return series.evolve(_note(final), alignment=final)
+    return final, settled
 
 
 def split_offset(alignment: Alignment, taken: NDArray[np.bool_] | None = None) -> Alignment:

@@ -10,7 +10,7 @@ import numpy as np
 from recon.alignment.axis import COARSE
 from recon.alignment.coarse import centre_of_mass, cross_correlation
 from recon.alignment.joint import JointFit
-from recon.alignment.start import FEWEST_BLOBS, Log, _Joint
+from recon.alignment.start import FEWEST_BLOBS, JointStage, Log
 from recon.io.alignment import AgreementRecord, AlignmentRecord, by_tilt
 from recon.series.alignment import Alignment
 from recon.series.binning import binned_to
@@ -28,14 +28,14 @@ UNSURE_TURN, LARGE_TURN = 1.5, 10.0  # degrees
 UNSURE_SHIFT = 1.0  # pixels
 
 
-def _contradicts(agreement: NDArray[np.float64], i: int) -> bool:
+def contradicts(agreement: NDArray[np.float64], i: int) -> bool:
     """Whether a map correlates so much less than the others with what the rest foretell that it can only hurt."""
     typical = float(np.nanmedian(agreement))
     scatter = 1.48 * float(np.nanmedian(np.abs(agreement - typical)))
     return bool(agreement[i] < min(0.6 * typical, typical - 5 * scatter))
 
 
-def _other_axis(combined: TiltSeries, joint: _Joint, say: Log) -> list[str]:
+def other_axis(combined: TiltSeries, joint: JointStage, say: Log) -> list[str]:
     """Try the tilt axis along the other side of the frame, coarsely; a doubt if that explains the maps better.
 
     The sign of the angles needs no trial: the mirrored object explains maps with reversed angles exactly as well.

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from recon.alignment.joint import JointFit
-from recon.alignment.start import FINE, _Joint
+from recon.alignment.start import FINE, JointStage
 from recon.preparation.normalise import asymmetry
 from recon.series.binning import binned_to
 from recon.series.combine import combine
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 WELL_KNOWN = 0.1  # relative error up to which an exposure found from re-projections is used
 
 
-def _exposures(series: TiltSeries, joint: _Joint) -> tuple[TiltSeries, list[str]]:
+def exposures_of(series: TiltSeries, joint: JointStage) -> tuple[TiltSeries, list[str]]:
     """Exposures of an object that is not wholly in view, from what re-projections agree on, element by element.
 
     Where an element is too weak for that, the curve that all of them share serves it; where that is not known either,
@@ -27,14 +27,14 @@ def _exposures(series: TiltSeries, joint: _Joint) -> tuple[TiltSeries, list[str]
     """
     taken = series.used
     exposures, errors = series.exposures.copy(), np.full(series.exposures.shape, np.nan)
-    shared, shared_errors = joint.fit.exposures, _exposure_errors(joint.fit)
+    shared, shared_errors = joint.fit.exposures, exposure_errors_of(joint.fit)
     weak, unknown = [], []
     for e, name in enumerate(series.elements):
         small, _ = binned_to(combine(series, [name]), FINE)
         fit = JointFit(small, joint.fit.found(), taken, most=joint.fit.most // 2)
         fit.solve(hold="geometry")
-        own = _exposure_errors(fit, hold="geometry")
-        if np.median(own[taken]) < WELL_KNOWN and fit.log_exposures.std() < 1:
+        own = exposure_errors_of(fit, hold="geometry")
+        if np.median(own[taken]) < WELL_KNOWN and fit.pose.log_exposures.std() < 1:
             exposures[e], errors[e] = fit.exposures, own
         elif np.median(shared_errors[taken]) < WELL_KNOWN:
             exposures[e], errors[e] = shared, shared_errors
@@ -55,6 +55,6 @@ def _exposures(series: TiltSeries, joint: _Joint) -> tuple[TiltSeries, list[str]
     return series.evolve(f"normalise: {note}", exposures_from="re-projections", **found), doubts
 
 
-def _exposure_errors(fit: JointFit, hold: str = "") -> NDArray[np.float64]:
+def exposure_errors_of(fit: JointFit, hold: str = "") -> NDArray[np.float64]:
     variance = np.diag(fit.uncertainty(hold))[:-1].reshape(-1, 3)[:, 2]
     return np.asarray(np.sqrt(np.maximum(variance, 0)) * fit.exposures)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from recon.alignment.joint import translation
+from recon.alignment.pose import translation
 from recon.model.assembly import make_data_term, make_operator
 from recon.model.grid import grid
 from recon.model.noise import automatic_strength, noise_weights

@@ -25,7 +25,7 @@ Log = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class _Joint:
+class JointStage:
     """A joint fit, the grid it was made on, how it started, and whether it settled."""
 
     fit: JointFit
@@ -34,7 +34,7 @@ class _Joint:
     settled: bool
 
 
-def _joint(combined: TiltSeries, say: Log) -> _Joint:
+def joint_stage(combined: TiltSeries, say: Log) -> JointStage:
     """The joint fit from a coarse start, first with few blobs."""
     taken = combined.used
     if combined.isolated:
@@ -42,7 +42,7 @@ def _joint(combined: TiltSeries, say: Log) -> _Joint:
     else:
         start, how = Alignment(cross_correlation(combined)), "cross-correlation"
         start = axis_by_artefacts(combined, start, rotate=False)
-    say(f"align: coarse shifts by {how}, axis at {_axis(start, taken):+.2f} pixels")
+    say(f"align: coarse shifts by {how}, axis at {axis_column(start, taken):+.2f} pixels")
     small, bins = binned_to(combined, FINE)
     counts = float(small.counts[:, taken].sum())
     most = MOST_BLOBS if small.scaled else int(np.clip(counts / COUNTS_PER_BLOB, FEWEST_BLOBS, MOST_BLOBS))
@@ -55,9 +55,9 @@ def _joint(combined: TiltSeries, say: Log) -> _Joint:
             settled = fit.solve(hold=hold)
         present = fit.found()
     fit.correct()
-    return _Joint(fit, bins, how, settled)
+    return JointStage(fit, bins, how, settled)
 
 
-def _axis(alignment: Alignment, taken: NDArray[np.bool_]) -> float:
+def axis_column(alignment: Alignment, taken: NDArray[np.bool_]) -> float:
     """Column of the axis: the middle of the displacements along u."""
     return float(np.median(alignment.displacements[taken, 1]))

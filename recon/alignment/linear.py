@@ -1,0 +1,135 @@
+"""The joint fit at one pose: the object solved for, and what the parameters would change.
+
+The object enters linearly. In each Gauss-Newton step it is solved for exactly, and the parameters move by what
+is left of their derivatives once the object has taken up all it can (variable projection: Golub, Pereyra, SIAM J.
+Numer. Anal. 10, 413 (1973)).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from recon.alignment.blobs import View, normal_matrix
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from recon.alignment.pose import Pose
+    from recon.alignment.samples import Blobs, Samples
+
+    Array = NDArray[np.float64]
+
+ROUNDING = 1e-6  # of the normal matrix, which is float32: least prior that leaves it positive definite
+EXPOSURE_PRIOR = 0.5  # of log exposures; decides only where the maps do not
+ROTATION_PRIOR = 0.17  # radians, 10 degrees, about the side of the frame that the user named; decides likewise
+
+
+@dataclass(frozen=True)
+class Priors:
+    """What is expected before the maps are looked at.
+
+    Attributes:
+        width: standard deviation of a blob, in distances between blobs.
+        loose: standard deviation of a blob's density, in mean densities.
+        rotation: expected one, radians.
+        excess: how much more than noise the model leaves: then the maps say less.
+    """
+
+    width: float
+    loose: float
+    rotation: float = 0.0
+    excess: float = 1.0
+
+    @property
+    def rotation_precision(self) -> float:
+        """Of the rotation, in units of the misfit."""
+        return self.excess / ROTATION_PRIOR**2
+
+
+@dataclass(frozen=True, eq=False)
+class Linear:
+    """The fit linearised at one pose; parameters are (v, u, log exposure) of each tilt, then the rotation.
+
+    Attributes:
+        views: the blobs at every tilt, exposed.
+        prior: inverse variance of a blob's density about 0.
+        density: ``(blob,)`` the object.
+        prediction: ``(tilt, p, q)`` of the samples.
+        slopes: each tilt's weighted derivatives by its three parameters and the rotation, ``(sample, 4)``.
+        absorbed: ``(blob, parameter)`` how the object would follow each parameter.
+        gradient, information: of the parameters, the object solved for.
+    """
+
+    views: list[View]
+    prior: float
+    density: Array
+    prediction: Array
+    slopes: list[Array]
+    absorbed: Array
+    gradient: Array
+    information: Array
+    factor: tuple[NDArray[np.float32], bool]
+
+    @classmethod
+    def at(cls, pose: Pose, blobs: Blobs, samples: Samples, weight: Array, priors: Priors) -> Linear:
+        """Solve for the object and take the derivatives of the misfit at it; `weight` is that of the samples."""
+        from scipy import linalg
+
+        n, count = len(pose.tilts), 3 * len(pose.tilts) + 1
+        views = _views(pose, blobs, samples, priors.width)
+        normal = normal_matrix(views, weight)
+        used = np.asarray(samples.cover.any(axis=(1, 2)))
+        prior = max(1 / (priors.loose * _mean_density(views, samples, used)) ** 2, ROUNDING * float(normal.max()))
+        normal[np.diag_indices(len(normal))] += np.float32(prior)
+        factor = linalg.cho_factor(normal, lower=True, overwrite_a=True, check_finite=False)
+        right = [view.adjoint(m) for view, m in zip(views, weight * samples.maps, strict=True)]
+        density = _solve(factor, np.sum(right, axis=0))
+        prediction = np.empty_like(samples.maps)
+        gradient, information = np.zeros(count), np.zeros((count, count))
+        pulled = np.zeros((len(normal), count))
+        slopes = []
+        for i, view in enumerate(views):
+            value = prediction[i] = np.where(samples.cover[i] > 0, view.project(density), 0)
+            slope_v, slope_u, turned = view.slopes(density)
+            each = np.stack([slope_v, slope_u, value, turned])
+            weighted = each * weight[i]
+            slopes.append(weighted.reshape(4, -1).T)
+            at = [3 * i, 3 * i + 1, 3 * i + 2, count - 1]
+            gradient[at] += np.tensordot(weighted, samples.maps[i] - value, 2)
+            information[np.ix_(at, at)] += np.tensordot(each, weighted, ([1, 2], [1, 2]))
+            pulled[:, at] += np.stack([view.adjoint(w) for w in weighted], axis=1)
+        absorbed = _solve(factor, pulled)
+        information -= pulled.T @ absorbed
+        exposures = np.arange(n) * 3 + 2
+        gradient[exposures] -= (pose.log_exposures - pose.log_exposures.mean()) / EXPOSURE_PRIOR**2
+        information[exposures, exposures] += 1 / EXPOSURE_PRIOR**2
+        gradient[-1] -= priors.rotation_precision * (pose.rotation - priors.rotation)
+        information[-1, -1] += priors.rotation_precision
+        return cls(views, prior, density, prediction, slopes, absorbed, gradient, information, factor)
+
+
+def _solve(factor: tuple[NDArray[np.float32], bool], right: Array) -> Array:
+    """The normal equations of the object, ``(blob, ...)``."""
+    from scipy import linalg
+
+    return np.asarray(linalg.cho_solve(factor, right.astype(np.float32), check_finite=False), np.float64)
+
+
+def _views(pose: Pose, blobs: Blobs, samples: Samples, width: float) -> list[View]:
+    mass = blobs.spacing**3 * np.exp(pose.log_exposures)
+    sigma = float(np.hypot(width * blobs.spacing, samples.sigma))
+    return [
+        View.of(pose.land(blobs.points, i), pose.displacements[i], samples.places, sigma, mass[i])
+        for i in range(len(pose.tilts))
+    ]
+
+
+def _mean_density(views: list[View], samples: Samples, used: NDArray[np.bool_]) -> float:
+    """The uniform density that gives the total of the maps."""
+    one = np.ones(views[0].v.shape[1])
+    each = [float(view.project(one).sum()) for view, taken in zip(views, used, strict=True) if taken]
+    signal = float((samples.maps * (samples.cover > 0)).sum())
+    return max(signal, 1e-12) / max(sum(each), 1e-12)
