@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from recon.preparation.normalise import normalise
     from recon.reconstruction.reconstruct import reconstruct
     from recon.reconstruction.uncertainty import uncertainty
+    from recon.report import plot
     from recon.series.alignment import Alignment
     from recon.series.tilt_series import TiltSeries
     from recon.series.volume import Solution, Status, Volume
@@ -69,6 +70,7 @@ _WHERE = {
     "line_maps": "eds.maps",
     "mask": "analysis.mask",
     "normalise": "preparation.normalise",
+    "plot": "report",
     "project": "operators",
     "read": "io",
     "reconstruct": "reconstruction.reconstruct",
@@ -106,6 +108,7 @@ __all__ = [
     "line_maps",
     "mask",
     "normalise",
+    "plot",
     "project",
     "read",
     "reconstruct",
@@ -119,7 +122,8 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in _WHERE:
         raise AttributeError(f"module 'recon' has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"recon.{_WHERE[name]}"), name)
+    home = importlib.import_module(f"recon.{_WHERE[name]}")
+    value = getattr(home, name, None) or importlib.import_module(f"{home.__name__}.{name}")
     globals()[name] = value
     return value
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -170,6 +171,17 @@ class Composition:
             ratios = tuple(_ratio(r) for r in entry["ratios"])
             regions[name] = RegionAnswer(name, entry["voxels"], entry["outline"], elements, ratios)
         return cls(regions, labels, **{"replicates": 0, "seed": 0, "found": False, **how})
+
+    def _repr_html_(self) -> str:
+        """For notebooks: a table of regions and elements."""
+        rows = "".join(
+            f"<tr><th>{html.escape(r.name)}</th><td>{html.escape(r.verdict)}</td><td>{html.escape(n)}</td>"
+            f"<td>{a.fraction:.2f}</td><td>{a.low95:.2f} to {a.high95:.2f}</td></tr>"
+            for r in self.regions.values()
+            for n, a in r.elements.items()
+        )
+        heads = ("region", "verdict", "element", "of pure phase", "95 % interval")
+        return f"<table><tr>{''.join(f'<th>{h}</th>' for h in heads)}</tr>{rows}</table>"
 
     def lines(self) -> list[str]:
         """One line for each region, as the terminal shows them."""

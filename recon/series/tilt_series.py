@@ -11,6 +11,7 @@ from recon.errors import InputError
 from recon.geometry.tilt_geometry import TiltGeometry
 from recon.series.alignment import Alignment
 from recon.series.checks import _check_stack, check_tilts, finite_in_all
+from recon.series.pictures import in_a_row
 from recon.series.scene import Scene
 
 if TYPE_CHECKING:
@@ -234,6 +235,11 @@ class TiltSeries:
             f"TiltSeries({', '.join(self.elements)}; {self.n_tilts} {kind} {self.tilts_deg.min():g} to "
             f"{self.tilts_deg.max():g} deg; {self.frame[0]} x {self.frame[1]} pixels of {self.pixel_size_nm:g} nm)"
         )
+
+    def _repr_html_(self) -> str:
+        """For notebooks: each element's map nearest to zero tilt."""
+        flat = int(np.argmin(np.abs(self.tilts_deg)))
+        return in_a_row(repr(self), [stack[flat] for stack in self.counts], self.elements)
 
 
 def _is_plain(geometry: TiltGeometry) -> bool:

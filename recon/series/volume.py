@@ -13,6 +13,7 @@ from recon._version import __version__
 from recon.backend import Array
 from recon.errors import InputError
 from recon.files import Number
+from recon.series.pictures import in_a_row
 
 if TYPE_CHECKING:
     from numpy.typing import DTypeLike, NDArray
@@ -193,6 +194,12 @@ class Volume:
             gap = f", gap {self.solution.gap:.2g}" if np.isfinite(self.solution.gap) else ""
             said = f"; {_SHORT[self.solution.status]} after {self.solution.iterations} iterations{gap}"
         return f"Volume({self.element}, {self.values.shape} voxels of {self.voxel_size_nm:g} nm{said})"
+
+    def _repr_html_(self) -> str:
+        """For notebooks: planes across z, y and x through the middle."""
+        middle = [n // 2 for n in self.values.shape]
+        planes = [self.values[middle[0]], self.values[:, middle[1]], self.values[:, :, middle[2]].T]
+        return in_a_row(repr(self), planes)
 
 
 UNIT = "counts per voxel length per unit exposure"
