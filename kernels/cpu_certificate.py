@@ -129,43 +129,48 @@ def _add_gradient_adjoint(out, factor, p_z_before, mz, p_z, p_x_left, mx, p_x, e
 
 
 @row
-def _tgv_value_plane(z, u, w, values):  # type: ignore[no-untyped-def]
+def _tgv_value_plane(z, u, w, first, end, values):  # type: ignore[no-untyped-def]
     nz, nx, ny = u.shape
     work, bar = np.empty((8, ny), np.float32), np.empty(ny + 2 * PAD, np.float32)
     size, d = work[6], work[7]
     mz, lz = np.float32(z > 0), np.float32(z + 1 < nz)
     zl, zm = min(z + 1, nz - 1), max(z - 1, 0)
-    first = second = 0.0
+    one = two = 0.0
     for x in range(nx):
         mx, lx = np.float32(x > 0), np.float32(x + 1 < nx)
         xl, xm = min(x + 1, nx - 1), max(x - 1, 0)
         _gradient_row(u, w, z, x, zl, xl, lz, lx, work, bar)
-        first += _norm_sum(work, 3, size)
+        one += _norm_sum(work, 3, size, first, end)
         if w.shape[0] > 0:
             _symmetrised_gradient_row(w, z, x, zm, xm, mz * lz, mx * lx, mz, mx, work, d, bar)
-            second += _norm_sum(work, 6, size)
-    values[z, 0] = first
-    values[z, 1] = second
+            two += _norm_sum(work, 6, size, first, end)
+    values[z, 0] = one
+    values[z, 1] = two
 
 
 @leaf
-def _norm_sum(work, n, size):  # type: ignore[no-untyped-def]
+def _norm_sum(work, n, size, first, end):  # type: ignore[no-untyped-def]
     _fill(size, ZERO)
     for k in range(n):
         a = work[k]
         for i in range(size.size):
             size[i] += a[i] * a[i]
     total = 0.0
-    for i in range(size.size):
+    for i in range(first, end):
         total += sqrt(size[i])
     return total
 
 
 @jit
-def tgv_value(u, w, values):  # type: ignore[no-untyped-def]
-    """``values[z] = (sum |grad u - w|, sum |E w|)`` of each plane."""
+def _tgv_value(u, w, first, end, values):  # type: ignore[no-untyped-def]
     for z in prange(u.shape[0]):
-        _tgv_value_plane(np.intp(z), u, w, values)
+        _tgv_value_plane(np.intp(z), u, w, first, end, values)
+
+
+def tgv_value(u, w, values, within=None):  # type: ignore[no-untyped-def]
+    """``values[z] = (sum |grad u - w|, sum |E w|)`` of each plane, over the slices ``within``, by default all."""
+    first, end = within or (0, u.shape[2])
+    _tgv_value(u, w, first, end, values)
 
 
 @jit

@@ -43,6 +43,9 @@ def cores() -> int:
                 found = min(found, math.ceil(float(words[0]) / float(words[1])))
         except (OSError, ValueError, IndexError):  # no cgroup, or "max"
             continue
+    ranks = os.environ.get("MPI_LOCALNRANKS", os.environ.get("OMPI_COMM_WORLD_LOCAL_SIZE", ""))
+    if ranks.isdigit() and found == os.cpu_count():  # of several ranks that no launcher has bound to cores
+        found //= max(int(ranks), 1)
     for name in ("SLURM_CPUS_PER_TASK", "NUMBA_NUM_THREADS", "OMP_NUM_THREADS"):
         text = os.environ.get(name, "")
         if text.isdigit() and int(text) > 0:

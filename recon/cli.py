@@ -21,6 +21,7 @@ from recon.job.progress import progress
 
 if TYPE_CHECKING:
     from recon.job.progress import Watcher
+    from recon.parallel import Ranks
 
 DEVICES = click.Choice(["auto", "cpu", "cuda"])
 # KEPT: stopped, and a result written; SUSPENDED: a batch system's signal, --resume goes on (EX_TEMPFAIL)
@@ -109,6 +110,7 @@ def run(
     except ReconError as exc:
         click.echo(f"error: {exc}", err=True)
         sys.exit(FAILED)
+    ranks = _ranks(len(paths) > 1 or workers is not None)
     if len(paths) > 1 or workers is not None:
         from recon.cluster.batch import Options, run_batch
 
@@ -123,11 +125,35 @@ def run(
         part = Part(stage == "align", element, waits=stage == "finish")
         job = load_job(paths[0], changes=given)
         written = run_job(
-            job, out=out, device=device, overwrite=overwrite, resume=resume, part=part, admit=admit, watch=watch
-        )
+            job, out=out, device=device, overwrite=overwrite, resume=resume, part=part, admit=admit, ranks=ranks,
+            watch=watch,
+        )  # fmt: skip
         watch.log(f"results in {written}" if part.whole else f"kept in {written}")
 
-    sys.exit(guarded(paths[0], work))
+    status = guarded(paths[0], work)
+    if status:
+        ranks.abort(status)
+    ranks.tell(None)
+    sys.exit(status)
+
+
+def _ranks(several: bool) -> Ranks:
+    """The ranks of mpirun; all but the first help until the job is done, and end here."""
+    from recon.parallel import launched
+
+    try:
+        ranks = launched()
+        if ranks.size > 1 and several:
+            raise JobError("several jobs do not share the ranks of MPI; start them one by one, or without mpirun")
+    except ReconError as exc:
+        click.echo(f"error: {exc}", err=True)
+        sys.exit(FAILED)
+    if ranks.rank:
+        from recon.job.together import serve
+
+        serve(ranks)
+        sys.exit(0)
+    return ranks
 
 
 @cli.command()

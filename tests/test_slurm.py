@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from commands import ROOT, fails, invoke, job
+from commands import ROOT, fails, invoke, job, recon_
 from commands import folder as folder  # a fixture
 from commands import stacks as stacks
 from slurm import missing, slurm
@@ -83,7 +83,7 @@ def test_an_array_of_six(folder):
         Path(f"{name}.toml").write_text(text)
     np.save("negative.npy", -1 - np.load("Co.npy"))
     Path("c-bad.toml").write_text(Path("c-bad.toml").read_text().replace("Co.npy", "negative.npy"))
-    assert invoke("run", "e.toml", "--out", "reference").exit_code == 0
+    assert recon_("run", "e.toml", "--out", "reference", cwd=folder).returncode == 0
     setup = [
         f"export PYTHONPATH={folder}/site:{ROOT} NUMBA_NUM_THREADS=1",
         "case $SLURM_ARRAY_TASK_ID in 1|2) export RECON_TEST_SLOW=1;; esac",

@@ -27,6 +27,7 @@ from recon.job.results import Result, finished, state_of, write_result
 from recon.job.stages import Stages
 from recon.model.resampling import resample
 from recon.preparation.isolation import locate
+from recon.parallel import ALONE, Ranks, check_ranks, local_ranks
 from recon.series.tilt_series import TiltSeries
 from recon.solvers import Status
 
@@ -38,6 +39,7 @@ def process(
     device: str = "auto",
     watch: Watcher | None = None,
     checkpoints: Checkpoints | None = None,
+    ranks: Ranks = ALONE,
 ) -> Result:
     """All stages after `read`, with a job's options or the defaults.
 
@@ -48,7 +50,7 @@ def process(
         StoppedError: Ctrl-C during a reconstruction, without `checkpoints`.
     """
     job = job or Job.model_construct()
-    stages = Stages(job, backend.resolve_device(device), watch or Watcher(), checkpoints)
+    stages = Stages(job, backend.resolve_device(device), watch or Watcher(), checkpoints, ranks)
     read = series
     series, record = stages.aligned(read)
     if job.align.resample:
@@ -102,6 +104,7 @@ def run_job(
     resume: bool = False,
     part: Part | None = None,
     admit: Callable[[Plan], None] | None = None,
+    ranks: Ranks = ALONE,
     watch: Watcher | None = None,
 ) -> Path:
     """Run a job and write its folder, whole or not at all.
@@ -114,6 +117,7 @@ def run_job(
     Args:
         part: what this process does of the job, by default all.
         admit: called with memory and time before the work begins; returns when it may.
+        ranks: that share each volume; this is rank 0 of them, the others are in `recon.job.together.serve`.
 
     Raises:
         StoppedError: Ctrl-C; its `kept` says whether there is a result.
@@ -158,13 +162,14 @@ def run_job(
                 watch.log(line)
             read_regions(job, series)  # what is wrong with them is told before the work
             needs = plan(job, series, device)
-            check_resources(needs, target)
+            check_ranks(ranks, series.frame[0])
+            check_resources(replace(needs, memory_bytes=needs.memory_bytes * local_ranks() // ranks.size), target)
             if admit is not None:
                 admit(needs)
             reading = round(time.perf_counter() - clock, 3)
             if not part.whole:
                 return _do_part(series, job, part, device, watch, checkpoints)
-            result = process(series, job, device=device, watch=watch, checkpoints=checkpoints)
+            result = process(series, job, device=device, watch=watch, checkpoints=checkpoints, ranks=ranks)
             result.timings["read"] = reading
             write_result(result, target, job=job, hashes=hashes, overwrite=replacing)
         except KeyboardInterrupt as exc:

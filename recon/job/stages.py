@@ -25,8 +25,9 @@ from recon.job.overrides import given_alignment, known_exposures, read_regions
 from recon.job.progress import Watcher
 from recon.job.resources import gib
 from recon.model.grid import grid
+from recon.job.together import Call
+from recon.parallel import ALONE, Ranks
 from recon.preparation.normalise import normalise
-from recon.reconstruction.reconstruct import reconstruct_with
 from recon.reconstruction.uncertainty import Uncertainty, uncertainty
 from recon.series.settings import PRIMAL_DUAL
 from recon.series.tilt_series import TiltSeries
@@ -43,6 +44,7 @@ class Stages:
         device: ``"cpu"`` or ``"cuda"``.
         watch: where progress goes.
         keeper: checkpoints of the run, or None.
+        ranks: that share each volume.
         timings: seconds by stage.
     """
 
@@ -50,6 +52,7 @@ class Stages:
     device: str
     watch: Watcher
     keeper: Checkpoints | None
+    ranks: Ranks = ALONE
     timings: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -108,16 +111,8 @@ class Stages:
         options = self.job.reconstruct
         self.watch.tolerance = options.tolerance
         with self.timed("reconstruct"), backend.device_errors():
-            volumes = reconstruct_with(
-                series,
-                options.settings,
-                options.strength,
-                elements=elements,
-                device=self.device,
-                progress=self.watch.step,
-                log=self.watch.log,
-                checkpoints=self.keeper,
-            )
+            call = Call(series, options.settings, options.strength, elements, self.device)
+            volumes = call.run(self.ranks, self.keeper, self.watch)
             for name, volume in volumes.items():
                 solution = volume.made
                 self.watch.log(f"{name}: {solution.iterations} iterations; {solution.status.value}")

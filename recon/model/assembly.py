@@ -8,8 +8,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from recon import backend
+from recon.errors import GeometryError
 from recon.model.noise import noise_weights
 from recon.operators import Operator, aligned_projector, make_projector
+from recon.operators.slabs import SlabProjector
+from recon.parallel import ALONE, Ranks, rows_of
 from recon.series.tilt_series import TiltSeries
 from recon.solvers.data_terms import DataTerm, LeastSquares, Poisson
 
@@ -18,15 +21,25 @@ if TYPE_CHECKING:
     from recon.geometry.tilt_geometry import Shape3
 
 
-def make_operator(series: TiltSeries, shape: Shape3, like: Array, projector: str = "auto") -> Operator:
-    """``A_i = W_i P_i`` of a series onto a volume ``(nz, ny, nx)``, in the solver's layout."""
+def make_operator(
+    series: TiltSeries, shape: Shape3, like: Array, projector: str = "auto", ranks: Ranks = ALONE
+) -> Operator:
+    """``A_i = W_i P_i`` of a series onto a volume ``(nz, ny, nx)``, in the solver's layout; of a rank, its part."""
+    if ranks.size > 1:
+        if series.scheme is not None:
+            raise GeometryError("several ranks share series with one tilt axis only; start this job without mpirun")
+        how = (series.tilts_deg, series.alignment, series.frame, shape)
+        return SlabProjector(*how, like, projector, ranks)
     if series.scheme is not None:
         return make_projector(series.aligned_geometry(shape), like, projector)
     return aligned_projector(series.tilts_deg, series.alignment, series.frame, shape, like, projector)
 
 
-def make_data_term(series: TiltSeries, element: str, data_term: str, device: str = "cpu") -> DataTerm:
-    """The data term of one element, arrays ``(tilt, u, y)`` on a device."""
+def make_data_term(
+    series: TiltSeries, element: str, data_term: str, device: str = "cpu", ranks: Ranks = ALONE
+) -> DataTerm:
+    """The data term of one element, arrays ``(tilt, u, y)`` on a device; of a rank, its rows y."""
+    rows = slice(*ranks.share(series.frame[0], ranks.rank))
     e = series.index(element)
     counts = series.counts[e]
     seen = series.seen
@@ -34,7 +47,7 @@ def make_data_term(series: TiltSeries, element: str, data_term: str, device: str
     offset = seen * series.offset(e)
 
     def place(a: np.ndarray) -> Array:
-        return backend.to_device(np.ascontiguousarray(a.swapaxes(1, 2), dtype=np.float32), device)
+        return backend.to_device(np.ascontiguousarray(a[:, rows].swapaxes(1, 2), dtype=np.float32), device)
 
     # a pixel of weight f counts like one that was exposed for the fraction f
     used = place(counts * seen), place(scale), place(offset)
@@ -49,6 +62,6 @@ def reachable(data: DataTerm, operator: Operator) -> DataTerm:
     xp = backend.namespace(data.counts)
     ones = xp.ones(operator.domain_shape, dtype=np.float32)
     seen = operator(ones, xp.empty(operator.range_shape, dtype=np.float32)) > 0
-    if bool(seen.all()):
+    if rows_of(operator, 0).ranks.max(0.0 if bool(seen.all()) else 1.0) == 0.0:
         return data
     return replace(data, counts=data.counts * seen, scale=data.scale * seen, offset=data.offset * seen)

@@ -9,6 +9,7 @@ import numpy as np
 
 from recon.backend import Array, is_device_array, namespace
 from recon.errors import BackendError, GeometryError
+from recon.parallel import Slab, slab_of
 
 Shape = tuple[int, ...]
 
@@ -58,21 +59,26 @@ def norm_estimate(operator: Operator, like: Array, iterations: int = 20, work: t
     estimate climbs to it; it is returned with 1 % on top, since it climbs from below. `work` are two arrays of the
     domain's shape that it may overwrite.
     """
-    xp = namespace(like)
+    xp, slab = namespace(like), slab_of(operator, operator.domain_shape[-1])
     x, squares = work or (xp.empty(operator.domain_shape, dtype=np.float32) for _ in range(2))
     y = xp.empty(operator.range_shape, dtype=np.float32)
     x[...] = 1
     for _ in range(iterations):
-        norm = norm2(x, squares)
+        norm = norm2(x, squares, slab)
         if norm == 0:
             return 0.0
         x /= np.float32(norm)
         operator.adjoint(operator(x, y), x)
-    return float(1.01 * norm2(x, squares) ** 0.5)
+    return float(1.01 * norm2(x, squares, slab) ** 0.5)
 
 
-def norm2(x: Array, squares: Array) -> float:
-    """Euclidean norm, summed in float64; `squares` is overwritten, since another array may not fit into memory."""
+def norm2(x: Array, squares: Array, slab: Slab | None = None) -> float:
+    """Euclidean norm, summed in float64; `squares` is overwritten, since another array may not fit into memory.
+
+    Of an array that is spread over ranks, `slab` is the part that `x` is.
+    """
     xp = namespace(x)
     xp.square(x, out=squares)
-    return math.sqrt(float(xp.sum(squares, dtype=np.float64)))
+    if slab is None or slab.whole:
+        return math.sqrt(float(xp.sum(squares, dtype=np.float64)))
+    return math.sqrt(slab.sum(float(xp.sum(slab.inner(squares), dtype=np.float64))))

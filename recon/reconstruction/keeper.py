@@ -1,6 +1,7 @@
 """Where a reconstruction keeps what it could go on from, and who tells it to stop.
 
-A job's checkpoints are such a keeper (`recon.job.checkpoint`); `Nothing` is the one of a call from Python.
+A job's checkpoints are such a keeper (`recon.job.checkpoint`); `Nothing` is the one of a call from Python, `Shared` is
+that of several ranks.
 """
 
 from __future__ import annotations
@@ -8,6 +9,11 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from recon.parallel import Ranks
+from recon.solvers import State
 
 if TYPE_CHECKING:
     from recon.backend import Array
@@ -91,4 +97,111 @@ class Nothing:
         return False
 
 
-__all__ = ["Keeper", "Nothing"]
+class Shared:
+    """Rank 0's keeper for all ranks: each method is called by all of them, and tells all of them the same.
+
+    Args:
+        ranks: that share the volumes.
+        keeper: on rank 0; on the others None.
+    """
+
+    def __init__(self, ranks: Ranks, keeper: Keeper | None) -> None:
+        self.ranks, self.keeper = ranks, keeper or Nothing()
+
+    @property
+    def stopping(self) -> bool:
+        return bool(self.ranks.tell(self.keeper.stopping))
+
+    @property
+    def stop_wanted(self) -> bool:
+        return bool(self.ranks.tell(self.keeper.stop_wanted))
+
+    def patience(self) -> contextlib.AbstractContextManager[None]:
+        return self.keeper.patience()
+
+    def volume(self, element: str) -> Volume | None:
+        from recon.series.volume import Volume
+
+        found = self.keeper.volume(element)
+        if not self.ranks.tell(found is not None):
+            return None
+        return found or Volume(np.zeros((0, 0, 0), np.float32), 1.0, element)
+
+    def keep_volume(self, volume: Volume) -> None:
+        self.keeper.keep_volume(volume)
+
+    def has_state(self, element: str) -> bool:
+        return bool(self.ranks.tell(self.keeper.has_state(element)))
+
+    def restore(self, element: str, solver: Resumable) -> None:
+        found = _Found()
+        if self.ranks.rank == 0:
+            self.keeper.restore(element, found)
+        state = found.kept
+        names = self.ranks.tell(None if state is None else list(state.arrays))
+        # one after the other: all together may not fit
+        arrays = {n: self.ranks.tell(None if state is None else state.arrays[n]) for n in names}
+        numbers, history = self.ranks.tell(None if state is None else (dict(state.numbers), list(state.history)))
+        solver.restore(State(arrays, numbers, history))
+
+    def control(self, element: str) -> Control | None:
+        inner = self.keeper.control(element)
+        if not self.ranks.tell(inner is not None):
+            return None
+        ranks = self.ranks
+
+        def control(solver: Any) -> bool:
+            if inner is not None:
+                stop = inner(_Told(ranks, solver))
+                ranks.tell("stop" if stop else "go")
+                return stop
+            while (word := ranks.tell(None)) == "state":
+                solver.whole_state()
+            return bool(word == "stop")
+
+        return control
+
+    def fetch(self, what: str, element: str) -> tuple[dict[str, Any], Mapping[str, Array]] | None:
+        found = self.keeper.fetch(what, element)
+        values = self.ranks.tell(None if found is None else found[0])
+        return None if values is None else (values, {} if found is None else found[1])
+
+    def stash(
+        self, what: str, element: str, values: Mapping[str, Any], arrays: Mapping[str, Array], *, always: bool = False
+    ) -> None:
+        self.keeper.stash(what, element, values, arrays, always=always)
+
+    def stop_asked(self, what: str, element: str, values: Mapping[str, Any], arrays: Mapping[str, Array]) -> bool:
+        return bool(self.ranks.tell(self.keeper.stop_asked(what, element, values, arrays)))
+
+
+class _Found:
+    """Takes a state from a keeper."""
+
+    def __init__(self) -> None:
+        self.kept: State | None = None
+
+    def state(self) -> State:
+        assert self.kept is not None
+        return self.kept
+
+    def restore(self, state: State) -> None:
+        self.kept = state
+
+
+class _Told:
+    """A solver of all ranks, to rank 0's keeper: its state is gathered when it is asked for."""
+
+    def __init__(self, ranks: Ranks, solver: Any) -> None:
+        self.ranks, self.solver = ranks, solver
+
+    def state(self) -> State:
+        self.ranks.tell("state")
+        found: State = self.solver.whole_state()
+        return found
+
+    def restore(self, state: State) -> None:
+        self.solver.restore(state)
+
+
+__all__ = ["Keeper", "Nothing", "Shared"]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from recon.model.assembly import make_data_term, make_operator, reachable
 from recon.model.grid import Grid, grid
 from recon.operators import Operator
+from recon.parallel import ALONE, HALO, Ranks, Slab, rows_of, slab_of
 from recon.series.binning import binned
 from recon.series.settings import Settings
 from recon.series.tilt_series import TiltSeries
@@ -33,6 +34,7 @@ class Problem:
         operator, data: ``A``, and the data term without pixels that no voxel reaches.
         settings: how it is to be solved.
         device: ``"cpu"`` or ``"cuda"``.
+        ranks: that share the volume by slices; then operator and data are this rank's part.
     """
 
     series: TiltSeries
@@ -42,17 +44,24 @@ class Problem:
     data: DataTerm
     settings: Settings
     device: str
+    ranks: Ranks = ALONE
 
     @classmethod
     def of(
-        cls, series: TiltSeries, element: str, settings: Settings | None = None, device: str = "cpu", **options: Any
+        cls,
+        series: TiltSeries,
+        element: str,
+        settings: Settings | None = None,
+        device: str = "cpu",
+        ranks: Ranks = ALONE,
+        **options: Any,
     ) -> Problem:
         """The problem of one element; `options` are fields of `Settings`, in place of them or beside them."""
         settings = replace(settings or Settings(), **options)
         where = grid(series, settings.thickness)
-        data = make_data_term(series, element, settings.data_term, device)
-        operator = make_operator(series, where.shape, data.counts, settings.projector)
-        return cls(series, element, where, operator, reachable(data, operator), settings, device)
+        data = make_data_term(series, element, settings.data_term, device, ranks)
+        operator = make_operator(series, where.shape, data.counts, settings.projector, ranks)
+        return cls(series, element, where, operator, reachable(data, operator), settings, device, ranks)
 
     def coarser(self, factor: int) -> Problem:
         """The same problem with maps and volume binned by `factor`."""
@@ -61,11 +70,23 @@ class Problem:
         thickness = self.settings.thickness
         if thickness != "auto":
             thickness = max(1, round(int(thickness) / factor))
-        return Problem.of(small, self.element, self.settings, self.device, thickness=thickness)
+        # a grid that is too coarse to be shared is solved by every rank for itself
+        ranks = self.ranks if small.frame[0] >= 2 * HALO * self.ranks.size else ALONE
+        return Problem.of(small, self.element, self.settings, self.device, ranks, thickness=thickness)
 
     def on(self, series: TiltSeries) -> Problem:
         """The same problem for another series of the element."""
-        return Problem.of(series, self.element, self.settings, self.device)
+        return Problem.of(series, self.element, self.settings, self.device, self.ranks)
+
+    @property
+    def rows(self) -> Slab:
+        """The rows of the maps that `data` has."""
+        return rows_of(self.operator, self.series.frame[0])
+
+    @property
+    def slab(self) -> Slab:
+        """The slices of the volume that `operator` works on."""
+        return slab_of(self.operator, self.where.shape[1])
 
     def solver_from(self, start: Array | None, a1: float, a0: float) -> PrimalDual:
         """A solver that starts from a volume ``(z, x, y)``, or from nothing."""

@@ -13,6 +13,7 @@ from recon.errors import InputError, JobError, teller
 from recon.files import from_json, to_json
 from recon.model.grid import grid
 from recon.model.noise import automatic_strength
+from recon.parallel import ALONE, Ranks
 from recon.reconstruction.keeper import Keeper, Nothing
 from recon.reconstruction.problem import Problem
 from recon.reconstruction.strength import A0_PER_A1, by_rule, choose
@@ -101,12 +102,17 @@ def reconstruct_with(
     progress: Progress | bool | None = None,
     log: Log | None = None,
     checkpoints: Keeper | None = None,
+    ranks: Ranks = ALONE,
 ) -> dict[str, Volume]:
-    """`reconstruct` with its options as one value; `strength` may differ between elements."""
+    """`reconstruct` with its options as one value; `strength` may differ between elements.
+
+    Where several `ranks` share each volume, all call it with the same arguments, `checkpoints` being a `Shared` one;
+    rank 0 gets the volumes, the others empty ones.
+    """
     settings.check()
     if series.scaled and settings.data_term == "poisson" and settings.certified:
         raise InputError("the maps are scaled, so they are not Poisson counts; use data_term = 'least-squares'")
-    run = _Run(backend.resolve_device(device), teller(log), checkpoints or Nothing())
+    run = _Run(backend.resolve_device(device), teller(log), checkpoints or Nothing(), ranks)
     strengths = resolve_strengths(series, strength)
     notes = {"alignment": str(series.alignment), "history": "; then ".join(series.history)}
     if settings.method == "fbp":
@@ -181,6 +187,7 @@ class _Run:
     device: str
     log: Log
     keeper: Keeper
+    ranks: Ranks
 
 
 def _volume(
@@ -192,7 +199,7 @@ def _volume(
     if settings.strength is not None:
         settings = replace(settings, strength=strength_in(settings.strength, unit))
     data_term = settings.data_term if settings.certified else "least-squares"
-    problem = Problem.of(series, element, settings, run.device, data_term=data_term)
+    problem = Problem.of(series, element, settings, run.device, run.ranks, data_term=data_term)
     choice = None
     if settings.method == "fbp":
         solution = _filtered(problem, report)
@@ -205,7 +212,10 @@ def _volume(
                 choice = _chosen(problem, run)
                 strength = choice.strength
             solution = _certified(problem, strength, run, report)
-    full = backend.to_host(solution.value)
+    full = problem.slab.gather(backend.to_host(solution.value))
+    if run.ranks.rank:
+        nothing = np.zeros((0, 0, 0), np.float32)
+        return Volume(nothing, series.pixel_size_nm, element, replace(solution, value=None))
     cut_off = any(problem.where.margin)
     solution = replace(solution, value=full if cut_off else None, settings=settings, choice=choice)
     return volume_in(Volume(problem.where.cut(full), series.pixel_size_nm, element, solution), 1 / unit)

@@ -28,6 +28,7 @@ benchmarks/strength_rivals.py how good others are.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import fields, replace
 
 import numpy as np
 
@@ -90,14 +91,15 @@ def choose(
     else:
         kept, held = by_tilts(series)
         part, split = unit * 0.5**0.5, BY_TILTS
-    path, judge = StrengthPath(problem.on(kept), part, stop), problem.on(held).data
+    path, judge = StrengthPath(problem.on(kept), part, stop), _of_all_rows(problem.on(held))
     terms: dict[float, np.ndarray] = {}
     factor: float | None = FIRST_FACTOR
     while factor is not None:
         projection = path.projection(factor)
         if projection is None:
             return None
-        terms[factor] = held_out_error(judge, projection).ravel()
+        whole = problem.rows.gather(projection, everywhere=True)
+        terms[factor] = held_out_error(judge, whole).ravel()
         if log is not None:
             error = float(terms[factor].sum())
             log(f"{element}: strength {unit * factor:.3g} leaves a held-out error of {error:.6g}")
@@ -113,6 +115,15 @@ def choose(
         split=split,
         iterations=float(path.solver.iteration + path.solver.coarse_iterations),
     )
+
+
+def _of_all_rows(problem: Problem) -> DataTerm:
+    """Its data, with those of other ranks."""
+    data = problem.data
+    if problem.ranks.size == 1:
+        return data
+    arrays = {f.name: problem.rows.gather(getattr(data, f.name), everywhere=True) for f in fields(data)}
+    return replace(data, **arrays)
 
 
 class StrengthPath:
@@ -143,7 +154,8 @@ class StrengthPath:
             self._before[...] = solver.u
             solver.advance(EVERY)
             self._before -= solver.u
-            if norm2(self._before, solver.g) <= SETTLED * norm2(solver.u, solver.g):  # g is scratch between iterations
+            moved, size = (norm2(a, solver.g, solver.slab) for a in (self._before, solver.u))  # g is scratch here
+            if moved <= SETTLED * size:
                 break
         return self.problem.operator(solver.u, self._projection)
 

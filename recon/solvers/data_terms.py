@@ -7,6 +7,7 @@ carries no data and its dual is 0.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -56,10 +57,11 @@ class DataTerm(ABC):
         """y <- y + rho (y' - y) with the prox y' of sigma D* at y + sigma s A u_bar; `projection` is A u_bar."""
 
     @abstractmethod
-    def total_bound(self) -> float:
+    def total_bound(self, total: Callable[[float], float] = float) -> float:
         """A number C with ``<A^T s, u> <= C`` for a minimiser u of D + any positively homogeneous term.
 
-        Along the ray through u the derivative at u is zero, and the second term's is at least 0 there.
+        Along the ray through u the derivative at u is zero, and the second term's is at least 0 there. `total` sums
+        over the ranks that have other rows.
         """
 
 
@@ -101,9 +103,9 @@ class Poisson(DataTerm):
     def dual_step(self, y: Array, projection: Array, sigma: float, rho: np.float32) -> None:
         kernels(y).poisson_dual(y, projection, self.counts, self.offset, self.scale, np.float32(sigma), rho)
 
-    def total_bound(self) -> float:
+    def total_bound(self, total: Callable[[float], float] = float) -> float:
         # <s A u, 1 - c/m> <= 0 and s A u <= m
-        return float(namespace(self.counts).sum(self.counts, dtype=np.float64))
+        return total(float(namespace(self.counts).sum(self.counts, dtype=np.float64)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,10 +139,11 @@ class LeastSquares(DataTerm):
             y, projection, self.counts, self.offset, self.scale, self.weight, np.float32(sigma), rho
         )
 
-    def total_bound(self) -> float:
+    def total_bound(self, total: Callable[[float], float] = float) -> float:
         # |s A u|_w <= |c - b|_w, then Cauchy-Schwarz against 1
         xp = namespace(self.counts)
         w = xp.where(self.scale > 0, self.weight, 0).astype(np.float64)
         r = (self.counts - self.offset).astype(np.float64)
         inverse = xp.where(w > 0, 1 / xp.where(w > 0, w, 1), 0.0)
-        return float(xp.sqrt(xp.sum(w * r * r)) * xp.sqrt(xp.sum(inverse)))
+        squares, least = total(float(xp.sum(w * r * r))), total(float(xp.sum(inverse)))
+        return float(np.sqrt(squares) * np.sqrt(least))

@@ -9,6 +9,7 @@ import numpy as np
 from recon.backend import Array, kernels, namespace
 from recon.kernels import STEPS
 from recon.operators import Operator, norm2, norm_estimate
+from recon.parallel import slab_of
 from recon.solvers.data_terms import DataTerm
 from recon.solvers.grids import enlarge
 from recon.solvers.weights import SAMPLED, Balance, Weights
@@ -77,6 +78,7 @@ class PrimalDualIteration:
         xp = namespace(data.counts)
         self._xp, self._k = xp, kernels(data.counts)
         self.operator, self.data, self.method = operator, data, method
+        self.slab = slab_of(operator, operator.domain_shape[-1])
         self.a1, self.a0 = np.float32(a1), np.float32(a0)
         order = _ORDER[regulariser]
         shape = operator.domain_shape
@@ -93,7 +95,7 @@ class PrimalDualIteration:
         # A^T s, and the norms of the blocks
         self._sensitivity = operator.adjoint(data.scale, xp.empty(shape, dtype=np.float32))
         norm_a = norm_estimate(_Scaled(operator, data.scale), self.u, work=(self.u_bar, self.g))
-        norm_d = float(np.sqrt(4 * sum(n > 1 for n in shape))) or 1.0
+        norm_d = float(np.sqrt(4 * sum(n > 1 for n in (*shape[:2], self.slab.n)))) or 1.0
         weights = Weights(norm_a, norm_d, order, plain=method == "plain")
         self._unit_weight = self._first_weight(norm_a)
         first = self._unit_weight if omega is None else omega
@@ -116,6 +118,7 @@ class PrimalDualIteration:
             self.u, self.w, self.u_bar, self.w_bar, self.p, self.q, self.g, tau, tau, sigma_p, sigma_q,
             self.a1, self.a0, relax,
         )  # fmt: skip
+        self.slab.refresh(self.u, self.w, self.p, self.q)
         self.operator(self.u_bar, self._stack)
         self.data.dual_step(self.y, self._stack, s.sigma_y, relax)
         self.iteration += 1
@@ -141,7 +144,8 @@ class PrimalDualIteration:
     def _watched(self) -> list[Array]:
         """The part of the state on which travel is measured: planes that stand for their neighbours, and y."""
         planes = slice(min(SAMPLED // 2, len(self.u) - 1), None, SAMPLED)
-        return [self.u[planes], self.w[:, planes], self.p[:, planes], self.q[:, planes], self.y]
+        u, w, p, q = (self.slab.inner(a) for a in (self.u, self.w, self.p, self.q))
+        return [u[planes], w[:, planes], p[:, planes], q[:, planes], self.y]
 
     # ------------------------------------------------------------------ weights
 
@@ -151,14 +155,15 @@ class PrimalDualIteration:
         u is a uniform density that gives the total of the counts; for y, half a count in each was best
         of the constants tried on simulated particles. Balancing takes it from there.
         """
-        pixels = float((self.data.scale > 0).sum())
-        volume = float(self._xp.sum(self._sensitivity > 0))
+        pixels = self.slab.sum(float((self.data.scale > 0).sum()))
+        volume = self.slab.sum(float(self._xp.sum(self.slab.inner(self._sensitivity) > 0)))
         return float(norm_a * pixels**0.5 * 0.5 / max(self._mean_density() * volume**0.5, 1e-30))
 
     def _mean_density(self) -> float:
         """The uniform u that gives the total of the counts."""
-        total = max(float(self._xp.sum(self.data.counts, dtype=np.float64)), 1.0)
-        return total / max(float(self._xp.sum(self._sensitivity, dtype=np.float64)), 1e-30)
+        total = max(self.slab.sum(float(self._xp.sum(self.data.counts, dtype=np.float64))), 1.0)
+        seen = self.slab.sum(float(self._xp.sum(self.slab.inner(self._sensitivity), dtype=np.float64)))
+        return total / max(seen, 1e-30)
 
     def _begin_to_balance(self) -> None:
         """At a new start: earlier travel no longer counts, and balances move the weights as far as at first."""
@@ -177,8 +182,9 @@ class PrimalDualIteration:
         if self.weights.plain or not self.balance.due(self.iteration):
             return
         watched = self._watched()
-        travel = self.balance.travelled(watched, self._units(), len(watched[0]) / len(self.u), self.weights)
-        size = norm2(self.u, self.g)  # g is scratch between iterations
+        part = len(watched[0]) / len(self.u)
+        travel = self.balance.travelled(watched, self._units(), part, self.weights, self.slab.sum)
+        size = norm2(self.u, self.g, self.slab)  # g is scratch between iterations
         self.weights = self.weights.balanced(travel, self.balance.pace(self.iteration), size)
         self._without_tiny_numbers()
         self.balance.measure_from(self.iteration, watched)
@@ -201,17 +207,20 @@ class PrimalDualIteration:
         for name, scale in scales.items():
             mine, theirs = getattr(self, name), getattr(other, name)
             for part, source in zip(mine, theirs, strict=True) if name != "u" else [(mine, theirs)]:
-                new = enlarge(np.float32(scale) * source, self.g, factor)
+                new = enlarge(np.float32(scale) * source, self.g, factor, other.slab, self.slab)
                 part[...] = new if part.dtype == new.dtype else self._xp.rint(new, out=new)
             if name in "wpq" and len(mine):  # what does not exist, see kernels, must stay 0
-                mine[0, -1], mine[1, :, -1], mine[2, :, :, -1] = 0, 0, 0
+                mine[0, -1], mine[1, :, -1] = 0, 0
+                if self.slab.at_end:
+                    mine[2, :, :, -1] = 0
         if factor > 1:
             self.y[...] = self.data.derivative(self.operator(self.u, self._stack))
         else:
             self.y[...] = self.data.feasible(other.y) * (self.data.scale > 0)
         omega = other.weights.omega * self._unit_weight / other._unit_weight
         self.weights = replace(self.weights.with_share(other.weights.share), omega=omega)
-        self.coarse_iterations = (other.iteration + other.coarse_iterations) * other.u.size / self.u.size
+        voxels = [float(np.prod(s.u.shape[:2])) * s.slab.n for s in (other, self)]
+        self.coarse_iterations = (other.iteration + other.coarse_iterations) * voxels[0] / voxels[1]
         self._begin_to_balance()
 
     def release(self) -> None:
@@ -234,6 +243,7 @@ class _Scaled:
     def __init__(self, operator: Operator, scale: Array) -> None:
         self.operator, self.scale = operator, scale
         self.domain_shape, self.range_shape = operator.domain_shape, operator.range_shape
+        self.slab = slab_of(operator, operator.domain_shape[-1])
 
     def __call__(self, x: Array, out: Array) -> Array:
         self.operator(x, out)

@@ -11,6 +11,7 @@ import numpy as np
 from recon.backend import Array, to_host
 from recon.files import from_json
 from recon.operators import Operator
+from recon.parallel import rows_of
 from recon.series.volume import Parameters, Record, Solution, Status
 from recon.solvers.bounds import largest_gain
 from recon.solvers.data_terms import DataTerm
@@ -67,15 +68,15 @@ class PrimalDual(PrimalDualIteration):
     def objective(self) -> float:
         """``D + R`` at (u, w), summed in float64."""
         self.operator(self.u, self._stack)
-        return self.data.value(self._stack) + self._regularised(self.u)
+        return self.slab.sum(self.data.value(self._stack)) + self._regularised(self.u)
 
     def _regularised(self, v: Array) -> float:
         """``R`` at (v, w)."""
         if not len(self.p):
             return 0.0
         sums = self._xp.empty((v.shape[0], 2))
-        self._k.tgv_value(v, self.w, sums)
-        first, second = (float(s) for s in to_host(sums).sum(axis=0))
+        self._k.tgv_value(v, self.w, sums, **({} if self.slab.whole else {"within": self.slab.within}))
+        first, second = (self.slab.sum(float(s)) for s in to_host(sums).sum(axis=0))
         return float(self.a1) * first + float(self.a0) * second
 
     def certify(self) -> float:
@@ -84,7 +85,8 @@ class PrimalDual(PrimalDualIteration):
         if self._follow:
             before = self.upper
             # the mean density stands in for a u that is still near zero
-            self.upper = 2 * max(float(self._xp.max(self.u)), self._mean_density())
+            highest = self.slab.max(float(self._xp.max(self.slab.inner(self.u))))
+            self.upper = 2 * max(highest, self._mean_density())
             if self.upper > before:  # what bounds a smaller box does not bound a larger one
                 self._bound = -np.inf
         self._bound = max(self._bound, self.lower_bound())
@@ -109,7 +111,7 @@ class PrimalDual(PrimalDualIteration):
             largest = xp.empty(g.shape[0], dtype=np.float64)
             p = self.w_bar if len(self.w_bar) else xp.empty_like(self.w)
             self._k.tgv_divergence(self.q, self.a0, p, largest)
-            theta = min(1.0, float(self.a1) / max(float(xp.max(largest)), 1e-30))
+            theta = min(1.0, float(self.a1) / max(self._largest(p, float(xp.max(largest))), 1e-30))
             self._k.gradient_adjoint(p, np.float32(1), g)
             more = self._not_of_the_dual(p, theta)
             del p
@@ -118,12 +120,24 @@ class PrimalDual(PrimalDualIteration):
             square = xp.square(self.p[0], dtype=np.float32)
             for component in self.p[1:]:
                 square += xp.square(component, dtype=np.float32)
-            theta = min(1.0, float(self.a1) / max(unit * float(xp.max(square)) ** 0.5, 1e-30))
+            highest = self.slab.max(float(xp.max(self.slab.inner(square))))
+            theta = min(1.0, float(self.a1) / max(unit * highest**0.5, 1e-30))
             self._k.gradient_adjoint(self.p, np.float32(unit), g)
             more = self._not_of_the_dual(self.p, unit * theta)
             del square
-        gain = largest_gain(g, self._sensitivity, theta, self.upper, self.data.total_bound())
-        return -self.data.conjugate(theta * y) - gain - more
+        bound = self.data.total_bound(self.slab.sum)
+        gain = largest_gain(g, self._sensitivity, theta, self.upper, bound, self.slab)
+        return -self.slab.sum(self.data.conjugate(theta * y)) - gain - more
+
+    def _largest(self, p: Array, here: float) -> float:
+        """The largest vector of p, whose largest with the halo, where it is not right, is `here`."""
+        if self.slab.whole:
+            return here
+        inner = self.slab.inner(p)
+        square = self._xp.square(inner[0])
+        for component in inner[1:]:
+            square += self._xp.square(component)
+        return self.slab.max(float(self._xp.max(square)) ** 0.5)
 
     def _not_of_the_dual(self, p: Array, theta: float) -> float:
         """What variables that only a subclass has take off the bound, at the dual theta p."""
@@ -171,7 +185,7 @@ class PrimalDual(PrimalDualIteration):
         if own.arrays.keys() != state.arrays.keys() or numbers.scheme != self.method:
             raise ValueError(f"the state holds {', '.join(state.arrays)}, the solver {', '.join(own.arrays)}")
         for name, array in own.arrays.items():
-            saved = state.arrays[name]
+            saved = self._mine(name, array, state.arrays[name])
             for what in ("shape", "dtype"):
                 if getattr(saved, what) != getattr(array, what):
                     raise ValueError(
@@ -184,6 +198,23 @@ class PrimalDual(PrimalDualIteration):
         self.upper, self._follow = numbers.upper, numbers.follow
         self._objective, self._bound, self._seconds = numbers.objective, numbers.bound, numbers.seconds
         self.history, self._restored = list(state.history), True
+
+    def whole_state(self) -> State:
+        """`state` of all ranks, on rank 0: the same as that of one rank, so that any number can go on from it."""
+        own = self.state()
+        if self.slab.whole:
+            return own
+        rows = rows_of(self.operator, own.arrays["y"].shape[-1])
+        arrays = {n: (rows if n in ("y", "y0") else self.slab).gather(a) for n, a in own.arrays.items()}
+        return State(arrays, own.numbers, own.history)
+
+    def _mine(self, name: str, array: Array, saved: Array) -> Array:
+        """The part of a saved array that this rank holds."""
+        if self.slab.whole:
+            return saved
+        if name in ("y", "y0"):
+            return rows_of(self.operator, array.shape[-1]).cut(saved)
+        return self.slab.cut(saved, halo=array.shape[-1] == self.slab.size)
 
     # ------------------------------------------------------------------ the run
 

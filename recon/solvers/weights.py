@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -149,7 +150,14 @@ class Balance:
         for a, b in zip(self.before, watched, strict=bool(self.before)):
             a[...] = b
 
-    def travelled(self, watched: list[Array], units: tuple[float, float], part: float, weights: Weights) -> Travel:
+    def travelled(
+        self,
+        watched: list[Array],
+        units: tuple[float, float],
+        part: float,
+        weights: Weights,
+        total: Callable[[float], float] = float,
+    ) -> Travel:
         """Travel since the last balance.
 
         Args:
@@ -157,6 +165,7 @@ class Balance:
             units: what 1 stands for in p and q.
             part: of all planes that are sampled.
             weights: whose norms are those of the blocks.
+            total: sums over the ranks that have other slices.
         """
         xp = namespace(watched[0])
 
@@ -164,7 +173,7 @@ class Balance:
             return xp.sum(xp.square(xp.subtract(row, before, dtype=np.float32)), dtype=np.float64)
 
         u, w, p, q, y = (
-            unit**2 * float(sum(square(row, row0) for row, row0 in zip(a, b, strict=True)))
+            unit**2 * total(float(sum(square(row, row0) for row, row0 in zip(a, b, strict=True))))
             for unit, a, b in zip((1.0, 1.0, *units, 1.0), watched, self.before, strict=True)
         )
         return Travel(((u + w) / part) ** 0.5, y**0.5 * weights.norm_a, ((p + q) / part) ** 0.5 * weights.norm_d)

@@ -1,0 +1,269 @@
+"""One volume over several ranks: slabs along the tilt axis, their halos, and sums over all of them.
+
+Every slice of a single-axis series is projected by itself, so a rank holds a slab of slices and the same rows of the
+maps. The regulariser looks at the slices beside: a slab has a halo of two on each side, renewed after each iteration.
+Where an alignment mixes rows, they are fetched from whoever has them (`Ranks.fetch`).
+
+Where there is one rank, everything here leaves arrays and numbers as they are.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from recon.backend import Array
+from recon.errors import BackendError, JobError
+
+HALO = 2  # slices that one iteration of TGV looks at on each side
+Range = tuple[int, int]
+# what the launchers of MPI put into the environment of their processes
+_LAUNCHED = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "PMIX_RANK", "MPI_LOCALNRANKS")
+_LOCAL = ("MPI_LOCALNRANKS", "OMPI_COMM_WORLD_LOCAL_SIZE")
+
+
+class Communicator(Protocol):
+    """What is asked of mpi4py's."""
+
+    def Get_rank(self) -> int: ...  # noqa: N802
+    def Get_size(self) -> int: ...  # noqa: N802
+    def Abort(self, status: int) -> None: ...  # noqa: N802
+    def bcast(self, value: Any, root: int = 0) -> Any: ...
+    def allgather(self, value: Any) -> list[Any]: ...
+    def Isend(self, buffer: Any, dest: int, tag: int = 0) -> Any: ...  # noqa: N802
+    def Irecv(self, buffer: Any, source: int, tag: int = 0) -> Any: ...  # noqa: N802
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """The processes that work together; one where there is no MPI.
+
+    Attributes:
+        comm: mpi4py's communicator, or None for one rank.
+    """
+
+    comm: Communicator | None = None
+
+    @property
+    def rank(self) -> int:
+        return 0 if self.comm is None else self.comm.Get_rank()
+
+    @property
+    def size(self) -> int:
+        return 1 if self.comm is None else self.comm.Get_size()
+
+    def tell(self, value: Any) -> Any:
+        """Rank 0's value, on every rank."""
+        return value if self.comm is None else self.comm.bcast(value)
+
+    def sum(self, value: float) -> float:
+        """Over all ranks, the same bits on each."""
+        return value if self.comm is None else math.fsum(self.comm.allgather(value))
+
+    def max(self, value: float) -> float:
+        return value if self.comm is None else max(self.comm.allgather(value))
+
+    def abort(self, status: int) -> None:
+        """End all ranks, some of which may wait for this one."""
+        if self.comm is not None:
+            self.comm.Abort(status)
+
+    def share(self, n: int, rank: int) -> Range:
+        """The slices of n that a rank works on."""
+        return n * rank // self.size, n * (rank + 1) // self.size
+
+    def fetch(self, a: Array, have: Sequence[Range], want: Sequence[Range]) -> Array:
+        """Slices of an array that is spread over its last axis.
+
+        Args:
+            a: ``(..., slices)``, those of ``have[rank]``.
+            have: slices of each rank, none twice.
+            want: slices that each rank is to get.
+
+        Returns:
+            ``(..., slices)``, those of ``want[rank]``.
+        """
+        first, end = want[self.rank]
+        begin, stop = have[self.rank]
+        if self.comm is None or (begin, stop) == (first, end) == (min(h[0] for h in have), max(h[1] for h in have)):
+            return np.ascontiguousarray(a[..., first - begin : end - begin])
+        out = np.empty((*a.shape[:-1], end - first), a.dtype)
+        pending, received = [], []
+        for other in range(self.size):
+            low, high = max(begin, want[other][0]), min(stop, want[other][1])
+            if low < high and other != self.rank:
+                part = np.ascontiguousarray(a[..., low - begin : high - begin])
+                pending.append((self.comm.Isend(part, other), part))
+            low, high = max(first, have[other][0]), min(end, have[other][1])
+            if low >= high:
+                continue
+            if other == self.rank:
+                out[..., low - first : high - first] = a[..., low - begin : high - begin]
+            else:
+                buffer = np.empty((*a.shape[:-1], high - low), a.dtype)
+                received.append((self.comm.Irecv(buffer, other), buffer, low, high))
+        for request, buffer, low, high in received:
+            request.Wait()
+            out[..., low - first : high - first] = buffer
+        for request, _ in pending:
+            request.Wait()
+        return out
+
+
+ALONE = Ranks()
+
+
+@dataclass(frozen=True)
+class Slab:
+    """The slices of an array's last axis that a rank holds.
+
+    Attributes:
+        ranks: that share the array.
+        n: slices in all.
+        halo: slices of the neighbours that it holds beside its own.
+    """
+
+    ranks: Ranks
+    n: int
+    halo: int = 0
+
+    def own(self, rank: int | None = None) -> Range:
+        """First slice and end of those that it works on."""
+        return self.ranks.share(self.n, self.ranks.rank if rank is None else rank)
+
+    def held(self, rank: int | None = None) -> Range:
+        """The same with the halo."""
+        first, end = self.own(rank)
+        return max(0, first - self.halo), min(self.n, end + self.halo)
+
+    @property
+    def size(self) -> int:
+        """Slices that it holds."""
+        begin, end = self.held()
+        return end - begin
+
+    @property
+    def within(self) -> Range:
+        """Its own slices among those that it holds."""
+        (first, end), (begin, _) = self.own(), self.held()
+        return first - begin, end - begin
+
+    @property
+    def at_end(self) -> bool:
+        """Whether it holds the last slice of all."""
+        return self.held()[1] == self.n
+
+    @property
+    def whole(self) -> bool:
+        return self.ranks.comm is None
+
+    def inner(self, a: Array) -> Array:
+        """Its own slices of an array, with or without halo."""
+        if self.whole or a.shape[-1] != self.size:
+            return a
+        first, end = self.within
+        return a[..., first:end]
+
+    def compact(self, a: Array) -> Array:
+        """The same in C order."""
+        return a if self.whole else np.ascontiguousarray(self.inner(a))
+
+    def cut(self, a: Array, *, halo: bool = True) -> Array:
+        """What it holds of a whole array."""
+        if self.whole:
+            return a
+        begin, end = self.held() if halo else self.own()
+        return np.ascontiguousarray(a[..., begin:end])
+
+    def gather(self, a: Array, *, everywhere: bool = False) -> Array:
+        """The whole array on rank 0, or on all; on the others an array without slices."""
+        if self.whole:
+            return a
+        sizes = range(self.ranks.size)
+        want = [(0, self.n) if everywhere or rank == 0 else (0, 0) for rank in sizes]
+        return self.ranks.fetch(self.inner(a), [self.own(rank) for rank in sizes], want)
+
+    def fetch(self, a: Array, want: Sequence[Range]) -> Array:
+        """Slices of the whole array; `want` has those of each rank."""
+        have = [self.own(rank) for rank in range(self.ranks.size)]
+        return self.ranks.fetch(self.inner(a), have, want)
+
+    def refresh(self, *arrays: Array) -> None:
+        """Renew the halos of arrays ``(..., slices)`` from the neighbours' own slices."""
+        comm = self.ranks.comm
+        if comm is None or self.ranks.size == 1:
+            return
+        first, end = self.within
+        rank, halo, rows = self.ranks.rank, self.halo, [a.reshape(-1, a.shape[-1]) for a in arrays if a.size]
+        waiting = []
+        for other, mine, theirs in (
+            (rank - 1, slice(first, first + halo), slice(0, first)),
+            (rank + 1, slice(end - halo, end), slice(end, self.size)),
+        ):
+            if not 0 <= other < self.ranks.size:
+                continue
+            for tag, a in enumerate(rows):
+                sent = np.ascontiguousarray(a[:, mine])
+                got = np.empty_like(sent)
+                waiting.append((comm.Isend(sent, other, tag), comm.Irecv(got, other, tag), a, theirs, got))
+        for send, receive, a, theirs, got in waiting:
+            receive.Wait()
+            a[:, theirs] = got
+            send.Wait()
+
+    def sum(self, value: float) -> float:
+        return self.ranks.sum(value)
+
+    def max(self, value: float) -> float:
+        return self.ranks.max(value)
+
+
+def slab_of(operator: object, n: int) -> Slab:
+    """The slab of the volume that an operator works on; of n slices, all, where it does not say."""
+    found = getattr(operator, "slab", None)
+    return found if isinstance(found, Slab) else Slab(ALONE, n)
+
+
+def rows_of(operator: object, n: int) -> Slab:
+    """The rows of the maps that an operator gives, likewise."""
+    found = getattr(operator, "rows", None)
+    return found if isinstance(found, Slab) else Slab(ALONE, n)
+
+
+def check_ranks(ranks: Ranks, slices: int) -> None:
+    """Raise JobError if a volume has too few slices for so many ranks."""
+    if slices < HALO * ranks.size:
+        raise JobError(
+            f"{ranks.size} ranks are too many for {slices} slices; each needs {HALO}: start at most {slices // HALO}"
+        )
+
+
+def launched() -> Ranks:
+    """The ranks of ``mpirun``, or one.
+
+    Raises:
+        BackendError: several were started, but mpi4py is missing, or does not see them.
+    """
+    size = next((os.environ[name] for name in _LAUNCHED if name in os.environ), "1")
+    if size == "1" and "PMIX_RANK" not in os.environ:
+        return ALONE
+    try:
+        from mpi4py import MPI
+    except (ImportError, RuntimeError) as exc:
+        raise BackendError(
+            f"this is one of several processes of MPI, but mpi4py does not load ({exc}); install the extra mpi"
+        ) from exc
+    return Ranks(MPI.COMM_WORLD) if MPI.COMM_WORLD.Get_size() > 1 else ALONE
+
+
+def local_ranks() -> int:
+    """Ranks of ``mpirun`` on this machine."""
+    return int(next((os.environ[n] for n in _LOCAL if os.environ.get(n, "").isdigit()), "1"))
+
+
+__all__ = ["ALONE", "HALO", "Ranks", "Slab", "check_ranks", "launched", "local_ranks", "rows_of", "slab_of"]
