@@ -20,15 +20,27 @@ from recon.io import read_volume
 ONE = '[align]\nmethod = "none"\n[reconstruct]\nstrength = 1.0\ntolerance = 1e-9\nmax_iterations = 250\n'
 # the first start of a task that is to be interrupted sleeps in every iteration, so that it cannot be done before
 SLOW = """
-import os
+import importlib.abc, importlib.util, os, sys, time
+
+class Slow(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        if name != "recon.job.checkpoint":
+            return None
+        sys.meta_path.remove(self)
+        spec = importlib.util.find_spec(name)
+        load = spec.loader.exec_module
+        def exec_module(module):
+            load(module)
+            control = module.Checkpoints.control
+            def slow(self, element):
+                asked = control(self, element)
+                return lambda solver: time.sleep(0.4) or asked(solver)
+            module.Checkpoints.control = slow
+        spec.loader.exec_module = exec_module
+        return spec
+
 if os.environ.get("RECON_TEST_SLOW") and not os.environ.get("SLURM_RESTART_COUNT"):
-    import time
-    from recon.job.checkpoint import Checkpoints
-    control = Checkpoints.control
-    def slow(self, element):
-        asked = control(self, element)
-        return lambda solver: time.sleep(0.4) or asked(solver)
-    Checkpoints.control = slow
+    sys.meta_path.insert(0, Slow())
 """
 
 

@@ -40,7 +40,8 @@ def status(folder: Path) -> list[Progress]:
         InputError: the folder holds no manifest.
     """
     rows = read_manifest(folder)
-    queue = _queue(folder)
+    found = _queue(folder)
+    asked, queue = found is not None, found or {}
     out = []
     for row in rows:
         said = _last_line(folder / "logs" / f"{row.row}.log")
@@ -48,7 +49,7 @@ def status(folder: Path) -> list[Progress]:
         if _done(row):
             state = "done"
         elif state is None:
-            state = "failed" if said.startswith("error: ") else "unknown"
+            state = "failed" if said.startswith("error: ") or asked else "unknown"
         out.append(Progress(row, state, said))
     return out
 
@@ -64,18 +65,20 @@ def _done(row: Row) -> bool:
     return unit.stage == "element" and (partial / f"{unit.element}.volume.npz").is_file()
 
 
-def _queue(folder: Path) -> dict[int, str]:
-    """Rows that Slurm still has, with their states; none where it cannot be asked."""
+def _queue(folder: Path) -> dict[int, str] | None:
+    """Rows that Slurm still has, with their states; None where it cannot be asked."""
     try:
         jobs = json.loads((folder / SUBMITTED).read_text(encoding="utf-8"))
         if jobs["scheduler"] != "slurm":
-            return {}
+            return None
         words = ["squeue", "--noheader", "--array", "--format=%K %T", f"--jobs={','.join(jobs['jobs'])}"]
-        said = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False).stdout
+        done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
     except (OSError, ValueError, KeyError, TypeError, subprocess.SubprocessError):
-        return {}
+        return None
+    if done.returncode and "Invalid job id" not in done.stderr:  # which Slurm forgets some time after their end
+        return None
     found = {}
-    for line in said.splitlines():
+    for line in done.stdout.splitlines():
         index, _, state = line.strip().partition(" ")
         if index.isdigit() and state not in ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL"):
             found[int(index)] = "running" if state in ("RUNNING", "COMPLETING") else "waiting"

@@ -90,6 +90,7 @@ class Scheduler(ABC):
             "# written by `recon submit`; a task saves its state before the time limit and on preemption, ends with",
             "# status 75, starts again and goes on where it was",
             *array.settings.setup,
+            "trap '' USR1 TERM  # until the program listens, they must not kill it",
             *([task, *again] if again else [f"exec {task}"]),
         ]
         return "\n".join(lines) + "\n"

@@ -24,14 +24,15 @@ def run_task(manifest: Path, number: int, *, device: str = "auto", watch: Watche
         SuspendedError: a signal came; the state is saved, and another start was asked for.
         JobError: no such row, or it has been started too often.
     """
-    from recon.job.file import load_job
     from recon.job.interrupts import Interrupts
-    from recon.job.pipeline import run_job
 
     restarts = int(os.environ.get("SLURM_RESTART_COUNT", "0") or 0)
     unit = None
     try:
         with Interrupts(watch.log):  # from the start: a signal before the run has its own must not kill
+            from recon.job.file import load_job
+            from recon.job.pipeline import run_job
+
             rows = {row.row: row for row in read_manifest(manifest)}
             if number not in rows:
                 raise JobError(f"{manifest} has no row {number}; its rows are {min(rows)} to {max(rows)}")
