@@ -26,8 +26,8 @@ from recon.job.resources import Plan, check_resources, plan
 from recon.job.results import Result, finished, state_of, write_result
 from recon.job.stages import Stages
 from recon.model.resampling import resample
-from recon.preparation.isolation import locate
 from recon.parallel import ALONE, Ranks, check_ranks, local_ranks
+from recon.preparation.isolation import locate
 from recon.series.tilt_series import TiltSeries
 from recon.solvers import Status
 
