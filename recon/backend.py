@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from types import ModuleType
 
+THREADS = "RECON_THREADS"  # how many threads a user wants, Numba's and BLAS's alike
+_blas: Any = None  # limits hold as long as this does
+
 Array = Any  # numpy.ndarray or cupy.ndarray: the two share one interface, no common base
 
 
@@ -46,11 +49,29 @@ def cores() -> int:
     ranks = os.environ.get("MPI_LOCALNRANKS", os.environ.get("OMPI_COMM_WORLD_LOCAL_SIZE", ""))
     if ranks.isdigit() and found == os.cpu_count():  # of several ranks that no launcher has bound to cores
         found //= max(int(ranks), 1)
-    for name in ("SLURM_CPUS_PER_TASK", "NUMBA_NUM_THREADS", "OMP_NUM_THREADS"):
+    for name in (THREADS, "SLURM_CPUS_PER_TASK", "NUMBA_NUM_THREADS", "OMP_NUM_THREADS"):
         text = os.environ.get(name, "")
         if text.isdigit() and int(text) > 0:
             found = min(found, int(text))
     return max(found, 1)
+
+
+def use_threads(threads: int | None = None) -> int:
+    """Let Numba and the BLAS of NumPy and SciPy use so many threads, by default `cores`; returns how many."""
+    global _blas
+    allowed = cores()
+    number = allowed if threads is None else min(threads, allowed)
+    from threadpoolctl import threadpool_limits
+
+    _blas = threadpool_limits(limits=number)
+    for name in ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):  # of those that are loaded later, such as SciPy's
+        os.environ[name] = str(number)
+    if "numba" in sys.modules:
+        numba = sys.modules["numba"]
+        numba.set_num_threads(min(number, numba.config.NUMBA_NUM_THREADS))
+    else:
+        os.environ["NUMBA_NUM_THREADS"] = str(number)
+    return number
 
 
 def is_device_array(a: Array) -> bool:

@@ -81,6 +81,7 @@ def demo(size: int, out: Path, device: str, seed: int, uncertainty: int, overwri
 @click.option("--element", multiple=True, help="Reconstruct this one, no more; then --stage finish.")
 @click.option("--workers", type=click.IntRange(1), help="Jobs and elements side by side; by default one a GPU or core.")
 @click.option("--summary", type=click.Path(path_type=Path), help="CSV table of several jobs. [recon-summary.csv]")
+@click.option("--threads", type=click.IntRange(1), envvar="RECON_THREADS", help="Of all cores given, by default all.")
 @click.option("--leash", is_flag=True, hidden=True)
 def run(
     jobs: tuple[str, ...],
@@ -93,6 +94,7 @@ def run(
     element: tuple[str, ...],
     workers: int | None,
     summary: Path | None,
+    threads: int | None,
     leash: bool,
 ) -> None:
     """Reconstruct every element of one or more jobs, side by side; one that fails does not stop the others.
@@ -103,6 +105,8 @@ def run(
     """
     from recon.cluster.units import expand, parse_changes
 
+    if threads is not None:
+        os.environ["RECON_THREADS"] = str(threads)
     try:
         paths, given = expand(jobs), parse_changes(changes)
         if (len(paths) > 1 or workers is not None) and (stage or element):

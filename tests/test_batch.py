@@ -157,7 +157,7 @@ def test_memory_is_shared_out():
             self.needs, self.free, self.share, self.admitted, self.said = needs, free, share, False, []
 
     batch = Batch([], Options())
-    batch.shares = [{"NUMBA_NUM_THREADS": "1"}]
+    batch.shares = [{"RECON_THREADS": "1"}]
     batch._tell = lambda child, line: child.said.append(line)
     batch.children = [Child(600, 1000, 0), Child(600, 1000, 1), Child(300, 1000, 2), Child(None, 0, 3)]
     batch._admit()
@@ -173,7 +173,7 @@ def test_memory_is_shared_out():
 def test_shares_of_a_machine(monkeypatch):
     monkeypatch.setattr("recon.cluster.machine.cores", lambda: 8)
     monkeypatch.setattr("recon.cluster.machine.gpus", lambda device: ("0", "1") if device != "cpu" else ())
-    assert [s["NUMBA_NUM_THREADS"] for s in shares(None, "cpu", 3)] == ["2", "2", "2"]
+    assert [s["RECON_THREADS"] for s in shares(None, "cpu", 3)] == ["2", "2", "2"]
     assert len(shares(None, "cpu", 100)) == 8
     assert [s["CUDA_VISIBLE_DEVICES"] for s in shares(None, "auto", 100)] == ["0", "1"]
     assert [s["CUDA_VISIBLE_DEVICES"] for s in shares(4, "auto", 100)] == ["0", "1", "0", "1"]

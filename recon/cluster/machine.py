@@ -37,7 +37,7 @@ def shares(wanted: int | None, device: str, units: int) -> list[dict[str, str]]:
     devices, n_cores = gpus(device), cores()
     number = max(1, min(wanted or len(devices) or n_cores, max(units, 1)))
     threads = str(max(1, n_cores // number))
-    shared = dict.fromkeys(("NUMBA_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), threads)
+    shared = dict.fromkeys(("RECON_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), threads)
     if not devices:
         return [dict(shared) for _ in range(number)]
     return [{**shared, "CUDA_VISIBLE_DEVICES": devices[i % len(devices)]} for i in range(number)]

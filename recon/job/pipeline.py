@@ -129,6 +129,7 @@ def run_job(
         if name not in job.elements:
             raise JobError(f"element {name!r} is not of this job; it has {', '.join(job.elements)}")
     device = backend.resolve_device(device)  # before minutes of reading
+    backend.use_threads()
     target = Path(out) if out is not None else job.output_dir
     hashes = input_hashes(job)
     if resume and target.exists():

@@ -1,0 +1,117 @@
+"""How much faster several ranks are, and what the halos cost.
+
+    mpirun -n 2 python benchmarks/ranks.py [--size 256] [--tilts 15] [--iterations 20] [--output FILE]
+
+Rank 0 first runs alone with one core, the others waiting asleep; then all run together with one core each, and this
+twice in turn, so that a machine that is busy now and then tells. The ratio of the shortest times counts. What a rank
+computes and what it sends are timed apart: the model of weak scaling takes both.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from pathlib import Path
+
+import numpy as np
+
+from recon.parallel import Ranks, launched
+from recon.reconstruction.problem import Problem
+from recon.series.alignment import Alignment
+from recon.simulate import simulate
+
+
+def asleep(ranks: Ranks) -> None:
+    """Wait for rank 0 without turning a core: MPI's own waiting does."""
+    request = ranks.comm.Ibarrier()
+    while not request.Test():
+        time.sleep(0.05)
+
+
+def iteration(problem: Problem, iterations: int) -> tuple[float, float]:
+    """Seconds an iteration, and of these in halos."""
+    solver = problem.solver_from(None, 1.0, 2.0)
+    halos = 0.0
+    refresh = type(solver.slab).refresh
+
+    def timed(slab, *arrays):
+        nonlocal halos
+        clock = time.perf_counter()
+        refresh(slab, *arrays)
+        halos += time.perf_counter() - clock
+
+    type(solver.slab).refresh = timed
+    try:
+        solver.advance(2)
+        halos, clock = 0.0, time.perf_counter()
+        solver.advance(iterations)
+        return (time.perf_counter() - clock) / iterations, halos / iterations
+    finally:
+        type(solver.slab).refresh = refresh
+
+
+def weak_scaling(size: int, compute: float, halo: float) -> list[dict]:
+    """Seconds an iteration for growing cubes, a GPU or core for each 256^3 of voxels, from the costs of one slab.
+
+    A cube of n slices on r ranks: each computes n^3 / r voxels and 4 n^2 of halo again, projects its slices, and sends
+    2 slices of 13 words each way. Time in halos grows with n^2, time of computation with n^3 / r.
+    """
+    rows = []
+    for n, ranks in ((256, 1), (512, 8), (1024, 64), (4096, 64)):
+        voxels = n**3 / ranks + (4 * n**2 if ranks > 1 else 0)
+        seconds = compute * voxels / size**3 + (halo * (n / size) ** 2 if ranks > 1 else 0.0)
+        rows.append(
+            {
+                "size": n,
+                "ranks": ranks,
+                "seconds_an_iteration": seconds,
+                "efficiency": compute * n**3 / ranks / size**3 / seconds,
+            }
+        )
+    return rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="ranks against one")
+    parser.add_argument("--size", type=int, default=256)
+    parser.add_argument("--tilts", type=int, default=15)
+    parser.add_argument("--iterations", type=int, default=20)
+    parser.add_argument("--output", type=Path)
+    args = parser.parse_args()
+    ranks = launched()
+    series, _ = simulate(size=args.size, tilts_deg=np.linspace(-70, 70, args.tilts), drift=0)
+    series = series.evolve(alignment=Alignment.identity(series.n_tilts), isolated=True)
+    alone, together = [], []
+    for _ in range(2):
+        if ranks.rank == 0:
+            alone.append(iteration(Problem.of(series, "Co"), args.iterations))
+        asleep(ranks)
+        together.append(iteration(Problem.of(series, "Co", ranks=ranks), args.iterations))
+    if ranks.rank:
+        return
+    one, many = min(a for a, _ in alone), min(together)
+    result = {
+        "size": args.size,
+        "tilts": args.tilts,
+        "ranks": ranks.size,
+        "seconds_one": one,
+        "seconds_together": many[0],
+        "seconds_in_halos": many[1],
+        "speedup": one / many[0],
+        "model_together": weak_model(args.size, ranks.size, one, many[1]),
+        "weak_scaling": weak_scaling(args.size, one, many[1]),
+    }
+    print(json.dumps(result, indent=1))
+    output = args.output or Path(__file__).parent / "results" / "ranks.json"
+    output.write_text(json.dumps(result, indent=1) + "\n")
+
+
+def weak_model(size: int, ranks: int, compute: float, halo: float) -> float:
+    """What the model says of the measured case."""
+    held = size**3 / ranks + (2 * size**2 * min(2, ranks - 1) if ranks > 1 else 0)
+    return compute * held / size**3 + (halo if ranks > 1 else 0.0)
+
+
+if __name__ == "__main__":
+    main()

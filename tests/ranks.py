@@ -1,0 +1,128 @@
+"""One rank's part of tests/test_ranks.py: every check compares with the same work done by one rank alone.
+
+mpirun -n N python tests/ranks.py FOLDER
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from recon.parallel import ALONE, Ranks, Slab, launched
+from recon.reconstruction.keeper import Shared
+from recon.reconstruction.problem import Problem
+from recon.reconstruction.reconstruct import reconstruct_with
+from recon.series.alignment import Alignment
+from recon.series.settings import Settings
+from recon.simulate import simulate
+from recon.solvers.solution import State
+
+f32 = np.float32
+
+
+def shared_arrays(ranks: Ranks) -> float:
+    """Uneven slabs gathered, refreshed, cut and fetched give what the whole array has."""
+    whole = np.arange(2 * 17, dtype=f32).reshape(2, 17)
+    slab = Slab(ranks, 17, 2)
+    part = slab.cut(whole)
+    wrong = float(np.abs(slab.gather(part, everywhere=True) - whole).max())
+    spoilt = np.full_like(part, -1)
+    slab.inner(spoilt)[...] = slab.inner(part)
+    slab.refresh(spoilt)
+    wrong += float(np.abs(spoilt - part).max())
+    want = [(3 * rank, 3 * rank + 8) for rank in range(ranks.size)]
+    first, end = want[ranks.rank]
+    return wrong + float(np.abs(slab.fetch(part, want) - whole[:, first:end]).max())
+
+
+def cases() -> dict[str, tuple]:
+    series, truth = simulate(size=20, seed=3)
+    known = series.evolve(
+        alignment=truth.alignment,
+        exposures=np.tile(truth.exposures, (len(series.elements), 1)),
+        background=np.full_like(series.background, truth.background),
+        isolated=True,
+    )
+    straight = known.evolve(alignment=Alignment.identity(known.n_tilts))
+    return {"turned": known, "straight": straight}
+
+
+def operators(ranks: Ranks) -> float:
+    """Projection and its adjoint, halo included, and their dot product over all ranks."""
+    rng, wrong = np.random.default_rng(0), 0.0
+    for series in cases().values():
+        one, many = (Problem.of(series, "Co", ranks=r) for r in (ALONE, ranks))
+        x = rng.random(one.operator.domain_shape).astype(f32)
+        y = rng.random(one.operator.range_shape).astype(f32)
+        ax = one.operator(x, np.empty(one.operator.range_shape, f32))
+        aty = one.operator.adjoint(y, np.empty_like(x))
+        mine = many.operator(many.slab.cut(x), np.empty(many.operator.range_shape, f32))
+        back = many.operator.adjoint(many.rows.cut(y), np.empty(many.operator.domain_shape, f32))
+        wrong = max(wrong, float(np.abs(mine - many.rows.cut(ax)).max() / ax.max()))
+        wrong = max(wrong, float(np.abs(back - many.slab.cut(aty)).max() / aty.max()))
+    return wrong
+
+
+def volumes(ranks: Ranks) -> dict[str, list[float]]:
+    """Relative difference of volumes, of objectives and of gaps."""
+    out = {}
+    for name, series, settings, strength in (
+        ("tgv turned", "turned", Settings("tgv", max_iterations=60, tolerance=1e-9), 1.0),
+        ("tv straight", "straight", Settings("tv", "least-squares", max_iterations=60, tolerance=1e-9), 1.0),
+        ("sirt", "turned", Settings("sirt", "least-squares", max_iterations=10), 1.0),
+        ("strength", "straight", Settings("tgv", max_iterations=20, tolerance=1e-9), "auto"),
+    ):
+        how = {"elements": ["Co"], "device": "cpu"}
+        data = cases()[series]
+        many = reconstruct_with(data, settings, strength, **how, ranks=ranks, checkpoints=Shared(ranks, None))["Co"]
+        if ranks.rank:
+            continue
+        one = reconstruct_with(data, settings, strength, **how)["Co"]
+        a, b = one.solution, many.solution
+        out[name] = [
+            float(np.abs(one.values - many.values).max() / one.values.max()),
+            abs(b.objective / a.objective - 1),
+            0.0 if np.isnan(a.gap) else abs(b.gap / a.gap - 1),
+        ]
+        if a.choice is not None:
+            out[name].append(abs(b.choice.strength / a.choice.strength - 1))
+    return out
+
+
+def going_on(ranks: Ranks) -> float:
+    """Saved by many, gone on with by one, and the other way round."""
+    series = cases()["turned"]
+    one, many = (Problem.of(series, "Co", ranks=r).solver(1.0, 2.0) for r in (ALONE, ranks))
+    one.run(0.0, 20)
+    many.run(0.0, 20)
+    saved = ranks.tell(_copied(many.whole_state()))
+    many.restore(_copied(one.whole_state()))
+    one.restore(saved)
+    one.run(0.0, 50)
+    many.run(0.0, 50)
+    whole = many.slab.gather(many.u, everywhere=True)
+    return float(np.abs(whole - one.u).max() / one.u.max())
+
+
+def _copied(state: State) -> State:
+    return State({n: np.array(a) for n, a in state.arrays.items()}, state.numbers, state.history)
+
+
+def main() -> None:
+    ranks = launched()
+    found = {
+        "ranks": ranks.size,
+        "arrays": ranks.max(shared_arrays(ranks)),
+        "operators": ranks.max(operators(ranks)),
+        "volumes": volumes(ranks),
+        "going on": ranks.max(going_on(ranks)),
+    }
+    if ranks.rank == 0:
+        Path(sys.argv[1], f"ranks-{ranks.size}.json").write_text(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,89 @@
+"""Threads follow the cores that the process was given, Numba's and BLAS's alike."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from recon import backend
+
+ROOT = Path(__file__).resolve().parent.parent
+NAMES = ("SLURM_CPUS_PER_TASK", "NUMBA_NUM_THREADS", "OMP_NUM_THREADS", "RECON_THREADS", "MPI_LOCALNRANKS")
+ASK = """
+import json, sys
+from recon import backend
+n = backend.use_threads()
+import numba, numpy, scipy.linalg
+from threadpoolctl import threadpool_info
+blas = [p["num_threads"] for p in threadpool_info() if p["user_api"] == "blas"]
+print(json.dumps([n, numba.get_num_threads(), blas]))
+"""
+
+
+@pytest.fixture
+def machine(monkeypatch):
+    """A machine of 64 cores without limits."""
+    for name in NAMES:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(64)), raising=False)
+    monkeypatch.setattr(os, "cpu_count", lambda: 64)
+    files = {}
+
+    class Files:
+        def __init__(self, path):
+            self.path = path
+
+        def read_text(self):
+            if self.path not in files:
+                raise FileNotFoundError(self.path)
+            return files[self.path]
+
+    monkeypatch.setattr(backend, "Path", Files)
+    return files
+
+
+def test_cores_that_were_given(machine, monkeypatch):
+    assert backend.cores() == 64
+    machine["/sys/fs/cgroup/cpu.max"] = "max 100000\n"
+    assert backend.cores() == 64
+    machine["/sys/fs/cgroup/cpu.max"] = "1250000 100000\n"  # twelve cores and a half
+    assert backend.cores() == 13
+    monkeypatch.setenv("SLURM_CPUS_PER_TASK", "8")
+    assert backend.cores() == 8
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {3, 5, 7}, raising=False)
+    assert backend.cores() == 3
+    monkeypatch.setenv("RECON_THREADS", "2")
+    assert backend.cores() == 2
+    monkeypatch.setenv("RECON_THREADS", "none")
+    assert backend.cores() == 3
+
+
+def test_ranks_of_a_node_share_it_unless_they_are_bound(machine, monkeypatch):
+    monkeypatch.setenv("MPI_LOCALNRANKS", "4")
+    assert backend.cores() == 16
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(10)), raising=False)
+    assert backend.cores() == 10
+
+
+def test_old_cgroups(machine):
+    machine["/sys/fs/cgroup/cpu/cpu.cfs_quota_us"] = "-1\n"
+    machine["/sys/fs/cgroup/cpu/cpu.cfs_period_us"] = "100000\n"
+    assert backend.cores() == 64
+    machine["/sys/fs/cgroup/cpu/cpu.cfs_quota_us"] = "400000\n"
+    assert backend.cores() == 4
+
+
+@pytest.mark.parametrize("variable", ["RECON_THREADS", "SLURM_CPUS_PER_TASK"])
+def test_one_setting_for_numba_and_blas(variable):
+    environment = {k: v for k, v in os.environ.items() if k not in (*NAMES, "OPENBLAS_NUM_THREADS")}
+    environment |= {"PYTHONPATH": str(ROOT), variable: "1"}
+    done = subprocess.run([sys.executable, "-c", ASK], capture_output=True, text=True, env=environment, check=True)
+    number, numba, blas = json.loads(done.stdout)
+    assert number == numba == 1
+    assert blas
+    assert set(blas) == {1}
