@@ -74,6 +74,11 @@ def _module(file):  # type: ignore[no-untyped-def]
     return cupy.RawModule(code=source(file), options=OPTIONS, name_expressions=KERNELS[file])
 
 
+def compile_file(file: str) -> None:
+    """Compile one of `KERNELS` for the current device; what CuPy has kept is found again."""
+    _module(file).compile()
+
+
 @cache
 def _kernel(file, name):  # type: ignore[no-untyped-def]
     return _module(file).get_function(name)

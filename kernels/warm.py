@@ -74,7 +74,7 @@ SOLVER = {
     "tgv_step": (cpu_tgv._tgv_step, 15, lambda: _step(np.float32)),
     "tgv_divergence": (cpu_certificate._tgv_divergence, 6, lambda: _divergence(np.float32)),
     "gradient_adjoint": (cpu_certificate._gradient_adjoint, 2, lambda: _adjoint(np.float32)),
-    "tgv_value": (cpu.tgv_value, 7, lambda: cpu.tgv_value(_volume(), _volume(3), np.zeros((3, 2)))),
+    "tgv_value": (cpu_certificate._tgv_value, 7, lambda: cpu.tgv_value(_volume(), _volume(3), np.zeros((3, 2)))),
     "excess_sums": (cpu.excess_sums, 2, lambda: cpu.excess_sums(*[_volume() for _ in "ab"], *_SUMS, np.zeros((3, 3)))),
 }
 SELDOM = {

@@ -12,6 +12,7 @@ import importlib.util
 import math
 import os
 import sys
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -114,6 +115,41 @@ def compile_kernels(log: Callable[[str], None], *, solver: bool = True, half_pre
         warm.warm(names)
 
 
+def compile_all(log: Callable[[str], None], device: str) -> list[str]:
+    """Compile every kernel for this machine, the CUDA ones too if `device` is ``"cuda"``; returns where they are kept."""
+    warm = importlib.import_module("recon.kernels.warm")
+    compiling = importlib.import_module("recon.kernels.compiling")
+    left = warm.missing()
+    log(f"{len(left)} of {len(warm.CALLS)} CPU kernels to compile")
+    warm.warm(tuple(warm.CALLS))
+    kept = [] if compiling.KEPT is None else [f"CPU kernels: {compiling.KEPT}"]
+    if device == "cuda":
+        cuda = importlib.import_module("recon.kernels.cuda")
+        with device_errors():
+            for file, names in cuda.KERNELS.items():
+                log(f"{file}: {len(names)} kernels")
+                cuda.compile_file(file)
+        kept.append(f"CUDA kernels: {os.environ.get('CUPY_CACHE_DIR', '~/.cupy/kernel_cache')}")
+    if not kept:
+        raise ResourceError("no folder for compiled kernels can be written; let NUMBA_CACHE_DIR name one that can")
+    return kept
+
+
+def place_cuda_cache() -> None:
+    """Let CuPy keep compiled code in a temporary folder where the home cannot be written, unless the user names one."""
+    if os.environ.get("CUPY_CACHE_DIR"):
+        return
+    try:
+        home = Path.home() / ".cupy" / "kernel_cache"
+        home.mkdir(parents=True, exist_ok=True)
+        if os.access(home, os.W_OK | os.X_OK):
+            return
+    except (OSError, RuntimeError):  # no home at all
+        pass
+    owner = os.getuid() if hasattr(os, "getuid") else "user"
+    os.environ["CUPY_CACHE_DIR"] = str(Path(tempfile.gettempdir()) / f"chemtomo-{owner}" / "cupy")
+
+
 def cuda_unavailable() -> str | None:
     """Why CUDA cannot be used, or None if it can."""
     if importlib.util.find_spec("cupy") is None:
@@ -182,6 +218,8 @@ def resolve_device(device: str = "auto") -> str:
     why = cuda_unavailable()
     if device == "cuda" and why is not None:
         raise BackendError(f"device 'cuda' cannot be used: {why}, or use device = 'cpu'")
+    if why is None:
+        place_cuda_cache()
     return "cpu" if why is not None else "cuda"
 
 

@@ -87,3 +87,18 @@ def test_one_setting_for_numba_and_blas(variable):
     assert number == numba == 1
     assert blas
     assert set(blas) == {1}
+
+
+def test_cuda_cache_where_the_home_cannot_be_written(monkeypatch, tmp_path):
+    monkeypatch.delenv("CUPY_CACHE_DIR", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    backend.place_cuda_cache()
+    assert "CUPY_CACHE_DIR" not in os.environ
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("HOME", str(tmp_path / "file"))  # a folder below a file can be made by nobody
+    monkeypatch.setenv("CUPY_CACHE_DIR", "")
+    backend.place_cuda_cache()
+    assert Path(os.environ["CUPY_CACHE_DIR"]).name == "cupy"
+    monkeypatch.setenv("CUPY_CACHE_DIR", "mine")
+    backend.place_cuda_cache()
+    assert os.environ["CUPY_CACHE_DIR"] == "mine"

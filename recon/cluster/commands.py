@@ -75,6 +75,19 @@ def add_commands(group: click.Group, guarded: Guarded) -> None:
         sys.exit(guarded(f"row {row}", work))
 
     @group.command()
+    @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
+    def warm(device: str) -> None:
+        """Compile the kernels for this processor and GPU, once per type of node, so that no job does."""
+
+        def work(watch: Watcher) -> None:
+            from recon import backend
+
+            for place in backend.compile_all(watch.log, backend.resolve_device(device)):
+                click.echo(place)
+
+        sys.exit(guarded("warm", work))
+
+    @group.command()
     @click.argument("folder", type=click.Path(path_type=Path), default=Path("recon-cluster"), metavar="[FOLDER]")
     def status(folder: Path) -> None:
         """Show how far a submission has come. Exit status 1 while tasks are failed, 0 otherwise."""
