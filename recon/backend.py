@@ -116,7 +116,7 @@ def compile_kernels(log: Callable[[str], None], *, solver: bool = True, half_pre
 
 
 def compile_all(log: Callable[[str], None], device: str) -> list[str]:
-    """Compile every kernel for this machine, the CUDA ones too if `device` is ``"cuda"``; returns where they are kept."""
+    """Compile every kernel for this machine, for ``"cuda"`` the CUDA ones, too; returns where they are kept."""
     warm = importlib.import_module("recon.kernels.warm")
     compiling = importlib.import_module("recon.kernels.compiling")
     left = warm.missing()
