@@ -169,7 +169,7 @@ def run_job(
                 admit(needs)
             reading = round(time.perf_counter() - clock, 3)
             if not part.whole:
-                return _do_part(series, job, part, device, watch, checkpoints)
+                return _do_part(series, job, part, Stages(job, device, watch, checkpoints, ranks))
             result = process(series, job, device=device, watch=watch, checkpoints=checkpoints, ranks=ranks)
             result.timings["read"] = reading
             write_result(result, target, job=job, hashes=hashes, overwrite=replacing)
@@ -191,9 +191,10 @@ def _check_earlier(job: Job, part: Part, checkpoints: Checkpoints) -> None:
                 raise OutputError(f"{said} of {job.path.name} is not there, since its own task has failed; see its log")
 
 
-def _do_part(series: TiltSeries, job: Job, part: Part, device: str, watch: Watcher, checkpoints: Checkpoints) -> Path:
+def _do_part(series: TiltSeries, job: Job, part: Part, stages: Stages) -> Path:
     """One part of a job, kept among its checkpoints, whose folder is returned."""
-    stages = Stages(job, device, watch, checkpoints)
+    checkpoints = stages.keeper
+    assert checkpoints is not None
     series, _ = stages.aligned(series)
     missing = "" if checkpoints.has("series") else "the aligned series"
     if part.elements:

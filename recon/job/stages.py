@@ -24,8 +24,8 @@ from recon.job.file import Job
 from recon.job.overrides import given_alignment, known_exposures, read_regions
 from recon.job.progress import Watcher
 from recon.job.resources import gib
-from recon.model.grid import grid
 from recon.job.together import Call
+from recon.model.grid import grid
 from recon.parallel import ALONE, Ranks
 from recon.preparation.normalise import normalise
 from recon.reconstruction.uncertainty import Uncertainty, uncertainty

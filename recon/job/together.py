@@ -38,8 +38,8 @@ class Call:
             self.strength,
             elements=self.elements,
             device=self.device,
-            progress=None if watch is None else watch.step,
-            log=None if watch is None else watch.log,
+            progress=False if watch is None else watch.step,
+            log=(lambda line: None) if watch is None else watch.log,
             checkpoints=Shared(ranks, keeper) if ranks.size > 1 else keeper,
             ranks=ranks,
         )
