@@ -10,6 +10,7 @@ from scipy import ndimage
 
 import recon
 from recon.analysis.answers import Composition, ElementAnswer
+from recon.analysis.phases import typical_density
 from recon.analysis.places import Box, Ellipsoid, moved, places
 from recon.errors import InputError, JobError
 from recon.series.volume import Volume
@@ -78,6 +79,13 @@ def test_a_label_image_names_its_regions():
     labels = np.zeros((12, 10, 8), np.uint8)
     labels[2:4, 2:4, 2:4], labels[6:9, 5:8, 4:7] = 1, 7
     assert [(p.name, p.fraction.sum()) for p in places(labels, labels.shape)] == [("1", 8), ("7", 27)]
+
+
+def test_a_rare_element_has_a_pure_phase():
+    """A hundredth of the particle, in noise: the 95th percentile of its density is that of the noise."""
+    values = np.abs(np.random.default_rng(0).normal(0, 0.02, (20, 20, 20))).astype(np.float32)
+    values[8:12, 8:12, 8:13] += 1.0
+    assert typical_density(values, np.ones(values.shape, bool)) == pytest.approx(1.0, abs=0.05)
 
 
 # ---------------------------------------------------------------- features

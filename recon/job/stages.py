@@ -178,5 +178,5 @@ class Stages:
                 checkpoints=self.keeper,
             )
             for name, spread in found.items():
-                self.watch.log(f"{name}: uncertainty from {spread.replicates} replicates")
+                self.watch.log(f"{name}: repeatability from {spread.replicates} replicates")
         return found

@@ -64,8 +64,8 @@ class RegionSolver(PrimalDual):
         self._exists = xp.stack(inside).astype(np.float32)
         strides = (shape[1] * shape[2], shape[2], 1)
         self._ahead = xp.stack([self._at + xp.where(i, stride, 0) for i, stride in zip(inside, strides, strict=True)])
-        flat = self._steps.reshape(n, 3 * self._at.size).astype(np.float64)
-        gram = to_host(flat @ flat.T)
+        flat = to_host(self._steps).reshape(n, 3 * self._at.size).astype(np.float64)
+        gram = flat @ flat.T
         length = np.sqrt(np.diag(gram))
         cosines = gram / np.maximum(np.outer(length, length), 1e-30)
         together = float(np.linalg.norm(cosines, 2)) if n else 1.0
@@ -107,7 +107,7 @@ class RegionSolver(PrimalDual):
         u_bar = self.u_bar.reshape(-1)
         inner = (u_bar[self._ahead] - u_bar[self._at]) * self._exists
         c_bar = (self.c + 2 * move).astype(np.float32)
-        inner -= self._xp.tensordot(c_bar, self._steps, 1)
+        inner -= self._xp.sum(c_bar[:, None, None] * self._steps, axis=0)
         self.c += rho * move
         if len(w):
             inner -= w_before + (w[:, self._at] - w_before) * (np.float32(2) / relax)  # the middle of them is w'
@@ -118,7 +118,7 @@ class RegionSolver(PrimalDual):
 
     def _pull(self, p: Array) -> Array:
         """``<grad f_k, p>`` of each region, float64, from p at the borders."""
-        return self._xp.einsum("kan,an->k", self._steps, p, dtype=np.float64)
+        return self._xp.sum(self._steps * p, axis=(1, 2), dtype=np.float64)  # no BLAS: CuPy's wheels bring none
 
     def objective(self) -> float:
         """``D + R`` at (u, w, c), summed in float64."""
