@@ -17,16 +17,17 @@ import argparse
 import itertools
 import json
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from recon.alignment.align import align
+from recon.analysis.answers import ElementAnswer
 from recon.analysis.features import features
 from recon.analysis.places import places
-from recon.analysis.regions import composition
+from recon.analysis.regions import REPLICATES, composition, reach
 from recon.job.demo import register
 from recon.preparation.normalise import normalise
 from recon.reconstruction.reconstruct import reconstruct
@@ -109,6 +110,18 @@ def run(options: argparse.Namespace) -> None:
         )
 
 
+def anew(row: dict[str, Any]) -> dict[str, Any]:
+    """A row with the intervals and the verdict that the present constants give it."""
+    names = ElementAnswer.__dataclass_fields__
+    answer = ElementAnswer(**{k: v for k, v in row.items() if k in names})
+    pull = max(abs(answer.half_strength - answer.fraction), abs(answer.twice_strength - answer.fraction))
+    ends: dict[str, Any] = {}
+    for level in (68, 95):
+        half = reach(level / 100, REPLICATES, answer.repeatability, answer.bias, pull, answer.fraction)
+        ends |= {f"low{level}": max(0.0, answer.fraction - half), f"high{level}": answer.fraction + half}
+    return row | ends | {"element_verdict": replace(answer, **ends).verdict}
+
+
 def covered(rows: list[dict[str, Any]], level: int) -> float:
     """Share of the rows whose interval holds the truth."""
     return float(np.mean([r[f"low{level}"] <= r["truth"] <= r[f"high{level}"] for r in rows]))
@@ -138,7 +151,7 @@ def figures(rows: list[dict[str, Any]]) -> dict[str, Any]:
 
 def show(options: argparse.Namespace) -> None:
     lines = [json.loads(line) for path in options.rows for line in path.read_text("utf-8").splitlines()]
-    rows, particles = [r for r in lines if r["region"] is not None], [r for r in lines if r["region"] is None]
+    rows, particles = [anew(r) for r in lines if r["region"] is not None], [r for r in lines if r["region"] is None]
     out: dict[str, Any] = {"particles": len(particles), "all": figures(rows)}
     for key in ("blind", "dose", "kind", "element"):
         for value in sorted({r[key] for r in rows}, key=str):

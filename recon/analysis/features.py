@@ -27,7 +27,7 @@ THICKER, SLIMMER = 0.8, 0.85  # voxels by which a body has to be thicker than wh
 LARGEST = 0.25  # of the host's volume: what is larger is a body
 NECK = 0.4  # voxels by which a domain has to narrow between two parts of it
 EMBEDDED = 0.6  # of a place that lies in the host as it would be without dents and holes, at least
-OUTLINE = 0.08  # standard error of a border over the way in which the density falls across it; by size, simulated
+OUTLINE = 0.04  # standard error of a border over the way in which the density falls across it; by size, simulated
 
 
 @dataclass(frozen=True, eq=False)

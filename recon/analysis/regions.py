@@ -32,7 +32,9 @@ REPLICATES = 10
 MOST_FOUND = 4  # places that are asked about if none are named
 WITHIN = 0.8  # of a region's weight in a place that was found, from which its border is not its own
 APART = 0.4  # of a place that was found, in a region that was asked for, from which it is no place beside it
-UNSEEN = 0.02  # of the pure phase: standard error that simulations of the fit do not show, see benchmarks/regions.py
+# Standard errors that simulations of the fit do not show, by benchmarks/regions.py: of the pure phase, and of the
+# answer itself, since a border that is drawn wrong presses what is inside together or apart.
+UNSEEN, PRESSED = 0.04, 0.06
 DETECTION = 3.29  # standard errors: 5 % to see what is not there, 5 % to miss what is
 
 
@@ -173,20 +175,13 @@ def _answer(k: int, place: Place, results: Mapping[str, Asked], volumes: Mapping
 
 def _of_element(element: str, k: int, asked: Asked, shown: float) -> tuple[ElementAnswer, float]:
     """The answer for the place at position k, and its standard error."""
-    from scipy.special import ndtri, stdtrit
-
     pure = asked.means[:, -1]
     fraction, half, twice = asked.means[:, k] / np.maximum(pure, 1e-30)
     drawn = asked.drawn[:, k] / np.maximum(asked.drawn[:, -1], 1e-30)
     n, sd, bias = len(drawn), float(drawn.std(ddof=1)), float(drawn.mean() - fraction)
     pull = max(abs(half - fraction), abs(twice - fraction))
-    rest = np.sqrt(UNSEEN**2 + bias**2 + pull**2)  # what simulated noise does not average out
-
-    def reach(level: float) -> float:
-        tail = 0.5 + level / 2
-        return float(np.hypot(stdtrit(n - 1, tail) * sd * (1 + 1 / n) ** 0.5, ndtri(tail) * rest))
-
-    at68, at95 = reach(0.68), reach(0.95)
+    at68, at95 = (reach(level, n, sd, bias, pull, float(fraction)) for level in (0.68, 0.95))
+    error = float(np.hypot(sd, _rest(bias, pull, float(fraction))))
     ratio = asked.log_ratios[k]
     answer = ElementAnswer(
         element=element,
@@ -197,7 +192,7 @@ def _of_element(element: str, k: int, asked: Asked, shown: float) -> tuple[Eleme
         high68=float(fraction) + at68,
         low95=max(0.0, float(fraction) - at95),
         high95=float(fraction) + at95,
-        smallest=DETECTION * float(np.hypot(sd, rest)),
+        smallest=DETECTION * float(np.hypot(sd, _rest(bias, pull, 0.0))),
         shown=shown / max(float(pure[0]), 1e-30),
         half_strength=float(half),
         twice_strength=float(twice),
@@ -205,7 +200,29 @@ def _of_element(element: str, k: int, asked: Asked, shown: float) -> tuple[Eleme
         repeatability=sd,
         bias=bias,
     )
-    return answer, float(np.hypot(sd, rest))
+    return answer, error
+
+
+def reach(level: float, replicates: int, sd: float, bias: float, pull: float, fraction: float) -> float:
+    """Half the width of an answer's interval, of the pure phase.
+
+    Args:
+        level: 0 to 1.
+        replicates, sd: simulated recordings, and how far they scatter.
+        bias: by how much their mean differs from what they were simulated from.
+        pull: what half or twice the strength of the regulariser changes.
+        fraction: the answer.
+    """
+    from scipy.special import ndtri, stdtrit
+
+    tail = 0.5 + level / 2
+    noise = stdtrit(replicates - 1, tail) * sd * (1 + 1 / replicates) ** 0.5
+    return float(np.hypot(noise, ndtri(tail) * _rest(bias, pull, fraction)))
+
+
+def _rest(bias: float, pull: float, fraction: float) -> float:
+    """The standard error that is no noise."""
+    return float(np.sqrt(UNSEEN**2 + (PRESSED * fraction) ** 2 + bias**2 + pull**2))
 
 
 def _ratio(a: ElementAnswer, b: ElementAnswer, of_a: float, of_b: float) -> Ratio:
