@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from recon.preparation.bad_pixels import without_faults
 from recon.preparation.screening import screen
 from recon.series.scene import CLEAR, Scene
 from recon.series.tilt_series import TiltSeries
@@ -43,14 +44,16 @@ STEEPEST = 0.6  # of the mean: how far a slope may take the ground from it
 
 
 def locate(series: TiltSeries) -> TiltSeries:
-    """The series screened, with its `scene` and whether the object is `isolated`; as it is where that was done before.
+    """The series screened, without pixels that show the instrument, with its `scene` and whether it is `isolated`.
+
+    As it is where that was done before.
 
     Raises:
         InputError: fewer than three tilts can be used.
     """
     if series.scene is not None:
         return series
-    series = screen(series)
+    series = screen(without_faults(series))
     scene = look(series)
     return series.evolve(scene=scene, isolated=scene.isolated(series.used))
 
