@@ -126,7 +126,7 @@ def _hot(maps: Image, seen: NDArray[np.bool_], tilts: Image) -> NDArray[np.bool_
     whole = (maps * seen).sum(axis=0)
     # near the axis it must be brighter than all else as well
     rival = brightest[max(len(brightest) - 1 - int(hot.sum()), 0)]
-    return hot & (~middle[None, :] | (whole > HOT * rival))
+    return np.asarray(hot & (~middle[None, :] | (whole > HOT * rival)))
 
 
 def _ceiling(maps: Image, seen: NDArray[np.bool_]) -> NDArray[np.bool_]:
@@ -148,7 +148,7 @@ def _dead_lines(maps: Image, seen: NDArray[np.bool_], axis: int) -> NDArray[np.b
     lines = np.zeros(profile.size, bool)
     dead = np.flatnonzero(profile == 0)
     dead = dead[(dead > 0) & (dead < profile.size - 1)]
-    usable = seen.any(axis=(0, axis))
+    usable = np.atleast_1d(seen.any(axis=0).any(axis=axis - 1))
     for k in dead:
         for width in (1, 2):
             last = k + width - 1
