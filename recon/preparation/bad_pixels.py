@@ -148,7 +148,7 @@ def _dead_lines(maps: Image, seen: NDArray[np.bool_], axis: int) -> NDArray[np.b
     lines = np.zeros(profile.size, bool)
     dead = np.flatnonzero(profile == 0)
     dead = dead[(dead > 0) & (dead < profile.size - 1)]
-    usable = np.atleast_1d(seen.any(axis=0).any(axis=axis - 1))
+    usable = np.asarray(seen.any(axis=(0, axis)), dtype=bool)
     for k in dead:
         for width in (1, 2):
             last = k + width - 1
