@@ -21,7 +21,7 @@ _LEAST, _MOST, _ROUND = np.float32(-32768), np.float32(32767), np.float32(0.5)
 
 
 def unit_of(a: Any, radius: Any) -> Any:
-    """What 1 stands for in an array of duals."""
+    """The value of a step in an array of duals as it is stored."""
     return np.float32(1 if a.dtype == np.float32 else radius / STEPS)
 
 

@@ -189,6 +189,6 @@ def tgv_step(u, w, u_bar, w_bar, p, q, g, tau_u, tau_w, sigma_p, sigma_q, a1, a0
 
 
 def _units(p, q, a1, a0):  # type: ignore[no-untyped-def]
-    """What 1 stands for in p and q; and the inverses."""
+    """The value of a step of p and of q as they are stored, and the inverses."""
     one, of_p, of_q = np.float32(1), unit_of(p, a1), unit_of(q, a0)
     return of_p, of_q, one / of_p, one / of_q

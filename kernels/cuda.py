@@ -117,7 +117,7 @@ def _dual_type(p):  # type: ignore[no-untyped-def]
 
 
 def _units(p, a1, a0):  # type: ignore[no-untyped-def]
-    """What 1 stands for in p and q."""
+    """The value of a step of p and of q as they are stored."""
     return (a1 / STEPS, a0 / STEPS) if p.dtype == np.int16 else (1, 1)
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from recon.errors import BackendError, ResourceError
 
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 THREADS = "RECON_THREADS"  # how many threads a user wants, Numba's and BLAS's alike
 _blas: Any = None  # limits hold as long as this does
 
-Array = Any  # numpy.ndarray or cupy.ndarray: the two share one interface, no common base
+Array = NDArray[Any]  # or a CuPy array: the two share one interface and no common base
 
 
 def cores() -> int:
@@ -75,7 +76,7 @@ def use_threads(threads: int | None = None) -> int:
     return number
 
 
-def is_device_array(a: Array) -> bool:
+def is_device_array(a: object) -> bool:
     """True for a CuPy array, without importing CuPy."""
     cupy = sys.modules.get("cupy")
     return cupy is not None and isinstance(a, cupy.ndarray)
@@ -228,13 +229,14 @@ def to_device(a: Array, device: str) -> Array:
     if device == "cuda":
         import cupy
 
-        return cupy.asarray(a)
+        moved: Array = cupy.asarray(a)
+        return moved
     return to_host(a)
 
 
-def to_host(a: Array) -> Any:
+def to_host(a: ArrayLike) -> NDArray[Any]:
     """`a` as a NumPy array; no copy where it is one already."""
-    return a.get() if is_device_array(a) else np.asarray(a)
+    return np.asarray(sys.modules["cupy"].asnumpy(a) if is_device_array(a) else a)
 
 
 def free_memory() -> int:

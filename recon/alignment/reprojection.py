@@ -92,13 +92,14 @@ class Matcher:
         """Exposed re-projections in the recorded frames ``(tilt, u, y)``, without background."""
         operator = make_operator(self.series.evolve(alignment=self.alignment), self.volume, self.data.counts)
         out = np.empty(operator.range_shape, np.float32)
+        assert self.image is not None
         operator(self.image, out)
         return np.asarray(out * self.data.scale)
 
     def converge(self, rounds: int, iterations: int, accuracy: float = 0.02) -> bool:
         """Reconstruct and match in turn until no displacement moves by more than `accuracy` pixels; whether it did.
 
-        Nor need it move by less than a fourth of what the noise leaves open.
+        A move below a quarter of the noise's standard error counts as none.
         """
         for _ in range(rounds):
             self.reconstruct(iterations)

@@ -111,8 +111,8 @@ def agreement(
     read, series = series_in(read, unit if read.scaled else 1.0), series_in(series, unit)
     volumes = {n: volume_in(volumes[n], unit) for n in volumes}
     level = "least-squares" if series.scaled else "poisson"
-    counts = signal = offset = np.zeros((), np.float32)
-    sharp = np.zeros((), np.float32)
+    counts: Array = np.zeros((), np.float32)
+    signal = offset = sharp = counts
     variance = np.zeros(series.n_tilts)
     for name in names:
         data = make_data_term(series, name, level)

@@ -236,7 +236,8 @@ def _recorded(problem: Problem, u: Array, rng: np.random.Generator, common: np.r
         seen = np.ones(1) if series.weights is None else series.weights.swapaxes(1, 2)
         part = np.where(used, seen, 1)  # a pixel of weight f holds the fraction f of what was counted
         drawn = part * rng.poisson(mean / part)
-    return xp.asarray(np.where(used, drawn, 0), dtype=np.float32)
+    counts: Array = xp.asarray(np.where(used, drawn, 0), dtype=np.float32)
+    return counts
 
 
 def _as_far_off(series: TiltSeries, element: str, rng: np.random.Generator) -> tuple[TiltSeries, NDArray[np.float32]]:

@@ -258,7 +258,7 @@ class Checkpoints:
         return None if found is None else (found[0]["values"], found[1])
 
     def stop_asked(self, what: str, element: str, values: Mapping[str, Any], arrays: Mapping[str, Array]) -> bool:
-        """Keep it: if a stop was asked for at once, else if due. Whether the user wants what there is.
+        """Keep values and arrays, at once if a stop was asked for, else when due; whether the user wants what there is.
 
         Raises:
             SuspendedError: the run is to leave, and what it goes on from is saved.

@@ -63,7 +63,7 @@ def _checked(name: str, array: Array, shape: tuple[int, ...], axes: str) -> Arra
 
 def _exchanged(a: Array) -> Array:
     a_, b, c = a.shape
-    out = namespace(a).empty((a_, c, b), dtype=np.float32)
+    out: Array = namespace(a).empty((a_, c, b), dtype=np.float32)
     kernels(a).exchange(a, out, 1)
     return out
 

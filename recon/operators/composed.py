@@ -140,7 +140,9 @@ class ComposedProjector:
         return out
 
     def _turned(self, piece: Piece) -> Array:
-        return self._volume.reshape(piece.operator.domain_shape)  # type: ignore[union-attr]
+        assert self._volume is not None
+        part: Array = self._volume.reshape(piece.operator.domain_shape)
+        return part
 
 
 def _exchanged(fast: int) -> int:

@@ -212,6 +212,7 @@ def _volume(
                 choice = _chosen(problem, run)
                 strength = choice.strength
             solution = _certified(problem, strength, run, report)
+    assert solution.value is not None
     full = problem.slab.gather(backend.to_host(solution.value))
     if run.ranks.rank:
         nothing = np.zeros((0, 0, 0), np.float32)

@@ -288,6 +288,7 @@ class _Model:
         while not converged and solver.iteration < max_iterations:
             last = min(solver.iteration + EVERY, max_iterations)
             solution = solver.run(0.0, last, check_every=EVERY, callback=report, control=control)
+            assert solution.value is not None
             if solution.status is Status.INTERRUPTED:
                 return None
             objectives.append(solution.objective)
@@ -296,6 +297,7 @@ class _Model:
             n = len(objectives)
             settled = n >= 4 and objectives[n // 2 - 1] - objectives[-1] <= SETTLED * gained
             converged = solution.gap <= tolerance and (certified or settled)
+        assert solution.value is not None
         return self.where.cut(backend.to_host(solution.value)), solution.iterations, converged
 
 

@@ -39,7 +39,7 @@ class ElementRecord:
             history=tuple(solution.history),
         )
 
-    def solution(self, value: Array) -> Solution:
+    def solution(self, value: Array | None) -> Solution:
         """The solution that it describes, with its volume ``(z, x, y)`` or None."""
         status = Status[self.status.upper()]
         return Solution(value, status, self.iterations, self.history, self.parameters, self.settings, self.choice)

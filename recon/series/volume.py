@@ -109,7 +109,7 @@ class Solution:
         choice: how the strength was found; None where it was given.
     """
 
-    value: Array
+    value: Array | None
     status: Status
     iterations: int
     history: Sequence[Record]

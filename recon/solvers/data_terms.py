@@ -78,13 +78,15 @@ class Poisson(DataTerm):
         used = self.scale > 0
         with np.errstate(divide="ignore", invalid="ignore"):
             log = xp.where(c > 0, c * xp.log(c / m), 0.0)
-        return xp.where(used, m - c + log, 0.0)
+        out: Array = xp.where(used, m - c + log, 0.0)
+        return out
 
     def derivative(self, projection: Array) -> Array:
         xp = namespace(projection)
         m = xp.maximum(self.scale * projection + self.offset, np.float32(1e-30))
         y = xp.maximum(1 - self.counts / m, np.float32(-5))
-        return xp.where(self.scale > 0, y, np.float32(0))
+        out: Array = xp.where(self.scale > 0, y, np.float32(0))
+        return out
 
     def conjugate(self, dual: Array) -> float:
         xp = namespace(dual)
@@ -98,7 +100,8 @@ class Poisson(DataTerm):
     def feasible(self, dual: Array) -> Array:
         # without a count y = 1 is the best there is: it costs nothing and raises A^T s y most
         xp = namespace(dual)
-        return xp.where(self.counts > 0, xp.minimum(dual, np.float32(1 - 1e-6)), np.float32(1))
+        out: Array = xp.where(self.counts > 0, xp.minimum(dual, np.float32(1 - 1e-6)), np.float32(1))
+        return out
 
     def dual_step(self, y: Array, projection: Array, sigma: float, rho: np.float32) -> None:
         kernels(y).poisson_dual(y, projection, self.counts, self.offset, self.scale, np.float32(sigma), rho)
@@ -121,11 +124,13 @@ class LeastSquares(DataTerm):
     def terms(self, projection: Array) -> Array:
         xp = namespace(projection)
         r = (self.scale * projection + self.offset - self.counts).astype(np.float64)
-        return xp.where(self.scale > 0, self.weight * r * r / 2, 0.0)
+        out: Array = xp.where(self.scale > 0, self.weight * r * r / 2, 0.0)
+        return out
 
     def derivative(self, projection: Array) -> Array:
         r = self.scale * projection + self.offset - self.counts
-        return namespace(projection).where(self.scale > 0, self.weight * r, np.float32(0))
+        out: Array = namespace(projection).where(self.scale > 0, self.weight * r, np.float32(0))
+        return out
 
     def conjugate(self, dual: Array) -> float:
         xp = namespace(dual)

@@ -14,7 +14,18 @@ from recon.solvers.data_terms import DataTerm
 from recon.solvers.grids import enlarge
 from recon.solvers.weights import SAMPLED, Balance, Weights
 
-_ORDER = {"none": 0, "tv": 1, "tgv": 2}
+ORDER = {"none": 0, "tv": 1, "tgv": 2}
+# What is declared here is allocated, and counted before a run (`recon.solvers.memory`): components of each array of
+# the volume's size, by the order of the regulariser.
+FIELDS: tuple[dict[str, int], ...] = tuple(
+    {
+        "u": 1, "w": 3 * (order == 2), "p": 3 * (order >= 1), "q": 6 * (order == 2),
+        "u_bar": 1, "g": 1, "sensitivity": 1, "w_bar": 3 * (order == 2),
+    }
+    for order in range(3)
+)  # fmt: skip
+VECTORS = ("w", "p", "q", "w_bar")
+STATE, DUALS, SCRATCH = ("u", "w", "p", "q"), ("p", "q"), ("u_bar", "g", "sensitivity")  # w_bar on GPUs only
 _AT_ONCE = 1 << 24  # elements, of a whole volume's
 RELAXATION = 1.6  # z <- z + 1.6 (T(z) - z); below 2. Of 1.4 to 1.95, 1.6 and 1.7 take the fewest iterations
 
@@ -80,18 +91,24 @@ class PrimalDualIteration:
         self.operator, self.data, self.method = operator, data, method
         self.slab = slab_of(operator, operator.domain_shape[-1])
         self.a1, self.a0 = np.float32(a1), np.float32(a0)
-        order = _ORDER[regulariser]
+        order = ORDER[regulariser]
         shape = operator.domain_shape
 
-        dual, zeros = np.int16 if half_precision else np.float32, self._k.zeros
-        self.u, self.u_bar, self.g = (zeros(shape) for _ in range(3))
+        zeros = self._k.zeros
+
+        def field(name: str, dtype: type = np.float32) -> Array:
+            """An array of the volume's size, with as many components as declared."""
+            parts = FIELDS[order][name]
+            found: Array = zeros((parts, *shape) if name in VECTORS else shape, dtype)
+            return found
+
+        dual = np.int16 if half_precision else np.float32
+        self.u, self.u_bar, self.g = field("u"), field("u_bar"), field("g")
         if start is not None:
             self.u[...] = start
-        self.w = zeros((3 if order == 2 else 0, *shape))
-        self.p = zeros((3 if order >= 1 else 0, *shape), dual)
-        self.q = zeros((6 if order == 2 else 0, *shape), dual)
+        self.w, self.p, self.q = field("w"), field("p", dual), field("q", dual)
+        self.w_bar = field("w_bar") if self._k.STEP_NEEDS_W_BAR else zeros((0, *shape))
         self.y, self._stack = (zeros(operator.range_shape) for _ in range(2))
-        self.w_bar = zeros((3 if order == 2 and self._k.STEP_NEEDS_W_BAR else 0, *shape))
         # A^T s, and the norms of the blocks
         self._sensitivity = operator.adjoint(data.scale, xp.empty(shape, dtype=np.float32))
         norm_a = norm_estimate(_Scaled(operator, data.scale), self.u, work=(self.u_bar, self.g))
@@ -226,7 +243,7 @@ class PrimalDualIteration:
     def release(self) -> None:
         """Give back the memory of what only further iterations would need; `continue_from` takes what is left."""
         self.balance.before = []
-        self.u_bar = self.g = self.w_bar = self._sensitivity = None
+        del self.u_bar, self.g, self.w_bar, self._sensitivity
 
     def change_strength(self, a1: float, a0: float) -> None:
         """Go on with other strengths from where it stands."""

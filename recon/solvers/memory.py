@@ -11,16 +11,11 @@ from dataclasses import dataclass
 from recon.backend import free_memory
 from recon.geometry.tilt_geometry import Shape2, Shape3
 from recon.operators.warp import ROTATED
+from recon.solvers.iteration import DUALS, FIELDS, ORDER, SCRATCH, STATE
 from recon.solvers.weights import SAMPLED
 
 WORD = 4  # bytes of a float32
 
-# Arrays of the volume's size, in words a voxel. State: u; w 3; p 3; q 6, and a sample of its planes. p and q may have
-# 16 bits. Scratch: u_bar, g and the sensitivity A^T s; on a GPU w_bar 3.
-_STATE = {"tgv": 13, "tv": 4, "none": 1}
-_DUALS = {"tgv": 9, "tv": 3, "none": 0}
-_SCRATCH = {"tgv": 3, "tv": 3, "none": 3}
-_W_BAR = {"tgv": 3, "tv": 0, "none": 0}
 # What comes and goes on top: in a check of the certificate E* q, which w_bar takes in where there is one, or squares
 # of p; what is left of the solver on the coarser grid, and a component of it.
 _CHECK = {"tgv": 3, "tv": 2, "none": 1}
@@ -66,13 +61,18 @@ def needed(
     if method in _BASELINE:
         words = _BASELINE[method] * voxels
     else:
-        state = _STATE[method] - (_DUALS[method] / 2 if half_precision else 0)
-        check = _CHECK[method] - (_W_BAR[method] if device == "cuda" else 0)
-        per_voxel = (1 + 1 / SAMPLED) * state + _SCRATCH[method] + max(check, _COARSER * (state + 1))
+        fields = FIELDS[ORDER[method]]
+
+        def words_of(names: tuple[str, ...]) -> int:
+            return sum(fields[name] for name in names)
+
+        state = words_of(STATE) - (words_of(DUALS) / 2 if half_precision else 0)
+        w_bar = fields["w_bar"] if device == "cuda" else 0
+        check = _CHECK[method] - w_bar
+        # a sample of the planes of the state is kept between balances
+        per_voxel = (1 + 1 / SAMPLED) * state + words_of(SCRATCH) + max(check, _COARSER * (state + 1)) + w_bar
         per_voxel += search
-        if device == "cuda":
-            per_voxel += _W_BAR[method]
-        elif WORD * voxels < _MAPPED:
+        if device == "cpu" and WORD * voxels < _MAPPED:
             per_voxel *= 1 + _COARSER
         words = math.ceil(per_voxel * voxels)
     solved = WORD * (words + _STACKS[method] * pixels + ideal)
@@ -89,7 +89,8 @@ def needed_for_regions(volume: Shape3, n_tilts: int, frame: Shape2, fields: int,
     The solver in full precision, its state at the fit, the fields, and while they are placed their gradients.
     """
     solver = needed(volume, n_tilts, frame, 1, method, device)
-    words = (_STATE[method] + 4 * fields) * math.prod(volume)
+    state = sum(FIELDS[ORDER[method]][name] for name in STATE)
+    words = (state + 4 * fields) * math.prod(volume)
     return (solver.device if device == "cuda" else solver.host) + WORD * words
 
 

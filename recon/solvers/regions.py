@@ -118,7 +118,8 @@ class RegionSolver(PrimalDual):
 
     def _pull(self, p: Array) -> Array:
         """``<grad f_k, p>`` of each region, float64, from p at the borders."""
-        return self._xp.sum(self._steps * p, axis=(1, 2), dtype=np.float64)  # no BLAS: CuPy's wheels bring none
+        pull: Array = self._xp.sum(self._steps * p, axis=(1, 2), dtype=np.float64)  # no BLAS: CuPy's wheels bring none
+        return pull
 
     def objective(self) -> float:
         """``D + R`` at (u, w, c), summed in float64."""
@@ -148,7 +149,7 @@ class RegionSolver(PrimalDual):
 
 def _gradient(xp: Any, f: Array) -> Array:
     """Forward differences along z, x, y, 0 at the last index."""
-    out = xp.zeros((3, *f.shape), np.float32)
+    out: Array = xp.zeros((3, *f.shape), np.float32)
     out[0, :-1], out[1, :, :-1], out[2, :, :, :-1] = f[1:] - f[:-1], f[:, 1:] - f[:, :-1], f[:, :, 1:] - f[:, :, :-1]
     return out
 

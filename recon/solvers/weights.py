@@ -170,7 +170,8 @@ class Balance:
         xp = namespace(watched[0])
 
         def square(row: Array, before: Array) -> Array:
-            return xp.sum(xp.square(xp.subtract(row, before, dtype=np.float32)), dtype=np.float64)
+            total: Array = xp.sum(xp.square(xp.subtract(row, before, dtype=np.float32)), dtype=np.float64)
+            return total
 
         u, w, p, q, y = (
             unit**2 * total(float(sum(square(row, row0) for row, row0 in zip(a, b, strict=True))))
