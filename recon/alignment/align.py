@@ -19,6 +19,7 @@ from recon.alignment.coarse import cross_correlation
 from recon.alignment.doubts import MOST_ODD, contradicts, of_estimate, other_axis
 from recon.alignment.exposures import exposures_of
 from recon.alignment.reprojection import Matcher, residuals
+from recon.alignment.schemes import align_scheme
 from recon.alignment.start import FINE, JointStage, Log, axis_column, joint_stage
 from recon.errors import InputError, JobError, teller
 from recon.model.resampling import resample
@@ -71,6 +72,11 @@ def align(
     say = teller(log)
     recorded, series = series, series_in(series, unit_of(series))
     combined = combine(series, reference)
+    if series.scheme is not None and (method == "cross-correlation" or resampled):
+        raise JobError(
+            f"align {'resampled' if resampled else repr(method)} serves a single axis, not {series.scheme}; use 'auto' "
+            "or 'none', and the alignment goes into the model"
+        )
     if method == "none":
         aligned = series.evolve("align: none", alignment=Alignment.identity(series.n_tilts))
     elif method == "cross-correlation":
@@ -79,6 +85,10 @@ def align(
         final = split_offset(axis_by_artefacts(combined, start), series.used)
         final = replace(final, method=method, residual=residuals(combined, final))
         aligned = series.evolve(_note(final), alignment=final)
+    elif series.scheme is not None:
+        series = screen(series)
+        combined = combine(series, reference)
+        aligned = align_scheme(series, combined, lambda half: _automatic(half, reference, say), say)
     else:
         aligned = _automatic(series, reference, say)
     for doubt in aligned.alignment.doubts:

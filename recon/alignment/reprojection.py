@@ -80,7 +80,10 @@ class Matcher:
         step = np.clip(np.linalg.solve(normal, right[..., None])[..., 0], -2, 2)
         taken = self.series.used
         self._normal = normal
-        along = translation(np.radians(self.series.tilts_deg), float(np.radians(self.alignment.rotation_deg)))
+        if self.series.scheme is None:
+            along = translation(np.radians(self.series.tilts_deg), float(np.radians(self.alignment.rotation_deg)))
+        else:
+            along = (self.series.scheme.v, self.series.scheme.u)
         basis = np.concatenate([a[taken] for a in along])
         flat = step[taken].T.ravel()
         step[taken] = (flat - basis @ np.linalg.lstsq(basis, flat, rcond=None)[0]).reshape(2, -1).T

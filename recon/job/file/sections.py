@@ -71,11 +71,20 @@ class Geometry(Section):
     """
 
     scheme: Literal["single-axis", "dual-axis", "conical", "vectors"] = "single-axis"
+    """`"dual-axis"`: two series of one specimen, turned in its holder in between. `"conical"`: one tilt, the specimen
+    turned about the beam's axis between maps. `"vectors"`: each map as a file says."""
     second_tilts: Angles = None
+    """Of a dual-axis series, tilts about the second axis, as `input.tilts`; the same ones by default."""
     axis_deg: Annotated[float, Field(gt=-180, lt=180)] = 90.0
+    """Of a dual-axis series, the direction of the second axis in the specimen, degrees from y towards x."""
     tilt_deg: Annotated[float | None, Field(gt=0, lt=90)] = None
+    """Of a conical series, the tilt of all maps, degrees."""
     azimuths: Angles = None
+    """Of a conical series, the direction of the tilt axis in the specimen at each map, degrees from y towards x: a
+    file, a list or a range."""
     vectors: Annotated[Path | None, PlainValidator(values.existing)] = None
+    """Twelve numbers a map, as ASTRA's `parallel3d_vec`: beam, detector's centre, column and row step, each X Y Z in
+    pixels; text, .csv or .npy."""
 
 
 class Maps(Section):

@@ -1,0 +1,146 @@
+"""Alignment of series with more than one axis: halves, the motion between them, maps without a half."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy.spatial.transform import Rotation
+
+import recon
+from recon.alignment.schemes import Motion, _motion, align_scheme, halves
+from recon.errors import InputError, JobError
+from recon.geometry.tilt_geometry import TiltGeometry
+from recon.preparation.normalise import normalise
+from recon.series.alignment import Alignment
+from recon.series.combine import combine
+from recon.series.selection import select
+from recon.simulate import simulate
+
+N = 24
+TILTS = np.arange(-66.0, 67, 22)
+DUAL = TiltGeometry.dual_axis(TILTS, detector=(N, N))
+CONE = TiltGeometry.conical(55, np.arange(0, 360, 40.0), detector=(N, N))
+MOTION = Motion(np.array([2.0, -1.5, 1.0]), np.array([0.6, -1.0, 0.8]))
+MOVED = DUAL[:7] + MOTION.of(DUAL[7:])
+
+
+def quiet(line):
+    pass
+
+
+def with_truth(series, truth):
+    shape = len(series.elements), 1
+    return series.evolve(
+        exposures=np.tile(truth.exposures, shape),
+        background=np.tile(truth.exposures * truth.background, shape),
+        isolated=True,
+    )
+
+
+@pytest.fixture(scope="module")
+def moved():
+    """A dual-axis series of a specimen that moved between the halves, and its truth."""
+    series, truth = simulate(
+        size=N, geometry=DUAL, actual=MOVED, dose=300, drift=1.5, rotation_deg=0, axis_offset=0, samples=2
+    )
+    return with_truth(series, truth), truth
+
+
+def apart(found, truth):
+    """Degrees between beams and rows of two geometries, but for a turn of everything; the largest."""
+    both = [np.concatenate([g.ray, g.v / np.linalg.norm(g.v, axis=1, keepdims=True)]) for g in (found, truth)]
+    turn, _ = Rotation.align_vectors(both[1], both[0])
+    return float(np.degrees(np.linalg.norm(turn.apply(both[0]) - both[1], axis=1)).max())
+
+
+# ---------------------------------------------------------------- halves and motions
+
+
+def test_halves_are_the_maps_about_one_axis():
+    found = halves(DUAL[np.arange(14)[::-1]])
+    assert [h.index.tolist() for h in found] == [list(range(7)), list(range(7, 14))]
+    assert np.allclose(found[0].tilts_deg, TILTS[::-1])
+    assert np.allclose(halves(TiltGeometry.dual_axis(TILTS, axis_deg=87, detector=(N, N)))[1].tilts_deg, TILTS)
+    assert halves(CONE) == []
+    assert [h.index.size for h in halves(CONE.turned(5) + DUAL)] == [7, 7]
+    leaning = halves(DUAL.turned(30, "x"))  # the first axis dips, and tilts are counted from where it is upright
+    assert np.allclose(np.diff(leaning[0].tilts_deg), 22)
+
+
+@pytest.mark.parametrize(("axis", "turn"), [("z", (5, 0, 0)), ("y", (0, 5, 0)), ("x", (0, 0, 5))])
+def test_a_motion_turns_as_a_geometry_does(axis, turn):
+    found, expected = Motion(np.array(turn, float), np.zeros(3)).of(DUAL), DUAL.turned(5, axis)
+    for name in ("ray", "u", "v", "centre"):
+        assert np.allclose(getattr(found, name), getattr(expected, name))
+
+
+def test_selected_maps_are_a_series_of_their_own(moved):
+    series, _ = moved
+    part = select(series, np.arange(7, 14), TILTS)
+    assert part.scheme is None
+    assert part.counts.shape == (2, 7, N, N)
+    assert np.array_equal(part.counts, series.counts[:, 7:])
+    assert np.array_equal(part.exposures, series.exposures[:, 7:])
+
+
+def test_the_halves_foretell_each_others_motion(moved):
+    series, truth = moved
+    both = combine(series)
+    first, second = halves(DUAL)
+    found, _ = _motion(both, truth.alignment.displacements, first, second)
+    assert np.abs(found.turn - MOTION.turn).max() <= 1.0  # measured: 0.8; from either half alone 1.4
+    assert np.abs(found.shift - MOTION.shift).max() <= 0.2
+
+
+# ---------------------------------------------------------------- whole alignments
+
+
+def test_two_halves_are_brought_together(moved):
+    """Each half is aligned perfectly here; what is found is the motion between them."""
+    series, truth = moved
+    true = truth.alignment.displacements
+
+    def perfect(half):
+        first = np.array_equal(half.counts, series.counts[:, :7])
+        return half.evolve(alignment=Alignment(true[:7] if first else true[7:]))
+
+    lines = []
+    found = align_scheme(series, combine(series), perfect, lines.append)
+    volume = (N, N, N)
+    actual = MOVED.on(volume).moved(true)
+    assert apart(found.aligned_geometry(volume), actual) <= 1.0
+    assert apart(series.aligned_geometry(volume), actual) >= 1.2  # before
+    assert found.alignment.errors.shape == (14, 2)
+    assert any("axis 2 against axis 1" in line for line in lines)
+    volumes = recon.reconstruct(found, "tv", strength=1.0, max_iterations=150)
+    known = recon.reconstruct(
+        series.evolve(scheme=MOVED, alignment=truth.alignment), "tv", strength=1.0, max_iterations=150
+    )
+    for element in volumes:
+        assert volumes[element].solution.objective <= 1.1 * known[element].solution.objective
+
+
+def test_maps_without_a_half_start_from_their_centres_of_mass():
+    series, truth = simulate(size=N, geometry=CONE, dose=300, drift=2, rotation_deg=0, axis_offset=0, samples=2)
+    found = recon.align(normalise(series))
+    assert "centre of mass" in found.alignment.method
+    moved = found.alignment.displacements - truth.alignment.displacements
+    basis = np.concatenate([CONE.v, CONE.u])  # what only moves the object
+    flat = moved.T.ravel()
+    left = flat - basis @ np.linalg.lstsq(basis, flat, rcond=None)[0]
+    assert np.sqrt(np.mean(left**2)) <= 0.2
+    assert np.sqrt(np.mean(truth.alignment.displacements**2)) >= 0.8
+
+
+# ---------------------------------------------------------------- refused
+
+
+def test_what_cannot_be_aligned_is_refused(moved):
+    series, _ = moved
+    with pytest.raises(JobError, match=r"'cross-correlation' serves a single axis, not TiltGeometry\(14"):
+        recon.align(series, "cross-correlation")
+    with pytest.raises(JobError, match="resampled serves a single axis"):
+        recon.align(series, resampled=True)
+    cone = select(series, np.arange(9), CONE.ray[:, 0], CONE).evolve(isolated=False)
+    with pytest.raises(InputError, match="projection 1 shares its tilt axis with fewer than 3 others"):
+        align_scheme(cone, combine(cone), lambda half: half, quiet)
