@@ -8,6 +8,7 @@ need.
 
 from __future__ import annotations
 
+import atexit
 import os
 import subprocess
 import sys
@@ -120,6 +121,32 @@ def _is_kept(name):  # type: ignore[no-untyped-def]
     return any(("int16" in str(signature)) == short for signature in kept)
 
 
+class Helpers:
+    """Processes that compile. They end with this one; `wait` is for all of them, and may be called again."""
+
+    def __init__(self, names=(*PROJECTION, *SOLVER), processes=None):  # type: ignore[no-untyped-def]
+        left = missing(names) if compiling.KEPT is not None else []
+        command = [sys.executable, "-m", "recon.kernels.warm", "--here"]
+        quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        one_core = os.environ | {"NUMBA_NUM_THREADS": "1"}
+        shares = _shares(left, min(processes or _cores(), len(left)))
+        self.processes = [subprocess.Popen([*command, *share], env=one_core, **quiet) for share in shares]
+        atexit.register(self.end)
+
+    def wait(self):  # type: ignore[no-untyped-def]
+        try:
+            for process in self.processes:
+                process.wait()  # what one could not do is compiled by the first call
+        finally:
+            self.end()
+
+    def end(self):  # type: ignore[no-untyped-def]
+        atexit.unregister(self.end)
+        for process in self.processes:
+            process.kill()
+            process.wait()
+
+
 def warm(names=(*PROJECTION, *SOLVER), processes=None):  # type: ignore[no-untyped-def]
     """Compile what is missing of `names`, in as many processes as there are cores, none of which is this one.
 
@@ -127,21 +154,7 @@ def warm(names=(*PROJECTION, *SOLVER), processes=None):  # type: ignore[no-untyp
     in the cache as they were compiled with the kernel: results differ by rounding. So that a first run gives the
     bits of all later ones, it takes its kernels from the cache, too.
     """
-    left = missing(names)
-    if compiling.KEPT is None or not left:
-        return
-    command = [sys.executable, "-m", "recon.kernels.warm", "--here"]
-    quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    one_core = os.environ | {"NUMBA_NUM_THREADS": "1"}
-    shares = _shares(left, min(processes or _cores(), len(left)))
-    helpers = [subprocess.Popen([*command, *share], env=one_core, **quiet) for share in shares]
-    try:
-        for helper in helpers:
-            helper.wait()  # what one could not do is compiled by the first call
-    finally:
-        for helper in helpers:
-            helper.kill()
-            helper.wait()
+    Helpers(names, processes).wait()
 
 
 def _compile(names):  # type: ignore[no-untyped-def]

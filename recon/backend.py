@@ -13,6 +13,7 @@ import math
 import os
 import sys
 import tempfile
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -91,11 +92,20 @@ def kernels(a: Array) -> ModuleType:
     """The kernels for `a`: `recon.kernels.cuda` or `recon.kernels.cpu`, same names and arguments."""
     if is_device_array(a):
         return importlib.import_module("recon.kernels.cuda")
+    with _COMPILING:  # threads that come meanwhile wait, too
+        while _HELPERS:
+            _HELPERS.pop().wait()
     return importlib.import_module("recon.kernels.cpu")
 
 
+_COMPILING = threading.Lock()
+_HELPERS: list[Any] = []  # of kernels, whose modules import Numba and have no types
+
+
 def compile_kernels(log: Callable[[str], None], *, solver: bool = True, half_precision: bool = False) -> None:
-    """Compile the CPU kernels that this machine has not kept from an earlier run, on all cores, and say so.
+    """Begin to compile the CPU kernels that this machine has not kept from an earlier run, on all cores, and say so.
+
+    Other processes do it while this one goes on, until it asks for `kernels`: then it waits for them.
 
     Args:
         log: takes a line where something is compiled, or where nothing can be kept.
@@ -111,9 +121,10 @@ def compile_kernels(log: Callable[[str], None], *, solver: bool = True, half_pre
         return
     warm = importlib.import_module("recon.kernels.warm")
     names = (*warm.PROJECTION, *(warm.SOLVER if solver else ()), *(warm.SHORT if solver and half_precision else ()))
-    if warm.missing(names):
-        log(f"compiling the kernels for this processor; later runs find them in {compiling.KEPT}")
-        warm.warm(names)
+    with _COMPILING:
+        if not _HELPERS and warm.missing(names):
+            log(f"compiling the kernels for this processor; later runs find them in {compiling.KEPT}")
+            _HELPERS.append(warm.Helpers(names))
 
 
 def compile_all(log: Callable[[str], None], device: str) -> list[str]:

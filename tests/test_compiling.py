@@ -9,10 +9,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from commands import HANGS, ROOT
 from numba.core.dispatcher import Dispatcher
 
+from recon import backend
 from recon.backend import compile_kernels
 from recon.kernels import compiling, warm
 
@@ -54,6 +56,41 @@ def test_a_job_compiles_nothing_itself():
     compiled, taken = json.loads(done.stdout.splitlines()[-1])
     assert compiled == []
     assert {"project", "backproject", "tgv_step", "tgv_divergence"} <= set(taken)
+
+
+def test_a_run_goes_on_until_it_needs_a_kernel(monkeypatch):
+    said, happened = [], []
+
+    class Helpers:
+        def __init__(self, names):
+            happened.append(("begun", set(names)))
+
+        def wait(self):
+            happened.append("waited")
+
+    monkeypatch.setattr(warm, "missing", lambda names: [n for n in names if n == "tgv_step"])
+    monkeypatch.setattr(warm, "Helpers", Helpers)
+    compile_kernels(said.append, solver=False)  # nothing is missing of these
+    assert happened == said == []
+    for _ in range(2):
+        compile_kernels(said.append)
+    assert happened == [("begun", {*warm.PROJECTION, *warm.SOLVER})]
+    assert len(said) == 1
+    for _ in range(2):
+        backend.kernels(np.zeros(1))
+    assert happened[1:] == ["waited"]
+
+
+def test_helpers_end_with_the_run(monkeypatch):
+    start = subprocess.Popen
+    monkeypatch.setattr(warm, "missing", lambda names: ["project", "warp"])
+    sleep = [sys.executable, "-c", "import time; time.sleep(10000)"]
+    monkeypatch.setattr(warm.subprocess, "Popen", lambda command, **options: start(sleep, **options))
+    helpers = warm.Helpers(processes=2)
+    assert [p.poll() for p in helpers.processes] == [None, None]
+    helpers.end()
+    assert None not in [p.poll() for p in helpers.processes]
+    helpers.wait()
 
 
 def test_the_first_folder_that_can_be_used(tmp_path):

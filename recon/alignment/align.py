@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from recon import backend
 from recon.alignment.axis import axis_by_artefacts
 from recon.alignment.coarse import cross_correlation
 from recon.alignment.doubts import MOST_ODD, contradicts, of_estimate, other_axis
@@ -70,6 +71,8 @@ def align(
     if method not in METHODS:
         raise JobError(f"align method {method!r} is unknown; use one of {', '.join(METHODS)}")
     say = teller(log)
+    if method != "none":
+        backend.compile_kernels(say)
     recorded, series = series, series_in(series, unit_of(series))
     combined = combine(series, reference)
     if series.scheme is not None and (method == "cross-correlation" or resampled):

@@ -17,6 +17,7 @@ from recon.job.pipeline import process
 from recon.job.progress import Watcher
 from recon.job.resources import check_resources, forecast
 from recon.job.results import Result, write_result
+from recon.job.stages import compile_ahead
 from recon.series.volume import Volume
 from recon.simulate import Truth, simulate, two_metal_particle
 
@@ -115,8 +116,10 @@ def demo(
     if out is not None:
         check_target(out, overwrite=overwrite)
     job = Job.model_construct(reconstruct=Reconstruct(uncertainty=replicates))
-    needs = forecast((size, size, size), 15, (size, size), 2, job, resolve_device(device))
+    device = resolve_device(device)
+    needs = forecast((size, size, size), 15, (size, size), 2, job, device)
     check_resources(needs, out or Path())
+    compile_ahead(job, device, watch.log)
     series, truth = simulate(two_metal_particle(seed), size=size, seed=seed)
     watch.log(f"simulated {series}, brightest pixel {series.counts.max():.0f} counts")
     result = process(series, job, device=device, watch=watch)

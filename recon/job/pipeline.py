@@ -24,7 +24,7 @@ from recon.job.overrides import read_regions
 from recon.job.progress import Watcher
 from recon.job.resources import Plan, check_resources, plan
 from recon.job.results import Result, finished, state_of, write_result
-from recon.job.stages import Stages
+from recon.job.stages import Stages, compile_ahead
 from recon.model.resampling import resample
 from recon.parallel import ALONE, Ranks, check_ranks, local_ranks
 from recon.preparation.isolation import locate
@@ -156,6 +156,7 @@ def run_job(
         try:
             clock = time.perf_counter()
             _check_earlier(job, part, checkpoints)
+            compile_ahead(job, device, watch.log)
             series = read_job(job, watch.log)
             watch.log(series.history[-1])
             series, lines = locate(series), len(series.history)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -35,6 +35,14 @@ from recon.series.volume import Status, Volume
 from recon.solvers.memory import available, needed_for_regions
 
 
+def compile_ahead(job: Job, device: str, log: Callable[[str], None]) -> None:
+    """Begin to compile what a job needs of the CPU, if this machine has not done so yet; see `compile_kernels`."""
+    if device == "cpu":
+        how = job.reconstruct
+        solver = how.method not in ("sirt", "fbp")
+        backend.compile_kernels(log, solver=solver, half_precision=how.half_precision)
+
+
 @dataclass
 class Stages:
     """What the stages of one run share, and how long each took.
@@ -56,11 +64,8 @@ class Stages:
     timings: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """What the CPU needs is compiled first, if this machine has not done so yet."""
-        if self.device == "cpu":
-            how = self.job.reconstruct
-            solver = how.method not in ("sirt", "fbp")
-            backend.compile_kernels(self.watch.log, solver=solver, half_precision=how.half_precision)
+        """A job that is read from memory has compiled nothing so far."""
+        compile_ahead(self.job, self.device, self.watch.log)
 
     @contextlib.contextmanager
     def timed(self, stage: str) -> Iterator[None]:
