@@ -68,15 +68,20 @@ def stacks():
     return dict(zip(series.elements, series.counts, strict=True)), series.tilts_deg
 
 
+def filled(path, stacks):
+    """A folder with the two stacks and their tilts in it."""
+    maps, tilts = stacks
+    for name, counts in maps.items():
+        np.save(path / f"{name}.npy", counts)
+    np.savetxt(path / "tilts.rawtlt", tilts)
+    return path
+
+
 @pytest.fixture
 def folder(tmp_path, monkeypatch, stacks):
     """A folder with two stacks and tilts; the working directory."""
-    maps, tilts = stacks
-    for name, counts in maps.items():
-        np.save(tmp_path / f"{name}.npy", counts)
-    np.savetxt(tmp_path / "tilts.rawtlt", tilts)
     monkeypatch.chdir(tmp_path)
-    return tmp_path
+    return filled(tmp_path, stacks)
 
 
 def job(name="job.toml", extra=QUICK, tilts='"tilts.rawtlt"', co="Co.npy", zn="Zn.npy", top=""):

@@ -4,19 +4,32 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
+from pathlib import Path
 
 import pytest
-from commands import QUICK, contents, fails, invoke, job
+from commands import QUICK, contents, fails, filled, invoke, job
 from commands import folder as folder  # a fixture
 from commands import stacks as stacks
 from runs import amount, write_run
 
 
-@pytest.fixture
-def finished(folder):
-    job()
-    assert invoke("run", "job.toml").exit_code == 0
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory, stacks):
+    """The folder of a run, which no test changes."""
+    folder = filled(tmp_path_factory.mktemp("ran"), stacks)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        job()
+        assert invoke("run", "job.toml").exit_code == 0
     return folder / "job-recon"
+
+
+@pytest.fixture
+def finished(ran, tmp_path, monkeypatch):
+    """A copy of it."""
+    monkeypatch.chdir(tmp_path)
+    return Path(shutil.copytree(ran, tmp_path / "job-recon"))
 
 
 def text_of(page):

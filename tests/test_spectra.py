@@ -330,7 +330,7 @@ def test_a_file_cut_short_ends_in_one_line(tmp_path, valid, suffix, part):
 
 
 @pytest.mark.parametrize("suffix", [".hspy", ".emd", ".rpl"])
-@settings(max_examples=25, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=12, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_a_fuzzed_header_ends_in_one_line(tmp_path, valid, suffix, data):
     source = valid[suffix]

@@ -30,6 +30,7 @@ from recon.solvers.data_terms import LeastSquares, Poisson
 from recon.solvers.pdhg import PrimalDual
 
 f32 = np.float32
+STRENGTH = 1.0  # about what these doses ask for; finding it takes as long as all else together
 
 
 @pytest.fixture(autouse=True)
@@ -57,6 +58,13 @@ def one_element(series, element="Co"):
         series, elements=(element,), counts=series.counts[e : e + 1], exposures=series.exposures[e : e + 1],
         background=series.background[e : e + 1],
     )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def solved():
+    """One element and its volume, to a loose gap."""
+    series = one_element(known())
+    return series, reconstruct(series, strength=STRENGTH, tolerance=0.05, device="cpu")
 
 
 # ---------------------------------------------------------------- the pieces
@@ -100,7 +108,7 @@ def test_an_interval_holds_as_often_as_it_says():
         value, drawn = rng.normal(), rng.normal(size=6)  # the replicates' own level does not matter
         u = Uncertainty("Co", np.zeros((1, 1, 1), f32), 1.0, 6, {"x": drawn + 3}, 0, "poisson", 6, (1,) * 6)
         interval = u.interval("x", value)
-        hits += interval["low"] <= 0 <= interval["high"]
+        hits += interval.low <= 0 <= interval.high
     assert abs(hits / 5000 - 0.68) < 0.02
 
 
@@ -111,7 +119,8 @@ def test_replicates_have_the_noise_of_the_model(scaled):
     weights[:, :, 8:] = 0.5
     weights[3, 4:6] = 0
     series = series.evolve(weights=weights, scaled=scaled)
-    volumes = reconstruct(series, data_term="least-squares" if scaled else "poisson", max_iterations=50, device="cpu")
+    term = "least-squares" if scaled else "poisson"
+    volumes = reconstruct(series, data_term=term, strength=STRENGTH, max_iterations=50, device="cpu")
     model = _Model.of(series, volumes["Co"], "cpu")
     rng = np.random.default_rng(0)
     drawn = np.array([model.draw(rng).counts for _ in range(400)], float)
@@ -142,8 +151,8 @@ def test_spread_is_that_of_linear_theory():
     clean = operator(u, np.empty(operator.range_shape, f32))
     counts = np.swapaxes(rng.normal(clean, 1.0), 1, 2)
     series = TiltSeries.create({"Co": counts}, tilts, 1.0, scaled=True).evolve(isolated=True)
-    volumes = reconstruct(series, "none", data_term="least-squares", tolerance=1e-6, max_iterations=20000, device="cpu")
-    found = uncertainty(series, volumes, 30, tolerance=0.03, device="cpu")["Co"]
+    volumes = reconstruct(series, "none", data_term="least-squares", tolerance=1e-4, device="cpu")
+    found = uncertainty(series, volumes, 16, tolerance=0.03, device="cpu")["Co"]
     assert found.noise == "gaussian"
     model = _Model.of(series, volumes["Co"], "cpu")
     out = np.empty(operator.range_shape, f32)
@@ -155,26 +164,26 @@ def test_spread_is_that_of_linear_theory():
         return a.reshape(operator.domain_shape).swapaxes(1, 2)
 
     # the minimiser is a matrix times the data: the same draws, solved exactly
-    draws = [np.asarray(model.draw(np.random.default_rng([0, 0, r])).counts, float).ravel() for r in range(30)]
+    draws = [np.asarray(model.draw(np.random.default_rng([0, 0, r])).counts, float).ravel() for r in range(16)]
     exact = np.std([covariance @ matrix.T @ (weight * d) for d in draws], axis=0, ddof=1)
     assert abs(np.mean(found.sd / volume(exact)) - 1) < 0.06  # measured: 0.03
     expected = volume(np.sqrt(np.diag(covariance)))
     assert (volumes["Co"].values > 5 * expected).all()
     assert abs(np.mean(found.sd / expected) - 1) < 0.15
-    assert np.abs(found.sd / expected - 1).max() < 0.5  # one from 30 replicates is right to 13 %
+    assert np.abs(found.sd / expected - 1).max() < 0.6  # one from 16 replicates is right to 18 %
 
 
 @pytest.mark.parametrize("dose", [5.0, 100.0])
 def test_warm_started_replicates_have_developed(dose):
     """The same draws, solved cold and to a gap of 5e-4, spread as much: a replicate does not stop near its start."""
     series = one_element(known(dose=dose))
-    volumes = reconstruct(series, device="cpu")
+    volumes = reconstruct(series, strength=STRENGTH, device="cpu")
     found = uncertainty(
-        series, volumes, 6, device="cpu", figures=lambda e, v: {"corner": float(v[6:9, 6:9, 6:9].mean())}
+        series, volumes, 4, device="cpu", figures=lambda e, v: {"corner": float(v[6:9, 6:9, 6:9].mean())}
     )
     model = _Model.of(series, volumes["Co"], "cpu")
     tight = []
-    for r in range(6):
+    for r in range(4):
         data = model.draw(np.random.default_rng([0, 0, r]))
         options = {"a1": model.parameters.a1, "a0": model.parameters.a0, "regulariser": model.settings.method}
         tight.append(PrimalDual(model.operator, data, **options).run(5e-4, 5000).value.swapaxes(1, 2).copy())
@@ -185,9 +194,8 @@ def test_warm_started_replicates_have_developed(dose):
     assert np.allclose(found["Co"].figures["corner"], corner, atol=0.15 * np.std(corner))
 
 
-def test_the_same_seed_gives_the_same():
-    series = one_element(known())
-    volumes = reconstruct(series, tolerance=0.05, device="cpu")
+def test_the_same_seed_gives_the_same(solved):
+    series, volumes = solved
     first, again = (uncertainty(series, volumes, 3, device="cpu")["Co"] for _ in range(2))
     other = uncertainty(series, volumes, 3, seed=1, device="cpu")["Co"]
     assert np.array_equal(first.sd, again.sd)
@@ -197,10 +205,10 @@ def test_the_same_seed_gives_the_same():
 def test_an_object_that_leaves_the_frame():
     """The volume that was solved for is wider than the result; the part outside belongs to the model."""
     series = one_element(known()).evolve(isolated=False)
-    volumes = reconstruct(series, tolerance=0.05, device="cpu")
+    volumes = reconstruct(series, strength=STRENGTH, tolerance=0.05, device="cpu")
     model = _Model.of(series, volumes["Co"], "cpu")
     assert model.u.shape[1] > volumes["Co"].values.shape[2]
-    my, mx = model.margin
+    my, mx = model.where.margin
     cut = model.u.swapaxes(1, 2)[:, my : model.u.shape[2] - my, mx : model.u.shape[1] - mx]
     assert np.array_equal(cut, volumes["Co"].values)
     assert uncertainty(series, volumes, 2, device="cpu")["Co"].sd.shape == volumes["Co"].values.shape
@@ -209,9 +217,8 @@ def test_an_object_that_leaves_the_frame():
 # ---------------------------------------------------------------- stop and go on
 
 
-def test_stopped_between_or_within_replicates_and_resumed(tmp_path):
-    series = one_element(known())
-    volumes = reconstruct(series, tolerance=0.05, device="cpu")
+def test_stopped_between_or_within_replicates_and_resumed(tmp_path, solved):
+    series, volumes = solved
     expected = uncertainty(series, volumes, 4, figures=lambda e, v: {"sum": float(v.sum())}, device="cpu")["Co"]
 
     def checkpoints(interrupts):
@@ -256,6 +263,7 @@ pixel_size_nm = 5.0
 [align]
 method = "none"
 [reconstruct]
+strength = 1.0
 tolerance = 0.05
 """
 
@@ -331,7 +339,7 @@ def test_volumes_that_will_not_do():
     series = one_element(known())
     with pytest.raises(InputError, match="was not made by reconstruct with one of tgv, tv, none"):
         uncertainty(series, reconstruct(series, "sirt", max_iterations=2, device="cpu"))
-    volumes = reconstruct(series, max_iterations=2, device="cpu")
+    volumes = reconstruct(series, strength=STRENGTH, max_iterations=2, device="cpu")
     with pytest.raises(JobError, match="at least 2 replicates"):
         uncertainty(series, volumes, 1)
     with pytest.raises(InputError, match=r"has shape \(16, 16, 16\), the series gives \(24, 24, 24\)"):
