@@ -38,8 +38,8 @@ def text_of(page):
     return re.sub(r"<(script|style)[^>]*>.*?</\1>", "", page, flags=re.DOTALL)
 
 
-def test_the_report_stands_alone(finished):
-    page = (finished / "report.html").read_text(encoding="utf-8")
+def test_the_report_stands_alone(ran):
+    page = (ran / "report.html").read_text(encoding="utf-8")
     assert page.startswith("<!doctype html>")
     assert "default-src 'none'" in page  # the browser itself refuses whatever would be fetched
     assert page.count("data:image/svg+xml;base64,") >= 4
@@ -48,7 +48,7 @@ def test_the_report_stands_alone(finished):
     for words in ("job-recon: Co, Zn", "Alignment and exposure", "Convergence", "What was done", "normalise: "):
         assert words in text
     assert text.index("The answer</h2>") < text.index("The volume</h2>") < text.index("How the run went</h2>")
-    assert str(finished.parent) not in page  # no paths of this machine
+    assert str(ran.parent) not in page  # no paths of this machine
 
 
 def test_the_report_is_rebuilt(finished):
