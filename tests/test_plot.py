@@ -50,8 +50,8 @@ def test_every_figure_has_the_width_that_was_asked_for(made):
     for name, figure in figures.items():
         assert isinstance(figure, Figure)
         assert figure.get_size_inches()[0] * 25.4 == pytest.approx(width), name
-    assert isinstance(recon.plot.alignment(series), Figure)
-    assert isinstance(recon.plot.geometry(series.geometry), Figure)
+    for figure in (recon.plot.alignment(series), recon.plot.geometry(series.geometry)):
+        assert any(axes.has_data() for axes in figure.axes)
     first = svg(figures["series"])
     assert first == svg(figures["series"])  # the same figure is the same file
     assert b"<svg" in first
