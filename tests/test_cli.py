@@ -219,8 +219,11 @@ def test_jobs_of_the_same_name_do_not_replace_each_other(folder):
         Path(name).mkdir()
         job(f"{name}/job.toml", co="../Co.npy", zn="../Zn.npy", tilts='"../tilts.rawtlt"')
     done = invoke("run", "a/job.toml", "b/job.toml", "--out", "all", "--overwrite")
-    kept = list((folder / "all").glob("*")) if (folder / "all").exists() else []
-    assert done.exit_code == 2 or len(kept) == 2
+    assert done.exit_code == 2
+    assert "b/job.toml: it would write to" in done.stderr
+    assert "as a/job.toml does" in done.stderr
+    assert {p.name for p in (folder / "all").iterdir()} == {"job-recon", "recon-summary.csv"}
+    assert strict(folder / "all" / "job-recon" / "job.json")["status"] == "done"
 
 
 def test_an_existing_folder_is_left_alone(folder):

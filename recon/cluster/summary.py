@@ -70,7 +70,7 @@ def rows_of(
                 "iterations": made.get("iterations"),
                 "objective": last.get("objective"),
                 "gap": last.get("gap"),
-                "strength": made.get("parameters", {}).get("a1"),
+                "strength": (made.get("parameters") or {}).get("a1"),  # SIRT and FBP have none
                 "voxel_size_nm": found.get("voxel_size_nm"),
                 "seconds": round(sum(v for v in found.get("timings_s", {}).values() if v), 1),
                 "device": found.get("device", ""),
