@@ -9,7 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from recon.eds import child_process
 from recon.eds.child_process import Apart, CrashedError
+from recon.eds.read import check_hdf5
 from recon.errors import InputError
 from recon.io.formats.common import check_file
 
@@ -38,6 +40,20 @@ def test_what_a_library_prints_is_no_answer():
 def test_a_crash_is_an_error():
     with Apart() as apart, pytest.raises(CrashedError, match=f"status -{int(signal.SIGABRT)}"):
         apart.call(os.abort)
+
+
+def test_a_child_that_may_crash_needs_none_of_its_own(tmp_path, monkeypatch):
+    """HDF5 files are looked through by a process that may crash; once, not by each of two."""
+    path, started = tmp_path / "a.hspy", []
+    path.write_bytes(b"no HDF5")
+    monkeypatch.setattr(subprocess, "run", lambda *a, **k: started.append(a) or subprocess.CompletedProcess(a, 0))
+    check_hdf5(path)
+    assert len(started) == 1
+    with Apart() as apart:
+        assert apart.call(eval, "__import__('recon.eds.child_process', fromlist=['']).IN_CHILD") is True
+    monkeypatch.setattr(child_process, "IN_CHILD", True)
+    check_hdf5(path)
+    assert len(started) == 1
 
 
 def test_a_script_needs_no_guard(tmp_path):

@@ -11,6 +11,8 @@ from typing import Any, TypeVar
 
 Result = TypeVar("Result")
 
+IN_CHILD = False  # whether this process is such a child, which may crash
+
 _CHILD = "import sys; sys.path[:] = {path!r}; from recon.eds.child_process import serve; serve()"
 
 
@@ -62,6 +64,8 @@ class Apart:
 
 def serve() -> None:
     """What the child does: answer calls until its input ends."""
+    global IN_CHILD
+    IN_CHILD = True
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what libraries print is no answer
     while True:

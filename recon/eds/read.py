@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from recon.eds import child_process
 from recon.eds.recording import Recording, recording_of
 from recon.errors import InputError, ReconError, ResourceError
 from recon.files import matching, natural, reason, unreadable
@@ -166,8 +167,11 @@ with h5py.File(sys.argv[1], "r") as file:
 def check_hdf5(path: Path) -> None:
     """Raise InputError if reading the structure of an HDF5 file makes the HDF5 library crash, seen in a child process.
 
-    On a damaged header the library itself may end Python, which no `except` can catch.
+    On a damaged header the library itself may end Python, which no `except` can catch. A process that is a child for
+    that very reason goes without one of its own.
     """
+    if child_process.IN_CHILD:
+        return
     import subprocess
     import sys
 
