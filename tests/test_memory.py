@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from recon.kernels.warm import CALLS, warm
 from recon.solvers.memory import needed
 
 ROOT = Path(__file__).parent.parent
@@ -18,7 +17,6 @@ ROOT = Path(__file__).parent.parent
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
 @pytest.mark.parametrize(("method", "half"), [("tgv", False), ("tgv", True), ("tv", False)])
 def test_stated_memory_is_the_measured_peak_within_a_tenth(method, half):
-    warm(tuple(CALLS))  # or the process would hold what compiling takes
     how = json.dumps([96, 15, method, "cpu", half])
     command = [sys.executable, str(ROOT / "benchmarks" / "memory.py"), "--here", how]
     done = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
