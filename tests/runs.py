@@ -79,7 +79,10 @@ def write_run(folder: Path, *, size: int = 32, names: tuple = ("Co", "Zn"), plac
             },
             "pairs": {f"{a}-{b}": {"only": {a: 0.5, b: 0.4}, "both": 0.1, "correlation": -0.9}},
             "uncertainty": dict.fromkeys(names, sure),
-            "truth": {"relative_rms_error": {a: 0.1, b: 0.2}, "axis_rotation_deg": 2.0, "axis_offset_pixels": 1.5},
+            "truth": {
+                "relative_rms_error": {a: 0.1, b: 0.2}, "axis_rotation_deg": 2.0, "axis_offset_pixels": 1.5,
+                "fractions": {"interlocked": {a: 1.0, b: 0.3}},
+            },
         },
         "composition": places or {
             "interlocked": {a: amount(1.0), b: amount(0.05), "verdict": f"{a} alone"},
@@ -96,6 +99,8 @@ def write_run(folder: Path, *, size: int = 32, names: tuple = ("Co", "Zn"), plac
         "converged": True, "isolated": True, "exposures": {a: ones, b: ones},
     }  # fmt: skip
     (folder / "alignment.json").write_text(json.dumps(alignment))
-    frames = {k: rng.integers(0, 255, (n, size, size)).astype(np.uint8) for k in ("before", "after", "model")}
+    frames = {
+        k: rng.integers(0, 255, (n, size, size)).astype(np.uint8) for k in ("before", "after", "model", "residual")
+    }
     np.savez_compressed(folder / "alignment-frames.npz", **frames)
     return folder

@@ -47,6 +47,12 @@ def test_a_right_alignment_agrees(simulated):
     # sampling at three rays a pixel against Joseph's model adds a little to the noise
     assert 0.7 < np.sqrt(np.mean(np.square(scaled))) < 1.6
     assert np.abs(found.exposures - 1).max() < 4 * found.exposure_errors.max()
+    inside = found.residual[np.isfinite(found.residual)]
+    assert np.mean(inside) == pytest.approx(0, abs=0.1)
+    assert np.std(inside) == pytest.approx(1, abs=0.1)
+    level = found.frames["residual"]
+    shown = (level[level > 0].astype(float) - 128) / 25
+    np.testing.assert_allclose(shown, np.clip(inside, -5.08, 5.08), atol=0.021)
     assert found.shift_errors.max() < 0.1
 
 

@@ -111,6 +111,14 @@ def test_a_run_without_volumes_has_no_report(tmp_path):
     assert "no volume" in fails(folder, "report", folder)
 
 
+def test_the_truth_of_a_simulation_stands_beside_each_answer(tmp_path):
+    folder = write_run(tmp_path / "run", size=16)
+    assert invoke("report", folder).exit_code == 0
+    page = text_of((folder / "report.html").read_text(encoding="utf-8"))
+    assert "Co 1.00 (95 % sure between 0.90 and 1.10; 68 %: 0.95 to 1.05), in truth 1.00;" in page
+    assert "in truth 0.30, <b>outside the interval</b>" in page
+
+
 MARKUP = "<img src=x onerror=alert(1)>&'\"</script><script>alert(2)</script>"
 
 

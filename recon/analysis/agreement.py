@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 EDGE = 96  # pixels along a frame's edge of the pictures
+ZERO, STEPS = 128, 25  # of a picture of residuals: no difference, and one standard deviation
 FAINT = 0.05  # of the brightest expected pixel; below it a pixel says nothing of the object
 
 
@@ -46,6 +47,8 @@ class Agreement:
         noise: "poisson" where maps are counts; else "gaussian", as strong as neighbouring pixels differ.
         before, after, model: ``(tilt, y, x)`` float32, the maps as recorded, in the aligned frame per unit exposure,
             and the re-projections there; binned.
+        residual: ``(tilt, y, x)`` float32, map minus re-projection in the recorded frame, in standard deviations of the
+            noise; binned so that noise alone would still have one; nan where there is no object.
     """
 
     shifts: NDArray[np.float64]
@@ -58,6 +61,7 @@ class Agreement:
     before: NDArray[np.float32]
     after: NDArray[np.float32]
     model: NDArray[np.float32]
+    residual: NDArray[np.float32]
 
     @property
     def record(self) -> AgreementRecord:
@@ -76,13 +80,19 @@ class Agreement:
 
     @property
     def frames(self) -> dict[str, NDArray[np.uint8]]:
-        """The pictures, black to the brightest in 8 bit; `after` and `model` share a scale."""
+        """The pictures, black to the brightest in 8 bit; `after` and `model` share a scale.
+
+        ``residual`` is 128 + 25 for each standard deviation, 0 where there is no object.
+        """
         bright = float(np.percentile(self.after, 99.8))
         tops = {"before": float(np.percentile(self.before, 99.8)), "after": bright, "model": bright}
-        return {
+        out = {
             name: (np.clip(getattr(self, name) / max(top, 1e-30), 0, 1) * 255).round().astype(np.uint8)
             for name, top in tops.items()
         }
+        level = np.clip(ZERO + STEPS * self.residual, 1, 255)
+        out["residual"] = np.where(np.isfinite(level), level, 0).round().astype(np.uint8)
+        return out
 
 
 def agreement(
@@ -146,7 +156,19 @@ def agreement(
     return Agreement(
         shifts, shift_errors, exposures, exposure_errors, shown(misfit), shown(scatter),
         "gaussian" if series.scaled else "poisson", *_pictures(read, series, model, names),
+        _standardised((counts - expected) * np.sqrt(weight), object_ & used[:, None, None]),
     )  # fmt: skip
+
+
+def _standardised(residual: NDArray[np.float32], there: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """Residuals ``(tilt, u, y)`` of unit variance as blocks ``(tilt, y, u)`` of unit variance, nan where no object."""
+    factor = -(-max(residual.shape[1:]) // EDGE)
+    sums, counts = np.where(there, residual, 0).astype(np.float64), there.astype(np.float64)
+    for axis in (1, 2):
+        starts = np.arange(0, residual.shape[axis], factor)
+        sums, counts = np.add.reduceat(sums, starts, axis), np.add.reduceat(counts, starts, axis)
+    blocks = np.where(counts > 0.5 * factor**2, sums / np.sqrt(np.maximum(counts, 1)), np.nan)
+    return np.ascontiguousarray(blocks.swapaxes(1, 2), dtype=np.float32)
 
 
 def _project(series: TiltSeries, full: Array) -> NDArray[np.float32]:

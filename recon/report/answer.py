@@ -63,8 +63,18 @@ def _answers(run: RunFolder) -> str:
 
 def sentence(place: Place) -> str:
     """The answer at one place, HTML: verdict, then each element with its interval."""
-    amounts = "; ".join(f"{html.escape(n)} {_amount(a)}" for n, a in place.amounts.items())
+    amounts = "; ".join(
+        f"{html.escape(n)} {_amount(a)}{_held(a, place.truth.get(n))}" for n, a in place.amounts.items()
+    )
     return f"At <b>{html.escape(place.name)}</b>: <b>{html.escape(place.verdict)}</b>. {amounts}."
+
+
+def _held(amount: Amount, truth: float | None) -> str:
+    """The truth beside an answer, of a simulated run."""
+    if truth is None:
+        return ""
+    outside = amount.sure and not amount.low95 <= truth <= amount.high95
+    return f", in truth {truth:.2f}{', <b>outside the interval</b>' if outside else ''}"
 
 
 def _amount(amount: Amount) -> str:

@@ -14,6 +14,7 @@ from recon.io import whole_file
 from recon.report.alignment import alignment_section
 from recon.report.answer import answer_section, composition_tables, repeatability
 from recon.report.drawing import COLOURS, inline, new_figure, table
+from recon.report.judge import judge_section
 from recon.report.methods import methods_section
 from recon.report.run_folder import RunFolder, read_run
 from recon.report.slices import projections, slices
@@ -109,6 +110,7 @@ def _run(run: RunFolder) -> str:
         parts.append("<p class=warn>The record of the alignment is missing, so nothing can be said about it.</p>")
     else:
         parts.append(alignment_section(run.alignment, run.folder))
+        parts.append("<h3>Residuals, and what no tilt saw</h3>" + judge_section(run.alignment, run.folder))
     searched = {n: e.choice for n, e in run.job.elements.items() if e.choice is not None and e.choice.error}
     if searched:
         parts.append("<h3>Strength of the regulariser</h3>")

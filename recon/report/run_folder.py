@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from recon.errors import InputError
-from recon.files import read_json, read_record
+from recon.files import read_record
 from recon.io import find_volume
 from recon.io.alignment import AlignmentRecord
 from recon.report.record import REMEDY, JobRecord, read_job_record
@@ -54,12 +54,14 @@ class Place:
         verdict: such as "Co alone".
         amounts: element to what is there.
         label: its number in `RunFolder.labels`.
+        truth: element to the true fraction, of a simulated run.
     """
 
     name: str
     verdict: str
     amounts: Mapping[str, Amount]
     label: int
+    truth: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,7 +138,7 @@ def read_run(folder: Path, name: str) -> RunFolder:
     inside, labels = cubes["mask"], cubes["regions"]
     return RunFolder(
         folder, name, job, alignment, volumes, truth, spread,
-        np.ones(shape, bool) if inside is None else inside > 0, labels, _places(folder, job), tuple(missing),
+        np.ones(shape, bool) if inside is None else inside > 0, labels, _places(job), tuple(missing),
     )  # fmt: skip
 
 
@@ -169,9 +171,9 @@ def _optional(folder: Path, name: str, missing: list[str], so: str) -> NDArray[A
         return None
 
 
-def _places(folder: Path, job: JobRecord) -> tuple[Place, ...]:
+def _places(job: JobRecord) -> tuple[Place, ...]:
     """Answers of `recon.composition`; of a run without them, the means that `recon.analyse` took."""
-    found = read_json(folder / "job.json", REMEDY).get("composition") or {}
+    found = job.composition
     out = []
     for k, (name, record) in enumerate(found.items(), 1):
         amounts = {
@@ -179,7 +181,8 @@ def _places(folder: Path, job: JobRecord) -> tuple[Place, ...]:
             for element, values in record.items()
             if isinstance(values, dict) and "fraction" in values
         }
-        out.append(Place(name, str(record.get("verdict", "")), amounts, k))
+        truth = {} if job.analysis.truth is None else job.analysis.truth.fractions.get(name, {})
+        out.append(Place(name, str(record.get("verdict", "")), amounts, k, truth))
     for k, (name, region) in enumerate(() if out else job.analysis.regions.items(), 1):
         sure = {n: u.intervals.get(f"region {name}") for n, u in job.analysis.uncertainty.items()}
         amounts = {}
