@@ -8,6 +8,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -236,16 +237,24 @@ def maps(path: Path, out: Path | None, overwrite: bool) -> None:
 
 
 @cli.command()
-@click.argument("folder", type=click.Path(path_type=Path), metavar="DIR")
-def report(folder: Path) -> None:
-    """Rebuild the report of a finished run."""
+@click.argument("folders", type=click.Path(path_type=Path), metavar="DIR...", nargs=-1, required=True)
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="Compare the runs on this page instead.")
+def report(folders: tuple[Path, ...], out: Path | None) -> None:
+    """Rebuild the report of finished runs, or with --out put several side by side on one page."""
 
-    def work(watch: Watcher) -> None:
+    def rebuild(folder: Path, watch: Watcher) -> None:
         from recon.report.page import rebuild_report
 
         watch.log(f"{rebuild_report(folder)} written")
 
-    sys.exit(guarded(str(folder), work))
+    def compare(watch: Watcher) -> None:
+        from recon.report.compare import compare_runs
+
+        watch.log(f"{compare_runs(folders, out or Path())} written")
+
+    if out is not None:
+        sys.exit(guarded(str(out), compare))
+    sys.exit(max(guarded(str(f), partial(rebuild, f)) for f in folders))
 
 
 def guarded(what: str, work: Callable[[Watcher], None]) -> int:

@@ -119,6 +119,17 @@ def test_the_truth_of_a_simulation_stands_beside_each_answer(tmp_path):
     assert "in truth 0.30, <b>outside the interval</b>" in page
 
 
+def test_runs_stand_side_by_side(tmp_path):
+    one, other = write_run(tmp_path / "<i>one", size=16), write_run(tmp_path / "two", size=16)
+    assert "two folders" in fails(tmp_path, "report", one, "--out", tmp_path / "both.html")
+    assert invoke("report", one, other, "--out", tmp_path / "both.html").exit_code == 0
+    page = text_of((tmp_path / "both.html").read_text(encoding="utf-8"))
+    assert "<i>one" not in page
+    assert page.count("<th scope=row>&lt;i&gt;one</th><td class=n>mixed</td><td class=n>Co and Zn</td>") == 2
+    assert page.count("<th scope=row>two</th>") == 4 + 2  # answers, then elements
+    assert not (one / "report.html").exists()
+
+
 MARKUP = "<img src=x onerror=alert(1)>&'\"</script><script>alert(2)</script>"
 
 

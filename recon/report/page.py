@@ -19,14 +19,11 @@ from recon.report.methods import methods_section
 from recon.report.run_folder import RunFolder, read_run
 from recon.report.slices import projections, slices
 from recon.report.statistics import statistics_section
-from recon.report.viewer import SCRIPTS, asset, viewer_section
+from recon.report.viewer import SCRIPTS, page, viewer_section
 from recon.series.volume import Record, StrengthChoice
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-# whatever the page holds, a browser fetches nothing for it
-POLICY = "default-src 'none'; img-src data: blob:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
 
 
 def rebuild_report(folder: Path) -> Path:
@@ -46,10 +43,10 @@ def write_report(folder: Path, name: str) -> Path:
         InputError: the folder is not a finished run, or holds no volume.
         OutputError: the report cannot be written.
     """
-    page = report_page(read_run(folder, name))
+    text = report_page(read_run(folder, name))
     target = folder / "report.html"
     with whole_file(target) as aside:
-        aside.write_text(page, encoding="utf-8")
+        aside.write_text(text, encoding="utf-8")
     return target
 
 
@@ -68,15 +65,11 @@ def report_page(run: RunFolder) -> str:
         f"<section aria-labelledby={key}><h2 id={key}>{head}</h2>{text}</section>"
         for key, (head, text) in sections.items()
     )
-    scripts = "\n".join(asset(n).replace("'use strict';\n", "") for n in (*SCRIPTS, "flip.js", "takeaway.js"))
-    return (
-        "<!doctype html><html lang=en><head><meta charset=utf-8>"
-        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
-        "<meta name=viewport content='width=device-width, initial-scale=1'>"
-        f"<link rel=icon href='data:,'><title>{title}</title><style>{asset('page.css')}</style></head><body>"
+    return page(
+        title,
         f"<a class=skip href='#answer'>to the answer</a><header><h1>{title}</h1>"
-        f"<nav aria-label='sections'><ul>{links}</ul></nav></header><main>{body}</main>"
-        f"<script>'use strict';\n{scripts}</script></body></html>\n"
+        f"<nav aria-label='sections'><ul>{links}</ul></nav></header><main>{body}</main>",
+        (*SCRIPTS, "flip.js", "takeaway.js"),
     )
 
 

@@ -6,6 +6,7 @@ import base64
 import gzip
 import html
 import json
+from collections.abc import Sequence
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
@@ -19,12 +20,32 @@ if TYPE_CHECKING:
 
 EDGE = 128  # voxels along the longest edge of what is shown
 LEVELS = 1023
+# whatever the page holds, a browser fetches nothing for it
+POLICY = "default-src 'none'; img-src data: blob:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
 SCRIPTS = ("data.js", "slices.js", "volume.js", "viewer.js")
 
 
 def asset(name: str) -> str:
     """The text of a style sheet or script of the page."""
     return (files("recon.report") / "assets" / name).read_text(encoding="utf-8")
+
+
+def page(title: str, body: str, scripts: Sequence[str]) -> str:
+    """A whole page that needs no other file: head, style, `body` and scripts.
+
+    Args:
+        title: HTML, escaped already.
+        body: HTML.
+        scripts: names of the page's scripts, in the order in which they run.
+    """
+    code = "\n".join(asset(n).replace("'use strict';\n", "") for n in scripts)
+    return (
+        "<!doctype html><html lang=en><head><meta charset=utf-8>"
+        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
+        "<meta name=viewport content='width=device-width, initial-scale=1'>"
+        f"<link rel=icon href='data:,'><title>{title}</title><style>{asset('page.css')}</style></head><body>"
+        f"{body}<script>'use strict';\n{code}</script></body></html>\n"
+    )
 
 
 def reduced(values: NDArray[Any], factor: int) -> NDArray[np.float32]:
