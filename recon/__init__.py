@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from recon.analysis.features import features
     from recon.analysis.mask import mask
     from recon.analysis.regions import composition
+    from recon.analysis.resolution import resolution
     from recon.cluster.sweep import sweep
     from recon.eds.maps import LineMaps, line_maps
     from recon.errors import (
@@ -74,6 +75,7 @@ _WHERE = {
     "project": "operators",
     "read": "io",
     "reconstruct": "reconstruction.reconstruct",
+    "resolution": "analysis.resolution",
     "sweep": "cluster.sweep",
     "to_signals": "io.signals",
     "uncertainty": "reconstruction.uncertainty",
@@ -112,6 +114,7 @@ __all__ = [
     "project",
     "read",
     "reconstruct",
+    "resolution",
     "sweep",
     "to_signals",
     "uncertainty",
