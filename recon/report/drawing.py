@@ -93,7 +93,7 @@ def new_figure(rows: int, columns: int, flat: float = 1.0, width_mm: float = PAG
         wspace=between / wide, hspace=between / tall,
     )  # fmt: skip
     for axis in axes.flat:
-        axis.tick_params(labelsize=7)
+        axis.tick_params(which="both", labelsize=6)
         for item in (axis.title, axis.xaxis.label, axis.yaxis.label):
             item.set_fontsize(8)
     return figure, axes

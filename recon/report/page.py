@@ -182,7 +182,10 @@ def convergence_figure(traced: Mapping[str, tuple[Record, ...]]) -> Figure:
             gaps.semilogy(steps, gap, "o-", markersize=3, color=colour, label=name)
     falls.set_ylabel("objective above its least, relative")
     gaps.set_ylabel("certified relative gap")
+    from matplotlib.ticker import NullFormatter
+
     for axis in (falls, gaps):
+        axis.yaxis.set_minor_formatter(NullFormatter())  # they would run into the next figure
         axis.set_xlabel("iteration")
         if axis.get_legend_handles_labels()[0]:
             axis.legend(fontsize=7)
