@@ -97,7 +97,7 @@ A = INPUT + "[align]\n"
         (INPUT + '[mask]\napply = "yes"', "job.toml:5: mask.apply: must be true or false, not 'yes'"),
         (INPUT + '[output]\nformats = "tiff"', "job.toml:5: output.formats: must be a list in [ ], not 'tiff'"),
         (A + 'reference = "Co"', "job.toml:5: align.reference: must be a list in [ ], not 'Co'"),
-        (A + "reference = [1]", "job.toml:5: align.reference.0: must be text in quotes, not 1"),
+        (A + "reference = [1]", "job.toml:5: align.reference: entry 1 must be text in quotes, not 1"),
         ("input = 3", "job.toml:1: input: must be a table, with its keys below [name], not 3"),
         ("reconstruct = 3\n" + INPUT, "job.toml:1: reconstruct: must be a table"),
         ("[[align]]\n" + INPUT, "job.toml:1: align: must be a table, with its keys below [name], not a list"),

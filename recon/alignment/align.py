@@ -53,7 +53,8 @@ def align(
         method: ``"auto"`` as the module says; ``"cross-correlation"`` as Longley et al. (2018) did:
             neighbours are cross-correlated, then the axis's offset and rotation minimise artefacts;
             ``"none"``.
-        reference: elements whose sum is aligned; all by default, since one alone is noisy.
+        reference: elements whose sum is aligned; by default the series' `image`, such as HAADF, if it has one, else all
+            elements, since one alone is noisy.
         resampled: interpolate the maps into the aligned frame, as that paper did, instead.
         log: called with a line for each stage; by default the logger ``recon`` gets them, and doubts are a
             `recon.ReconWarning` each.
@@ -122,7 +123,7 @@ def _automatic(series: TiltSeries, reference: Sequence[str] | None, say: Log) ->
     if not joint.settled:
         doubts.append("the joint fit of shifts and rotation did not settle")
     if series.exposures_from in ("open", "re-projections"):
-        series, more = exposures_of(series, joint)
+        series, more = exposures_of(series, joint, shared=reference is not None or series.image is None)
         doubts += more
     final, settled = _matched(combine(series, reference), joint, found, covariance)
     if not settled:

@@ -19,15 +19,15 @@ if TYPE_CHECKING:
 WELL_KNOWN = 0.1  # relative error up to which an exposure found from re-projections is used
 
 
-def exposures_of(series: TiltSeries, joint: JointStage) -> tuple[TiltSeries, list[str]]:
+def exposures_of(series: TiltSeries, joint: JointStage, *, shared: bool = True) -> tuple[TiltSeries, list[str]]:
     """Exposures of an object that is not wholly in view, from what re-projections agree on, element by element.
 
     Where an element is too weak for that, the curve that all of them share serves it; where that is not known either,
-    exposures stay 1.
+    exposures stay 1. Without `shared`, the joint fit was made on an image, whose curve is not that of the elements.
     """
     taken = series.used
     exposures, errors = series.exposures.copy(), np.full(series.exposures.shape, np.nan)
-    shared, shared_errors = joint.fit.exposures, exposure_errors_of(joint.fit)
+    common, common_errors = joint.fit.exposures, exposure_errors_of(joint.fit)
     weak, unknown = [], []
     for e, name in enumerate(series.elements):
         small, _ = binned_to(combine(series, [name]), FINE)
@@ -36,8 +36,8 @@ def exposures_of(series: TiltSeries, joint: JointStage) -> tuple[TiltSeries, lis
         own = exposure_errors_of(fit, hold="geometry")
         if np.median(own[taken]) < WELL_KNOWN and fit.pose.log_exposures.std() < 1:
             exposures[e], errors[e] = fit.exposures, own
-        elif np.median(shared_errors[taken]) < WELL_KNOWN:
-            exposures[e], errors[e] = shared, shared_errors
+        elif shared and np.median(common_errors[taken]) < WELL_KNOWN:
+            exposures[e], errors[e] = common, common_errors
             weak.append(name)
         else:
             unknown.append(name)

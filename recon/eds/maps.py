@@ -51,6 +51,7 @@ class LineMaps:
         resolution: that was used.
         warnings: one line each, for the user.
         binning: recorded pixels added up along each edge of a map's.
+        image: ``(tilt, y, x)`` in the pixels of the maps, if one was asked for.
     """
 
     counts: dict[str, NDArray[Any]]
@@ -65,6 +66,7 @@ class LineMaps:
     warnings: tuple[str, ...]
     history: tuple[str, ...] = field(default=())
     binning: int = 1
+    image: NDArray[np.float32] | None = None
 
     def series(self, *, tilt_axis: str = "y", pixel_size_nm: float | None = None) -> TiltSeries:
         """The maps as a `TiltSeries`, background included; `pixel_size_nm` is that of the recorded pixels."""
@@ -83,7 +85,8 @@ class LineMaps:
             note += "; rows and columns swapped, since the tilt axis was x"
         files = tuple(r.path.name for r in self.recordings)
         odd = tuple(d for n, c in self.counts.items() for d in count_doubts(c, n, self.tilts_deg))
-        series = series.evolve(origins=(files,) * len(self.counts), remarks=(*series.remarks, *odd))
+        image = None if self.image is None else np.ascontiguousarray(turn(self.image))
+        series = series.evolve(origins=(files,) * len(self.counts), remarks=(*series.remarks, *odd), image=image)
         return series.evolve(note, background_maps=below if below.any() else None, tilt_axis=tilt_axis)
 
 
@@ -93,6 +96,7 @@ def line_maps(
     *,
     tilts: TiltSpec | None = None,
     options: Options | Mapping[str, Any] | None = None,
+    image: str | None = None,
     base: str | Path = ".",
     log: Callable[[str], None] | None = None,
 ) -> LineMaps:
@@ -105,6 +109,7 @@ def line_maps(
         lines: such as ``["Fe_Ka", "Si_Ka"]``.
         tilts: degrees, in the order of the files; by default what `find_tilts` finds.
         options: see `recon.eds.windows.Options`; a dictionary of its fields, such as ``{"bin": 4}``, serves as well.
+        image: name of an image in the same files, such as ``"HAADF"``, to align the maps on.
         base: folder that relative paths start from.
         log: called with a line for each file.
 
@@ -121,7 +126,7 @@ def line_maps(
     recordings: list[Recording] = []
     parts: list[_Tilt] = []
     names: tuple[str, ...] | None = None
-    for recording, found, part in _tilts(source, base, wanted, options):
+    for recording, found, part in _tilts(source, base, wanted, options, image):
         recordings.append(recording)
         agree(recordings)
         if names is not None and found != names:
@@ -149,7 +154,7 @@ def line_maps(
 
 
 def _tilts(
-    source: Any, base: str | Path, wanted: list[Line], options: Options
+    source: Any, base: str | Path, wanted: list[Line], options: Options, image: str | None
 ) -> Iterator[tuple[Recording, tuple[str, ...], _Tilt]]:
     """What is kept of each spectrum image: recording, names of the detectors, maps."""
     if isinstance(source, str | Path):
@@ -157,14 +162,16 @@ def _tilts(
     else:
         items = [source] if is_signal(source) else list(source) if isinstance(source, list | tuple) else source
         if not (isinstance(items, list) and all(isinstance(i, str | Path) for i in items)):
-            for image in spectrum_images(items):
-                yield image.recording, image.parts, _one(image, wanted, options)
+            if image is not None:
+                raise InputError("signals hold no image beside the spectra; give one with recon.read, or align on maps")
+            for one in spectrum_images(items):
+                yield one.recording, one.parts, _one(one, wanted, options)
             return
         paths = [Path(base) / Path(i).expanduser() for i in items]
     with Apart() as reader:
         for path in paths:
             try:
-                yield reader.call(_of_file, path, wanted, options)
+                yield reader.call(_of_file, path, wanted, options, image)
             except CrashedError as exc:
                 raise InputError(
                     f"{path} is damaged, the library that reads it crashes ({exc}); copy or export it again"
@@ -203,4 +210,5 @@ def _gather(
         tuple(recordings), tuple(p.spectrum for p in parts),
         {w.name: tuple(p.windows[w.name] for p in parts) for w in wanted}, parts[0].resolution,
         tuple(warnings), (note,), options.bin,
+        None if parts[0].image is None else np.stack([p.image for p in parts if p.image is not None]),
     )  # fmt: skip

@@ -2,27 +2,37 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from recon.eds.components import Components, beside, binned, condensed, spectrum_of, window_sums
+from recon.eds.images import read_image
 from recon.eds.lines import Line, Resolution
 from recon.eds.read import SpectrumImage, read_spectra
 from recon.eds.recording import Recording
 from recon.eds.spectrum import Spectrum, fit
 from recon.eds.windows import Options, Window, _range, candidates, looked_for, resolution_of, window_of
 from recon.errors import InputError
+from recon.series.combine import fitted
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-def _of_file(path: Path, wanted: list[Line], options: Options) -> tuple[Recording, tuple[str, ...], _Tilt]:
+def _of_file(
+    path: Path, wanted: list[Line], options: Options, name: str | None = None
+) -> tuple[Recording, tuple[str, ...], _Tilt]:
+    """Recording, parts and maps of a file, and the image called `name` in it."""
     image = read_spectra(path, detectors=options.detectors)
-    return image.recording, image.parts, _one(image, wanted, options)
+    tilt = _one(image, wanted, options)
+    if name is not None:
+        ny, nx = (n // options.bin * options.bin for n in image.recording.frame)
+        seen = fitted(read_image(path, name)[None], image.recording.frame)[:, :ny, :nx]
+        tilt = replace(tilt, image=fitted(seen, (ny // options.bin, nx // options.bin))[0])
+    return image.recording, image.parts, tilt
 
 
 @dataclass(frozen=True)
@@ -36,6 +46,7 @@ class _Tilt:
     resolution: Resolution
     # for each line: counts in its window, and of these the line's own, the continuum's and each other family's
     shares: dict[str, dict[str, float]]
+    image: NDArray[np.float32] | None = None
 
 
 def _one(image: SpectrumImage, wanted: list[Line], options: Options) -> _Tilt:

@@ -114,7 +114,7 @@ def read_spectra(path: str | Path, *, detectors: str = "sum", frames: tuple[int,
                 f"{path} has {total} frames; frames must lie in 0 to {total}, not {frames[0]} to {frames[1]}"
             )
         options |= {"first_frame": frames[0], "last_frame": frames[1]}
-    return _image(path, _signals(path, options))
+    return _image(path, signals_of(path, options))
 
 
 def is_velox(path: Path) -> bool:
@@ -197,7 +197,8 @@ def velox_frames(path: Path) -> int | None:
         return None
 
 
-def _signals(path: Path, options: dict[str, Any]) -> list[dict[str, Any]]:
+def signals_of(path: Path, options: dict[str, Any]) -> list[dict[str, Any]]:
+    """Everything that a file holds, as rosettasciio gives it with some of its options; nothing is printed."""
     try:
         reader = importlib.import_module(f"rsciio.{READERS[path.suffix.lower()]}").file_reader
         with warnings.catch_warnings(), quiet("rsciio"), np.errstate(all="ignore"):

@@ -17,6 +17,7 @@ from recon.io.formats.common import SAME_SIZE
 from recon.io.sources import Source, source_of
 from recon.io.stacks import read_stack
 from recon.io.tilts import compare, read_tilts
+from recon.series.combine import fitted
 from recon.series.counts import alike, count_doubts
 from recon.series.tilt_series import TiltSeries
 
@@ -41,6 +42,7 @@ def read(
     weights: PathLike | ArrayLike | None = None,
     scaled: bool = False,
     geometry: TiltGeometry | Callable[[Shape2], TiltGeometry] | None = None,
+    image: PathLike | Sequence[PathLike] | ArrayLike | None = None,
     base_dir: PathLike = ".",
 ) -> TiltSeries:
     """Read the element maps of one tilt series.
@@ -69,6 +71,8 @@ def read(
         scaled: True if the maps are no longer counts.
         geometry: how the maps were taken, in place of tilts, where that was not by tilting about one axis; or a
             function that makes it from the frame ``(ny, nx)``. Its rows and columns are the maps' after any swap.
+        image: recorded with the maps, such as HAADF, to align on, never an element: a source like those of `maps`, as
+            large as these or a whole number of times larger.
         base_dir: folder that relative paths start from.
 
     Raises:
@@ -105,6 +109,7 @@ def read(
         frame = (shape[1], shape[2]) if len(shape) == 3 else (1, 1)
         how = geometry(frame) if callable(geometry) else geometry
     series = TiltSeries.create(stacks, how, size, weights=weights, scaled=scaled, where=where)
+    seen = None if image is None else _image(image, base, series, remarks, swapped=tilt_axis == "x")
     remarks += odd + [r for s in sources for r in s.remarks]
     notes = [f"{s.element}: {n}" for s in sources for n in s.stack.notes]
     note += told + "".join(f"; {n}" for n in notes + remarks)
@@ -115,10 +120,25 @@ def read(
         note += "; rows and columns swapped, since the tilt axis was x"
     numbers = tuple(f"map {i}" for i in range(1, series.n_tilts + 1))
     origins = tuple(s.origins or numbers for s in sources)
-    remarks = [*series.remarks, *remarks]
-    for remark in dict.fromkeys(remarks):
+    told_once = tuple(dict.fromkeys([*series.remarks, *remarks]))
+    for remark in told_once:
         teller(None)(MARK + remark)
-    return series.evolve(note, tilt_axis=tilt_axis, remarks=tuple(dict.fromkeys(remarks)), origins=origins)
+    return series.evolve(note, tilt_axis=tilt_axis, remarks=told_once, origins=origins, image=seen)
+
+
+def _image(source: object, base: Path, series: TiltSeries, remarks: list[str], *, swapped: bool) -> NDArray[np.float32]:
+    """The image to align on ``(tilt, y, x)`` in the pixels of the maps; what contradicts them goes to `remarks`."""
+    found = source_of("HAADF", source, base)
+    values, where, n = found.stack.values, found.where or "the reference image", series.n_tilts
+    if values.ndim != 3 or len(values) != n or values.dtype.kind not in "biuf":
+        raise InputError(f"{where} has the shape {values.shape}; it must hold one image for each of {n} tilts")
+    if not np.isfinite(values).all():
+        raise InputError(f"{where} holds values that are not finite; export the image again")
+    if found.stack.tilts_deg is not None and series.scheme is None:
+        labels = found.origins or tuple(f"image {i}" for i in range(1, n + 1))
+        line = compare(series.tilts_deg, found.stack.tilts_deg, "the maps", where, labels)
+        remarks += [] if line is None else [line]
+    return fitted(_swap(values) if swapped else values, series.frame)
 
 
 def _element_of(path: Path) -> str:

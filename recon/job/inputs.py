@@ -11,7 +11,7 @@ from recon.eds.maps import LineMaps, line_maps
 from recon.eds.read import find_spectra
 from recon.eds.windows import Options
 from recon.errors import JobError
-from recon.files import explain_reading
+from recon.files import explain_reading, matching
 from recon.io import read
 from recon.job.file import Job
 from recon.job.geometry import scheme_of
@@ -40,6 +40,7 @@ def read_job(job: Job, log: Log | None = None) -> TiltSeries:
         weights=bad_weights(job),
         scaled=job.input.scaled,
         geometry=scheme,
+        image=job.align.reference if isinstance(job.align.reference, str) else None,
         base_dir=job.path.parent,
     )
     if log is not None:
@@ -62,6 +63,7 @@ def read_spectra_job(job: Job, log: Log | None = None) -> LineMaps:
         job.input.lines or (),
         tilts=job.input.tilts,
         options=Options(**options.model_dump()),
+        image=job.align.reference if isinstance(job.align.reference, str) else None,
         base=job.path.parent,
         log=log,
     )
@@ -71,6 +73,8 @@ def input_hashes(job: Job) -> dict[str, str]:
     """SHA-256 of every file that the job reads."""
     files: dict[str, Any] = {"tilts": job.input.tilts, **files_of(job)}
     files |= {name: getattr(job.geometry, name) for name in ("second_tilts", "azimuths", "vectors")}
+    if isinstance(job.align.reference, str) and Path(job.align.reference).is_absolute():
+        files |= {f"image: {p.name}": p for p in matching(job.align.reference)}
     for element, maps in (job.input.maps or {}).items():
         files |= {f"{element}: {p.name}": p for p in maps} if isinstance(maps, tuple) else {element: maps}
     if job.input.spectra is not None:

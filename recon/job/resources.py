@@ -144,7 +144,7 @@ def describe(job: Job, series: TiltSeries, needs: Plan, out: Path) -> list[str]:
     lines += [f"warning: {remark}" for remark in series.remarks]
     options = job.reconstruct
     how = job.normalise.method if known_exposures(job, series)[0] is None else "by known exposures"
-    alignment = f"{job.align.method} on {' + '.join(job.align.reference)}"
+    alignment = f"{job.align.method} on {' + '.join(job.align.elements or (Path(str(job.align.reference)).name,))}"
     if job.align.file is not None:
         alignment = given_alignment(job, series).alignment.method
     lines += [

@@ -95,7 +95,7 @@ class Stages:
             if job.align.file is not None:
                 series = given_alignment(job, series)
             else:
-                series = align(series, job.align.method, reference=job.align.reference or None, log=self.watch.log)
+                series = align(series, job.align.method, reference=job.align.elements, log=self.watch.log)
             self.watch.log(series.history[-1])
         return series
 
@@ -132,7 +132,7 @@ class Stages:
     ) -> tuple[AlignmentRecord, Agreement | None]:
         """Maps against re-projections, and the record with what that says of the alignment."""
         with self.timed("analyse"):
-            agreed = agreement(read, series, volumes, self.job.align.reference or None, self.device)
+            agreed = agreement(read, series, volumes, self.job.align.elements or series.elements, self.device)
             record = replace(record, agreement=None if agreed is None else agreed.record)
             told, record = record.doubts, replace(record, doubts=doubts(record))
             for doubt in record.doubts:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from recon.errors import InputError
 from recon.series.tilt_series import TiltSeries
@@ -13,7 +14,9 @@ COMBINED = "reference"
 
 
 def combine(series: TiltSeries, reference: Sequence[str] | None = None) -> TiltSeries:
-    """The sum of some elements' maps as a series of one element, for alignment only."""
+    """The sum of some elements' maps, or without `reference` the series' image, as one element, for alignment only."""
+    if reference is None and series.image is not None:
+        return _of_image(series, series.image)
     pick = [series.index(name) for name in (reference or series.elements)]
     counts = series.counts[pick]
     signal = np.abs(counts).sum(axis=(1, 2, 3), dtype=np.float64)
@@ -27,7 +30,53 @@ def combine(series: TiltSeries, reference: Sequence[str] | None = None) -> TiltS
         exposures=exposures[None],
         exposures_from=series.exposures_from,
         exposure_errors=None,
+        image=None,
         scene=series.scene,
         background=series.background[pick].sum(axis=0, keepdims=True),
         background_maps=None if of_pixels is None else of_pixels[pick].sum(axis=0, keepdims=True),
     )
+
+
+def _of_image(series: TiltSeries, image: NDArray[np.float32]) -> TiltSeries:
+    """An image that is no counts: black level off, and to a common total where the whole object is in view."""
+    if series.isolated:  # the border shows what surrounds the object
+        inner = np.zeros(image.shape[1:], bool)
+        inner[2:-2, 2:-2] = True
+        floor = np.median(image[:, ~inner], axis=1)
+    else:
+        floor = np.percentile(image, 2, axis=(1, 2))
+    lit = image - floor[:, None, None].astype(np.float32)
+    totals = lit.sum(axis=(1, 2), dtype=np.float64)
+    if not (totals[series.used] > 0).all():
+        tilt = series.tilts_deg[series.used][np.argmin(totals[series.used])]
+        raise InputError(f"the reference image at tilt {tilt:g} shows nothing; choose another align reference")
+    top = float(np.percentile(lit, 99.9))
+    curve = totals / totals[series.used].mean() if series.isolated else np.ones(series.n_tilts)
+    return series.evolve(
+        elements=(COMBINED,),
+        counts=(lit * np.float32(100 / top))[None],
+        exposures=np.where(curve > 0, curve, 1.0)[None],
+        exposures_from="totals" if series.isolated else "assumed",
+        exposure_errors=None,
+        background=np.zeros((1, series.n_tilts)),
+        background_maps=None,
+        scaled=True,
+        image=None,
+    )
+
+
+def fitted(image: NDArray[np.generic], frame: tuple[int, int]) -> NDArray[np.float32]:
+    """Images ``(tilt, y, x)`` in the pixels of maps: the mean of whole blocks where they are finer.
+
+    Raises:
+        InputError: they are not as large as the maps, or a whole number of times.
+    """
+    ny, nx = image.shape[1:]
+    factor = max(1, ny // frame[0])
+    if (ny, nx) != (factor * frame[0], factor * frame[1]):
+        raise InputError(
+            f"the reference image has {ny} x {nx} pixels, the maps {frame[0]} x {frame[1]}; record or resample it to "
+            "their frame, or to a whole multiple of it"
+        )
+    blocks = image.reshape(len(image), frame[0], factor, frame[1], factor)
+    return np.ascontiguousarray(blocks.mean(axis=(2, 4)), dtype=np.float32)

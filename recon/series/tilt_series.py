@@ -56,6 +56,7 @@ class TiltSeries:
             counts them among its doubts.
         tilt_axis: the side of the recorded maps that the tilt axis is parallel to; for "x" rows and columns were
             swapped when they were read, so that it is always parallel to y here.
+        image: ``(tilt, y, x)`` float32 in any unit, recorded with the maps, such as HAADF: to align on, no element.
         origins: for each element the file, and the image in it, that each map came from; empty where not known.
         scheme: how the maps were taken where that was not by tilting about y alone, its detectors the frames; None for
             a single axis. Then `tilts_deg` holds each beam's angle from z, for people.
@@ -81,6 +82,7 @@ class TiltSeries:
     tilt_axis: str = "y"
     origins: tuple[tuple[str, ...], ...] = ()
     scheme: TiltGeometry | None = None
+    image: NDArray[np.float32] | None = None
 
     @classmethod
     def create(

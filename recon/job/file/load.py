@@ -119,7 +119,12 @@ def _cross_check(job: Job, raw: dict[str, Any], fail: Callable[[tuple[Any, ...],
         fail(("input", "scaled"), "is true, but maps from spectra are counts; leave it out")
     if not job.align.reference:
         fail(("align", "reference"), f"is empty; name some of {', '.join(elements)}, or leave it out for all")
-    for name in job.align.reference:
+    if isinstance(job.align.reference, str) and (given.maps is None) == os.path.isabs(job.align.reference):
+        what = (
+            "the file of an image" if given.maps is not None else "the name of an image in the files, such as 'HAADF'"
+        )
+        fail(("align", "reference"), f"must be a list in [ ], not {Path(job.align.reference).name!r}, or {what}")
+    for name in job.align.elements or ():
         if name not in elements:
             fail(("align", "reference"), f"element '{name}' is not in input.{where}; {nearest(name, elements)}")
     for loc, table in (

@@ -122,14 +122,20 @@ class Align(Section):
 
     method: Literal["auto", "cross-correlation", "none"] = "auto"
     """`"cross-correlation"` as in Longley et al. (2018); `"none"` for maps that are aligned."""
-    reference: Names = ()
-    """Elements that are added up for the alignment; all, unless some are named."""
+    reference: Annotated[Names | str, PlainValidator(values.reference)] = ()
+    """Elements that are added up for the alignment, all, unless some are named; or an image that was recorded with the
+    maps: its file, such as `"haadf.mrc"`, a pattern, or with spectra its name in their files, such as `"HAADF"`."""
     file: Annotated[Path | None, PlainValidator(values.existing)] = None
     """An alignment in place of an estimate: `alignment.json`, IMOD's .xf, .prexg, .prexf, or JSON of shifts."""
     upside_down: bool = False
     """Whether the program that made the file sees the rows of the maps in the opposite order."""
     resample: bool = False
     """Interpolate the maps into the aligned frame instead of putting the alignment into the model."""
+
+    @property
+    def elements(self) -> tuple[str, ...] | None:
+        """Elements of the reference; None where it is an image."""
+        return None if isinstance(self.reference, str) else self.reference or None
 
 
 class Reconstruct(Section):

@@ -82,6 +82,22 @@ def maps_of(value: Any, info: ValidationInfo) -> Path | tuple[Path, ...]:
     return existing(value, info)
 
 
+def reference(value: Any, info: ValidationInfo) -> tuple[str, ...] | str:
+    """Names of elements, or an image: a path that is made absolute where it is one of a file or files."""
+    if isinstance(value, str) and value:
+        path = Path(value)
+        if path.suffix or path.parent != Path("."):
+            maps_of(value, info)  # or says what is wrong with it
+            return os.path.abspath(_base(info) / path.expanduser())
+        return value
+    if not isinstance(value, list | tuple):
+        raise ValueError(f"must be a list of elements in [ ] or the file of an image, not {describe(value)}")
+    for i, name in enumerate(value):
+        if not isinstance(name, str):
+            raise ValueError(f"entry {i + 1} must be text in quotes, not {describe(name)}")
+    return tuple(value)
+
+
 def _missing(value: str) -> str:
     """Why a file may not be there."""
     if any(ord(c) < 32 for c in value):
