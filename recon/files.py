@@ -120,11 +120,11 @@ def quiet(name: str) -> Iterator[list[str]]:
     handler = logging.Handler()
     handler.emit = lambda record: messages.append(record.getMessage())  # type: ignore[method-assign]
     propagate, logger.propagate = logger.propagate, False
-    logger.addHandler(handler)
+    own, logger.handlers = logger.handlers, [handler]  # rosettasciio's own handler prints
     try:
         yield messages
     finally:
-        logger.removeHandler(handler)
+        logger.handlers = own
         logger.propagate = propagate
 
 

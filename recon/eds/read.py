@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,8 @@ import numpy as np
 
 from recon.eds import child_process
 from recon.eds.recording import Recording, recording_of
+from recon.eds.ripple import check_rpl, with_own_keys
+from recon.eds.velox import with_stream_times
 from recon.errors import InputError, ReconError, ResourceError
 from recon.files import matching, natural, reason, unreadable
 from recon.io.formats.common import check_file, quiet
@@ -99,6 +101,8 @@ def read_spectra(path: str | Path, *, detectors: str = "sum", frames: tuple[int,
         check_file(path, "a spectrum image")
     if path.suffix.lower() == ".bcf":
         check_bcf(path)
+    if path.suffix.lower() == ".rpl":
+        check_rpl(path)
     if path.suffix.lower() in (".hspy", ".hdf5", ".emd"):
         check_hdf5(path)
     options: dict[str, Any] = {}
@@ -114,7 +118,11 @@ def read_spectra(path: str | Path, *, detectors: str = "sum", frames: tuple[int,
                 f"{path} has {total} frames; frames must lie in 0 to {total}, not {frames[0]} to {frames[1]}"
             )
         options |= {"first_frame": frames[0], "last_frame": frames[1]}
-    return _image(path, signals_of(path, options))
+    signals = signals_of(path, options)
+    if path.suffix.lower() == ".rpl":
+        signals = [with_own_keys(s) for s in signals]
+    image = _image(path, signals)
+    return replace(image, recording=with_stream_times(path, image.recording)) if velox else image
 
 
 def is_velox(path: Path) -> bool:
