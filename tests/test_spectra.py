@@ -152,7 +152,7 @@ def test_tilts_from_names(recordings, names, expected):
         (("map1.bcf", "map7.bcf", "map9.bcf"), ("map1.bcf", "not a number of degrees")),
         (("1.bcf", "2.bcf", "3.bcf", "4.bcf"), ("run from 1 to 4", "may only count")),
         (("tilt-5.bcf", "tilt-15.bcf", "tilt-25.bcf"), ("minus or a hyphen",)),
-        (("0.bcf", "10deg.bcf", "20.bcf"), ("0.bcf and 10deg.bcf", "do not follow one pattern")),
+        (("0.bcf", "10deg.bcf", "20.bcf"), ("0 and 10deg", "do not follow one pattern")),
         (("0.bcf", "10.bcf", "b/10.bcf"), ("10.bcf", "b/10.bcf", "same tilt, 10")),
     ],
 )
