@@ -239,8 +239,8 @@ class Job(Section):
     reconstruct: Reconstruct = Reconstruct()
     mask: Mask = Mask()
     regions: Annotated[values.RegionTable, PlainValidator(values.regions)] = "auto"
-    """Places to ask about, by name: an ellipsoid, sphere or box in voxels (z, y, x), or a mask file; without it, the largest
-    places that are found; `"none"` asks about none."""
+    """Places to ask about, by name: an ellipsoid, sphere or box in voxels (z, y, x), or a mask file; without it, the
+    largest places that are found; `"none"` asks about none."""
     output: Output = Output()
     cluster: Cluster = Cluster()
     _path: Path = PrivateAttr(default=Path("job.toml"))
