@@ -177,9 +177,10 @@ def check(path: Path, device: str, out: Path | None, picture: Path | None) -> No
     """
 
     def work(watch: Watcher) -> None:
+        from recon.io import check_target
         from recon.job.file import load_job
         from recon.job.inputs import read_job, read_spectra_job, spectra_series
-        from recon.job.resources import check_resources, describe, plan
+        from recon.job.resources import admit, check_resources, describe, plan
         from recon.preparation.isolation import locate
 
         job = load_job(path)
@@ -198,12 +199,15 @@ def check(path: Path, device: str, out: Path | None, picture: Path | None) -> No
             series = spectra_series(job, maps)
         else:
             series = read_job(job)
-        series = locate(series)
-        needs = plan(job, series, device)
+        needs = plan(job, locate(series), device)
         target = out or job.output_dir
+        series = admit(job, series)
         for line in describe(job, series, needs, target):
             click.echo(line)
         check_resources(needs, target)
+        check_target(target, overwrite=True)
+        if target.exists():
+            click.echo(f"note: {target} exists; a run needs --overwrite, --resume or another --out")
 
     sys.exit(guarded(str(path), work))
 

@@ -11,19 +11,18 @@ import numpy as np
 from recon import backend
 from recon.errors import ResourceError
 from recon.io import check_disk
+from recon.job.duration import Duration, duration, searched, usable_cores
 from recon.job.file import Job
-from recon.job.file.sections import Reconstruct
 from recon.job.overrides import given_alignment, known_exposures
 from recon.model.grid import grid
 from recon.operators.composed import scratch_words
 from recon.preparation.isolation import locate
+from recon.preparation.normalise import normalise
+from recon.preparation.screening import screen
+from recon.reconstruction.reconstruct import resolve_strengths
+from recon.series.combine import combine
 from recon.series.tilt_series import TiltSeries
 from recon.solvers.memory import Memory, available, needed
-
-# Measured by benchmarks/kernels.py, 15 tilts: on two cores of an EPYC, on one H100.
-NANOSECONDS_PER_VOXEL = {"cpu": 14.0, "cuda": 0.1}  # and iteration
-TYPICAL_ITERATIONS = 800
-SEARCH_ITERATIONS = 500  # of a search for the strength, see benchmarks/strength.py
 
 
 @dataclass(frozen=True)
@@ -35,9 +34,10 @@ class Plan:
         memory_bytes: peak of a reconstruction on the device that it runs on, see `recon.solvers.memory`.
         available_bytes: memory there is.
         disk_bytes: results.
-        seconds: forecast for all elements, from the benchmark's rate.
+        seconds: forecast of the whole run, see `recon.job.duration`.
         device: ``"cpu"`` or ``"cuda"``.
         host_bytes: peak on the host; on the CPU the same as `memory_bytes`.
+        duration: the seconds by stage.
     """
 
     volume: tuple[int, int, int]
@@ -47,6 +47,7 @@ class Plan:
     seconds: float
     device: str
     host_bytes: int = 0
+    duration: Duration | None = None
 
 
 def plan(job: Job, series: TiltSeries, device: str = "auto", *, here: bool = True) -> Plan:
@@ -79,35 +80,24 @@ def forecast(
     voxels = math.prod(shape)
     options = job.reconstruct
     sizes = (shape, n_tilts, frame, n_elements, options.method, device, options.half_precision)
-    searched = _searched(options, n_elements)
-    memory = needed(*sizes, searched > 0)
+    memory = needed(*sizes, searched(options, n_elements) > 0)
     held = 4 * projector_words
     memory = Memory(memory.host + held * (device == "cpu"), memory.device + held * (device == "cuda"))
     # an uncertainty adds a volume of results, and two sums while it is found
     sure = bool(job.reconstruct.uncertainty)
     results = (1 + n_elements * (1 + sure)) * math.prod(frame) * shape[0] * 4
     more = voxels * 8 * sure + 2 * sure * n_elements * math.prod(frame) * shape[0] * 4
-    iterations = min(job.reconstruct.max_iterations, TYPICAL_ITERATIONS)
-    iterations = iterations * n_elements * (1 + options.uncertainty) + SEARCH_ITERATIONS * searched
-    seconds = voxels * iterations * NANOSECONDS_PER_VOXEL[device] * 1e-9
+    took = duration(shape, n_tilts, frame, n_elements, job, device, cores=None if free is None else 2)
     return Plan(
         shape,
         memory.device if device == "cuda" else memory.host + more,
         available(device) if free is None else free,
         results * len(job.output.formats),
-        seconds,
+        took.total,
         device,
         memory.host + more,
+        took,
     )
-
-
-def _searched(options: Reconstruct, n_elements: int) -> int:
-    """How many elements need a search for their strength."""
-    if options.method not in ("tgv", "tv"):
-        return 0
-    if isinstance(options.strength, dict):
-        return n_elements - len(options.strength)
-    return n_elements if options.strength == "auto" else 0
 
 
 def check_resources(needs: Plan, out: Path) -> None:
@@ -120,6 +110,24 @@ def check_resources(needs: Plan, out: Path) -> None:
             "set reconstruct.half_precision, or use a larger machine"
         )
     check_disk(out, needs.disk_bytes)
+
+
+def admit(job: Job, series: TiltSeries) -> TiltSeries:
+    """The series as a run will align it; what a run would refuse later is refused here.
+
+    Raises:
+        ReconError: as the run would.
+    """
+    exposures, _ = known_exposures(job, series)
+    series = normalise(series, job.normalise.method, job.input.background, exposures)
+    combine(series, job.align.reference or None)
+    if job.align.file is not None:
+        given_alignment(job, series)
+    elif job.align.method == "auto":
+        screen(series)
+    job.reconstruct.settings.check()
+    resolve_strengths(series, job.reconstruct.strength)
+    return series
 
 
 def describe(job: Job, series: TiltSeries, needs: Plan, out: Path) -> list[str]:
@@ -141,7 +149,10 @@ def describe(job: Job, series: TiltSeries, needs: Plan, out: Path) -> list[str]:
         lines.append(
             f"  {series.tilts_deg[i]:10.2f}  {cells}   {'; '.join(names)}" + ("" if series.used[i] else "   left out")
         )
+    lines += [f"left out: {series.tilts_deg[i]:g} degrees, {why}" for i, why in series.left_out]
     lines += [f"warning: {remark}" for remark in series.remarks]
+    if series.exposures_from != "assumed":
+        lines.append(series.history[-1])  # what normalising found
     options = job.reconstruct
     how = job.normalise.method if known_exposures(job, series)[0] is None else "by known exposures"
     alignment = f"{job.align.method} on {' + '.join(job.align.elements or (Path(str(job.align.reference)).name,))}"
@@ -156,10 +167,18 @@ def describe(job: Job, series: TiltSeries, needs: Plan, out: Path) -> list[str]:
         f"memory: {gib(needs.memory_bytes)} needed, {gib(needs.available_bytes)} free"
         + (f" on the GPU; {gib(needs.host_bytes)} on the host" if needs.device == "cuda" else ""),
         f"disk: {gib(needs.disk_bytes)} in {out}",
-        f"time: about {max(needs.seconds / 60, 0.1):.1f} min at {NANOSECONDS_PER_VOXEL[needs.device]:g} ns per voxel "
-        f"and iteration ({'an H100' if needs.device == 'cuda' else 'two CPU cores'}), compilation and alignment aside",
+        f"time: {needs.duration or _minutes(needs.seconds)}; on {_where(needs.device)}, compilation aside",
     ]
     return lines
+
+
+def _minutes(seconds: float) -> str:
+    return f"about {max(seconds / 60, 0.1):.1f} min"
+
+
+def _where(device: str) -> str:
+    cores = usable_cores()
+    return "a GPU like an H100" if device == "cuda" else f"{cores} CPU core{'s' if cores > 1 else ''}"
 
 
 def gib(n: int) -> str:

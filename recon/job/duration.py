@@ -1,0 +1,97 @@
+"""How long a run will take, by stage: `benchmarks/forecast.py` compares it with runs, and its numbers are from there.
+
+Each stage's time is a few terms in the sizes that it depends on: tilts, pixels of the frame that it works on, voxels.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from dataclasses import dataclass, fields
+
+from recon.alignment.start import FINE
+from recon.job.file import Job
+from recon.job.file.sections import Reconstruct
+
+ITERATIONS = 800  # of one element to the default tolerance, on the grid of the result
+SEARCH = 500  # more where the strength is searched for, see benchmarks/strength.py
+PER_VOXEL, PER_RAY = 10.8e-9, 0.77e-9  # seconds of one core, an iteration and a voxel: regulariser; and for each tilt
+OVERHEAD = 6e-4  # seconds an iteration, whatever the size
+CUDA = 1 / 140  # of one core's time, an H100
+SHARED = 0.65  # power of the number of cores by which they are faster than one
+ALIGN, ALIGN_PIXEL = 1.5, 8e-5  # seconds; and for each tilt and pixel of the frame it is matched on
+OUTPUT, OUTPUT_VOXEL = 2.5, 4e-7  # seconds: report and files; and for each voxel and element
+READ = 1 / 2e8  # seconds a byte
+
+
+@dataclass(frozen=True)
+class Duration:
+    """Seconds of each stage of a run; compilation, which happens once on a machine, aside."""
+
+    reading: float
+    alignment: float
+    search: float
+    reconstruction: float
+    uncertainty: float
+    output: float
+
+    @property
+    def total(self) -> float:
+        return math.fsum(getattr(self, f.name) for f in fields(self))
+
+    def __str__(self) -> str:
+        parts = ", ".join(f"{f.name} {_time(v)}" for f in fields(self) if (v := getattr(self, f.name)) >= 0.5)
+        return f"about {_time(self.total)}" + (f": {parts}" if parts else "")
+
+
+def duration(
+    shape: tuple[int, int, int], n_tilts: int, frame: tuple[int, int], n_elements: int, job: Job, device: str,
+    cores: int | None = None,
+) -> Duration:  # fmt: skip
+    """What a run will take for a volume ``(z, y, x)``, on `cores` of a CPU, by default those that kernels may use."""
+    how = job.reconstruct
+    voxels, pixels = math.prod(shape), math.prod(frame)
+    faster = (cores or usable_cores()) ** SHARED
+    one = OVERHEAD + voxels * (PER_VOXEL + PER_RAY * n_tilts) * (CUDA if device == "cuda" else 1 / faster)
+    found = job.align.method == "none" or job.align.file is not None
+    small = pixels / max(1, math.ceil(max(frame) / FINE)) ** 2
+    most = how.max_iterations
+    solved = min(most, ITERATIONS) if how.method not in ("sirt", "fbp") else min(most, 30)
+    if how.method == "fbp":
+        solved = 5
+    return Duration(
+        reading=n_elements * n_tilts * pixels * 4 * READ,
+        alignment=0.2 if found else ALIGN + ALIGN_PIXEL * n_tilts * small,
+        search=searched(how, n_elements) * SEARCH * one,
+        reconstruction=n_elements * solved * one,
+        uncertainty=n_elements * solved * how.uncertainty * one,
+        output=OUTPUT + OUTPUT_VOXEL * voxels * n_elements,
+    )
+
+
+def searched(options: Reconstruct, n_elements: int) -> int:
+    """How many elements need a search for their strength."""
+    if options.method not in ("tgv", "tv"):
+        return 0
+    if isinstance(options.strength, dict):
+        return n_elements - len(options.strength)
+    return n_elements if options.strength == "auto" else 0
+
+
+def usable_cores() -> int:
+    """Cores that the kernels run on."""
+    given = os.environ.get("NUMBA_NUM_THREADS", "")
+    return int(given) if given.isdigit() and int(given) else len(os.sched_getaffinity(0)) if _affine else _cpus()
+
+
+_affine = hasattr(os, "sched_getaffinity")
+
+
+def _cpus() -> int:
+    return os.cpu_count() or 1
+
+
+def _time(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

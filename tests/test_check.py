@@ -1,0 +1,112 @@
+"""`recon check` refuses what `recon run` would refuse, before anything is aligned, and forecasts all of a run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from commands import fails, invoke, job
+from commands import folder as folder  # a fixture
+from commands import stacks as stacks
+
+from recon.job.duration import Duration, duration
+from recon.job.file import Job, load_job
+
+QUICK = '[align]\nmethod = "none"\n[reconstruct]\nmethod = "sirt"\nmax_iterations = 3\n'
+
+
+def zero(name):
+    np.save(name, np.load(name) * 0 + 1)
+
+
+WRONG = {
+    "poisson of scaled maps": ("scaled = true\n", "least-squares"),
+    "poisson of resampled maps": ("[align]\nresample = true\n", "least-squares"),
+    "a background above the counts": ("background = 1e6\n", "background of Co is 1e+06"),
+    "too many tilts left out": ("leave_out = [-70, -60, -50, -40, -30, -20, -10, 0, 10, 20, 30, 40, 50]\n", "2 of 15"),
+    "exposures of another series": ("[normalise]\nexposures = [1, 2, 3]\n", "3 exposures were given"),
+    "an exposure of zero": (f"[normalise]\nexposures = {[1.0] * 14 + [0.0]}\n", "it must be positive"),
+    "an alignment of other tilts": ("[align]\nfile = 'short.xf'\n", "short.xf aligns 14 tilts"),
+    "a volume too thick": ("[reconstruct]\nthickness = 100\n", "thickness is 100"),
+    "a reference that is not there": ("[align]\nreference = ['Fe']\n", "'Fe' is not in input.maps"),
+    "bad pixels of another frame": ("bad_pixels = 'short.npy'\n", "bad pixels have shape (1, 3, 3)"),
+    "a strength for one element only": ("[reconstruct]\nstrength = { Co = 1 }\n", "no value for element 'Zn'"),
+    "a name of a result": ("[output]\nformats = ['tif']\n", "did you mean 'tiff'"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_check_and_run_refuse_alike_and_before_aligning(folder, monkeypatch, case):
+    extra, words = WRONG[case]
+    Path("short.xf").write_text("1 0 0 1 0 0\n" * 14)
+    np.save("short.npy", np.zeros((3, 3)))
+    job(extra=extra)
+    told = fails(folder, "check", "job.toml")
+    assert words in told
+    monkeypatch.setattr("recon.job.stages.align", lambda *a, **k: pytest.fail("it began to align"))
+    assert fails(folder, "run", "job.toml") == told
+
+
+def test_check_shows_what_the_run_will_find_of_exposures_and_object(folder):
+    job(extra=QUICK)
+    seen = invoke("check", "job.toml")
+    assert seen.exit_code == 0, seen.output
+    ran = invoke("run", "job.toml")
+    assert ran.exit_code == 0, ran.output
+    line = next(x for x in seen.output.splitlines() if x.startswith("normalise: "))
+    assert line in ran.output
+    report = (folder / "job-recon" / "job.json").read_text()
+    assert line.split(";")[0] in report
+
+
+def test_check_tells_of_a_folder_in_the_way(folder):
+    job(extra=QUICK)
+    Path("job-recon").mkdir()
+    (folder / "job-recon" / "job.json").write_text("{}")
+    assert "note: " in invoke("check", "job.toml").output
+    (folder / "job-recon" / "job.json").rename(folder / "job-recon" / "thesis.txt")
+    done = invoke("check", "job.toml")
+    assert done.exit_code == 2
+    assert "not a result of recon" in done.stderr
+
+
+# ---------------------------------------------------------------- the forecast
+
+
+def of(size=64, tilts=15, elements=2, device="cpu", cores=1, **changes):
+    made = Job.model_construct()
+    how = made.reconstruct.model_copy(update=changes)
+    return duration(
+        (size,) * 3, tilts, (size, size), elements, made.model_copy(update={"reconstruct": how}), device, cores
+    )
+
+
+def test_the_forecast_counts_tilts_alignment_search_and_elements():
+    plain = of()
+    assert plain.total == pytest.approx(
+        plain.reading + plain.alignment + plain.search + plain.reconstruction + plain.uncertainty + plain.output
+    )
+    assert of(tilts=71).reconstruction > 2 * plain.reconstruction
+    assert of(tilts=71).alignment > 3 * plain.alignment
+    assert of(elements=1).search == pytest.approx(plain.search / 2)
+    assert of(strength=0.5).search == 0
+    assert of(strength={"Co": 0.5}).search == pytest.approx(plain.search / 2)
+    assert of(uncertainty=20).uncertainty == pytest.approx(20 * plain.reconstruction)
+    assert of(method="sirt", max_iterations=30).total < plain.total / 2
+    assert of(size=128).reconstruction > 6 * plain.reconstruction
+    assert of(cores=4).reconstruction < plain.reconstruction
+    assert of(device="cuda").reconstruction < plain.reconstruction
+
+
+def test_no_alignment_is_no_time(folder):
+    found = of().alignment
+    made = load_job(job(extra='[align]\nmethod = "none"\n'))
+    assert duration((64,) * 3, 15, (64, 64), 2, made, "cpu", 1).alignment < found / 10
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"), [(0.2, "about 1 s"), (40, "about 41 s"), (600, "about 10 min"), (7200, "about 2.0 h")]
+)
+def test_time_in_words(seconds, words):
+    assert str(Duration(0.1, 0.2, 0.3, seconds, 0.0, 0.2)).startswith(words)
