@@ -87,9 +87,10 @@ def test_the_halves_foretell_each_others_motion(moved):
     series, truth = moved
     both = combine(series)
     first, second = halves(DUAL)
-    found, _ = _motion(both, truth.alignment.displacements, first, second)
+    found, _, factor = _motion(both, truth.alignment.displacements, first, second)
     assert np.abs(found.turn - MOTION.turn).max() <= 1.0  # measured: 0.8; from either half alone 1.4
     assert np.abs(found.shift - MOTION.shift).max() <= 0.2
+    assert abs(factor - 1) <= 0.01
 
 
 # ---------------------------------------------------------------- whole alignments
@@ -130,6 +131,31 @@ def test_maps_without_a_half_start_from_their_centres_of_mass():
     left = flat - basis @ np.linalg.lstsq(basis, flat, rcond=None)[0]
     assert np.sqrt(np.mean(left**2)) <= 0.2
     assert np.sqrt(np.mean(truth.alignment.displacements**2)) >= 0.8
+
+
+def test_exposures_that_each_half_found_by_itself_get_a_common_unit(moved):
+    series, truth = moved
+    true, exposed = truth.alignment.displacements, truth.exposures
+
+    def perfect(half):
+        index = np.arange(7) if np.array_equal(half.counts, series.counts[:, :7]) else np.arange(7, 14)
+        own = np.tile(exposed[index] / exposed[index].mean(), (len(half.elements), 1))
+        return half.evolve(alignment=Alignment(true[index]), exposures=own, exposures_from="re-projections")
+
+    half_as_long = np.concatenate([np.ones(7), np.full(7, 0.5)])
+    counts = np.random.default_rng(0).binomial(series.counts.astype(int), half_as_long[:, None, None])
+    open_ones = series.evolve(
+        counts=counts.astype(np.float32),
+        background=series.background * half_as_long,
+        exposures=np.ones_like(series.exposures),
+        exposures_from="open",
+        isolated=True,
+    )
+    series = open_ones
+    found = align_scheme(series, combine(series), perfect, quiet)
+    expected = exposed * half_as_long
+    ratio = found.exposures[0] / expected
+    assert np.abs(ratio / ratio.mean() - 1).max() <= 0.03
 
 
 # ---------------------------------------------------------------- refused

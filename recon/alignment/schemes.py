@@ -128,7 +128,13 @@ def align_scheme(series: TiltSeries, combined: TiltSeries, align: Align, say: Lo
         say(f"align: {name} of {len(groups)}, rotated by {a.rotation_deg:+.2f} degrees in its maps")
     combined = combined.evolve(exposures=series.exposures[:1], weights=series.weights)
     for number, half in enumerate(groups[1:], start=2):
-        motion, apart = _motion(combined.evolve(scheme=scheme), shifts, groups[0], half)
+        motion, apart, factor = _motion(combined.evolve(scheme=scheme), shifts, groups[0], half)
+        if series.exposures_from == "re-projections":  # found for each half by itself, so up to a factor
+            exposures = series.exposures.copy()
+            exposures[:, half.index] *= factor
+            series = series.evolve(exposures=exposures, exposures_from="re-projections")
+            combined = combined.evolve(exposures=exposures[:1])
+            say(f"align: axis {number} was exposed {factor:.3f} times as much as axis 1")
         moved = Motion(motion.turn, np.zeros(3)).of(scheme[half.index])
         # shifts of the specimen are shifts of its maps
         shifts[half.index] += np.stack([moved.v @ motion.shift, moved.u @ motion.shift], axis=1)
@@ -189,9 +195,15 @@ def _merged(series: TiltSeries, half: Half, part: TiltSeries) -> TiltSeries:
 # ---------------------------------------------------------------- the motion between two halves
 
 
-def _motion(combined: TiltSeries, shifts: NDArray[np.float64], first: Half, second: Half) -> tuple[Motion, float]:
-    """How the specimen moved between two halves, and by how much two estimates of its rotation differ, degrees."""
-    motion, apart = Motion(np.zeros(3), np.zeros(3)), 0.0
+def _motion(
+    combined: TiltSeries, shifts: NDArray[np.float64], first: Half, second: Half
+) -> tuple[Motion, float, float]:
+    """How the specimen moved between two halves.
+
+    Returns the motion; by how much two estimates of its rotation differ, degrees; and the factor by which the second
+    half was exposed more than its exposures say against those of the first.
+    """
+    motion, apart, factor = Motion(np.zeros(3), np.zeros(3)), 0.0, 1.0
     for edge in EDGES:
         small, bins = binned_to(combined, edge)
         assert small.scheme is not None
@@ -200,11 +212,12 @@ def _motion(combined: TiltSeries, shifts: NDArray[np.float64], first: Half, seco
         parts = [select(small, h.index, scheme_tilts(small, h), scheme[h.index]) for h in (first, second)]
         start = Motion(motion.turn, motion.shift / bins.factor)
         back = Motion(-start.turn, -start.shift)
-        there = _foretold(parts[0], at[first.index], parts[1], at[second.index], start)
-        again = _foretold(parts[1], at[second.index], parts[0], at[first.index], back)
+        there, more = _foretold(parts[0], at[first.index], parts[1], at[second.index], start)
+        again, less = _foretold(parts[1], at[second.index], parts[0], at[first.index], back)
         apart = float(np.abs(there.turn + again.turn).max())
+        factor = float(np.sqrt(more / less))
         motion = Motion((there.turn - again.turn) / 2, (there.shift - again.shift) / 2 * bins.factor)
-    return motion, apart
+    return motion, apart, factor
 
 
 def scheme_tilts(series: TiltSeries, half: Half) -> NDArray[np.float64]:
@@ -214,8 +227,11 @@ def scheme_tilts(series: TiltSeries, half: Half) -> NDArray[np.float64]:
 
 def _foretold(
     known: TiltSeries, known_at: NDArray[np.float64], other: TiltSeries, other_at: NDArray[np.float64], start: Motion
-) -> Motion:
-    """The motion of the specimen by which a reconstruction of `known` foretells the maps of `other` best."""
+) -> tuple[Motion, float]:
+    """The motion of the specimen by which a reconstruction of `known` foretells the maps of `other` best.
+
+    And the factor between these maps and what is foretold of them.
+    """
     matcher = Matcher(known, Alignment(known_at))
     matcher.reconstruct(60)
     image, like = matcher.image, np.empty(0, np.float32)
@@ -233,16 +249,16 @@ def _foretold(
         out = operator(image, np.empty(operator.range_shape, np.float32))
         return np.asarray(out * exposed, dtype=np.float64)
 
-    def fitted(a: NDArray[np.float64]) -> tuple[NDArray[np.float64], float]:
-        """The misfit with the best common factor, and its square."""
+    def fitted(a: NDArray[np.float64]) -> tuple[NDArray[np.float64], float, float]:
+        """The misfit with the best common factor, its square, and the factor."""
         factor = float(np.sum(weight * a * counts) / max(float(np.sum(weight * a * a)), 1e-12))
         misfit = counts - factor * a
-        return misfit, float(np.sum(weight * misfit**2))
+        return misfit, float(np.sum(weight * misfit**2)), factor
 
     p = np.concatenate([start.turn, start.shift])
     steps = np.repeat(STEP, 3)
     here = foretell(p)
-    misfit, cost = fitted(here)
+    misfit, cost, factor = fitted(here)
     for _ in range(ROUNDS):
         slope = np.stack([foretell(p + h) - foretell(p - h) for h in np.diag(steps)]) / (2 * steps)[:, None, None, None]
         slope = np.concatenate([slope, here[None]])  # the factor is free
@@ -254,10 +270,11 @@ def _foretold(
         moved = False
         for share in (1.0, 0.5, 0.25):
             there = foretell(p + share * step)
-            new_misfit, new_cost = fitted(there)
+            new_misfit, new_cost, new_factor = fitted(there)
             if new_cost < cost:
                 p, here, misfit, cost, moved = p + share * step, there, new_misfit, new_cost, True
+                factor = new_factor
                 break
         if not moved or np.all(np.abs(step) < 0.02):
             break
-    return Motion(p[:3], p[3:])
+    return Motion(p[:3], p[3:]), max(factor, 1e-6)
