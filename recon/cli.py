@@ -138,7 +138,7 @@ def run(
     status = guarded(paths[0], work)
     if status:
         ranks.abort(status)
-    ranks.tell(None)
+    ranks.order(None)
     sys.exit(status)
 
 

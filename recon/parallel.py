@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 import os
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -22,6 +23,8 @@ from recon.errors import BackendError, JobError
 
 HALO = 2  # slices that one iteration of TGV looks at on each side
 Range = tuple[int, int]
+ORDER = 77  # tag of messages that are no halos
+ASLEEP = 0.02  # seconds between two looks for an order
 # what the launchers of MPI put into the environment of their processes
 _LAUNCHED = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "PMIX_RANK", "MPI_LOCALNRANKS")
 _LOCAL = ("MPI_LOCALNRANKS", "OMPI_COMM_WORLD_LOCAL_SIZE")
@@ -35,6 +38,9 @@ class Communicator(Protocol):
     def Abort(self, status: int) -> None: ...  # noqa: N802
     def bcast(self, value: Any, root: int = 0) -> Any: ...
     def allgather(self, value: Any) -> list[Any]: ...
+    def send(self, value: Any, dest: int, tag: int) -> None: ...
+    def recv(self, buffer: Any, source: int, tag: int) -> Any: ...
+    def iprobe(self, source: int, tag: int) -> bool: ...
     def Isend(self, buffer: Any, dest: int, tag: int = 0) -> Any: ...  # noqa: N802
     def Irecv(self, buffer: Any, source: int, tag: int = 0) -> Any: ...  # noqa: N802
 
@@ -60,6 +66,19 @@ class Ranks:
     def tell(self, value: Any) -> Any:
         """Rank 0's value, on every rank."""
         return value if self.comm is None else self.comm.bcast(value)
+
+    def order(self, value: Any) -> None:
+        """From rank 0 to the others, which wait for it in `next_order`."""
+        if self.comm is not None:
+            for other in range(1, self.size):
+                self.comm.send(value, other, ORDER)
+
+    def next_order(self) -> Any:
+        """Wait for rank 0's next order, asleep: MPI's own waiting keeps a core busy, which rank 0 may have use for."""
+        assert self.comm is not None
+        while not self.comm.iprobe(0, ORDER):
+            time.sleep(ASLEEP)
+        return self.comm.recv(None, 0, ORDER)
 
     def sum(self, value: float) -> float:
         """Over all ranks, the same bits on each."""

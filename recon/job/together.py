@@ -31,7 +31,7 @@ class Call:
     ) -> dict[str, Volume]:
         """Reconstruct, with the others if there are any."""
         if ranks.size > 1 and ranks.rank == 0:
-            ranks.tell(self)
+            ranks.order(self)
         return reconstruct_with(
             self.series,
             self.settings,
@@ -51,7 +51,7 @@ def serve(ranks: Ranks) -> None:
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_IGN)
     try:
-        while (call := ranks.tell(None)) is not None:
+        while (call := ranks.next_order()) is not None:
             call.run(ranks)
     except (Exception, MemoryError) as exc:
         print(
