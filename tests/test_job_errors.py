@@ -156,7 +156,7 @@ T = '\ntilts = "tilts.rawtlt"'
         ('[input]\nlines = ["Fe_Ka"]', "job.toml:2: input.lines: need spectra to come from; add spectra ="),
         ('[input]\nmaps = { Co = "Co.tiff" }' + T, "job.toml:2: input.maps.Co: Co.tiff does not exist; paths are rela"),
         ('[input.maps]\nCo = "Co.tif"\n"Z n" = "Co.tif"', "job.toml:3: input.maps.Z n: cannot name a file of results"),
-        ('[input]\nmaps.mask = "Co.tif"' + T, "job.toml:2: input.maps.mask: cannot name a file of results; use letter"),
+        ('[input]\nmaps.mask = "Co.tif"' + T, "job.toml:2: input.maps.mask: cannot name an element, a run writes a fi"),
         ('[input]\nmaps."../Co" = "Co.tif"' + T, "job.toml:2: input.maps.../Co: cannot name a file of results"),
         ('[input]\nmaps = { "a\\nb" = "Co.tif" }' + T, "job.toml:2: input.maps.a b: cannot name a file of results"),
         (

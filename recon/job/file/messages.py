@@ -124,6 +124,12 @@ def _model(loc: tuple[Any, ...]) -> type[BaseModel]:
     return model
 
 
+def _tables() -> dict[str, type[BaseModel]]:
+    """The tables of a job file whose keys are known: not those that the user names."""
+    found = {name: field.annotation for name, field in Job.model_fields.items()}
+    return {name: a for name, a in found.items() if isinstance(a, type) and issubclass(a, BaseModel)}
+
+
 def _choices(loc: tuple[Any, ...]) -> tuple[str, ...]:
     return tuple(re.findall(r"'([^']+)'", repr(_model(loc[:-1]).model_fields[loc[-1]].annotation)))
 
@@ -132,7 +138,7 @@ def _where_to(key: str, section: tuple[Any, ...]) -> str:
     """The nearest key of the same section, or the section that has this key."""
     here = tuple(_model(section).model_fields)
     if not difflib.get_close_matches(key.casefold(), here, n=1, cutoff=0.5):
-        for name in (n for n in Job.model_fields if n != "preset"):
-            if (name,) != section and key in _model((name,)).model_fields:
+        for name, model in _tables().items():
+            if (name,) != section and key in model.model_fields:
                 return f"it belongs in [{name}]"
     return nearest(key, here)
