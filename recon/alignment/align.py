@@ -21,7 +21,7 @@ from recon.alignment.doubts import MOST_ODD, contradicts, of_estimate, other_axi
 from recon.alignment.exposures import exposures_of
 from recon.alignment.reprojection import Matcher, residuals
 from recon.alignment.schemes import align_scheme
-from recon.alignment.start import FINE, JointStage, Log, axis_column, joint_stage
+from recon.alignment.start import FINE, JointStage, Log, axis_column, check_alignable, joint_stage
 from recon.errors import InputError, JobError, teller
 from recon.model.resampling import resample
 from recon.preparation.screening import leave_out, screen, warnings
@@ -67,11 +67,13 @@ def align(
     Raises:
         JobError: an unknown method.
         InputError: an unknown reference element, maps that hold nothing to align on or have nothing in common, fewer
-            than three tilts that can be used.
+            than three tilts that can be used; with "auto", a frame of fewer than 8 pixels along a side.
     """
     if method not in METHODS:
         raise JobError(f"align method {method!r} is unknown; use one of {', '.join(METHODS)}")
     say = teller(log)
+    if method == "auto":
+        check_alignable(series.frame)
     if method != "none":
         backend.compile_kernels(say)
     recorded, series = series, series_in(series, unit_of(series))

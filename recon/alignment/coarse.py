@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from recon.errors import InputError
 from recon.series.tilt_series import TiltSeries
 
 if TYPE_CHECKING:
@@ -47,6 +48,9 @@ def cross_correlation(series: TiltSeries) -> NDArray[np.float64]:
     The neighbour is stretched along u by the ratio of cosines, as a slab would look; sub-pixel shifts
     come from scikit-image's up-sampled cross-correlation (Guizar-Sicairos et al., Opt. Lett. 33, 156
     (2008)).
+
+    Raises:
+        InputError: a map is displaced by more than the frame, so that there is nothing to match.
     """
     from scipy import ndimage
     from skimage.registration import phase_cross_correlation
@@ -84,4 +88,11 @@ def cross_correlation(series: TiltSeries) -> NDArray[np.float64]:
         match(order[k - 1], order[k])
     for k in range(middle - 1, -1, -1):
         match(order[k + 1], order[k])
+    far = np.flatnonzero(series.used & ((np.abs(out) > [ny, nx]).any(axis=1) | ~np.isfinite(out).all(axis=1)))
+    if far.size:
+        raise InputError(
+            "the maps have nothing in common: neighbours match best where the one at tilt "
+            f"{series.tilts_deg[far[0]]:g} lies outside the frame; check that they show the object, that they are "
+            "positive where it is, and their order"
+        )
     return out

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 MOST_ODD = 0.7  # of the tilts must agree
 ODD_RESIDUAL, LEAST_ODD = 2.5, 2.0  # times the typical chi-square, and chi-square, that both make a fit odd
 POOR = 2.0  # chi-square of counts, all in all, beyond which the model lacks something
+BAND, MOST_ABOVE = 2.0, 1 / 3  # standard errors above 1, and the share of maps that may lie beyond
 OFF, SIGMAS = 0.5, 4.0  # pixels, standard errors: a map further than both from its re-projection is told of
 DIM = 0.1  # relative difference in brightness, likewise
 UNSURE_TURN, LARGE_TURN = 1.5, 10.0  # degrees
@@ -174,4 +175,21 @@ def _stray(tilts: NDArray[np.float64], found: AgreementRecord, told: NDArray[np.
     typical = float(np.nanmedian(misfit)) if np.isfinite(misfit).any() else 0.0
     if typical > POOR and found.noise == "poisson":
         out.append(f"maps fit {typical:.1f} times worse than counts of their number would")
+    elif found.noise == "poisson":
+        out += _beyond_noise(misfit, by_tilt(found.chi_square_errors))
     return out
+
+
+def _beyond_noise(misfit: NDArray[np.float64], error: NDArray[np.float64] | None) -> list[str]:
+    """Whether too many maps fit worse than counts scatter, though none stands out; nan for those without weight."""
+    if error is None:
+        return []
+    judged = np.isfinite(misfit) & np.isfinite(error)
+    above = judged & (misfit > 1 + BAND * error)
+    if above.sum() <= MOST_ABOVE * judged.sum():
+        return []
+    return [
+        f"{above.sum()} of {judged.sum()} maps fit worse than the counts' noise allows (chi-square "
+        f"{np.median(misfit[above]):.2f} in the middle of these, at most {np.median(1 + BAND * error[above]):.2f} by "
+        "chance): the model lacks something"
+    ]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from recon.errors import InputError
 from recon.model.grid import grid
 from recon.model.noise import noise_weights
 from recon.series.tilt_series import TiltSeries
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 PITCH = 1.5  # of the samples of a smoothed map, in standard deviations of its kernel
 SECTION = 1 / 8  # thickness of what leaves the frame, in widths of the frame: of more, the maps say too little
 COARSE_CELLS = 8000  # of the lattice that tells how large the object is
+REACH = 2.6  # standard deviations of a kernel that hold `COVERED` of it along both sides
 COVERED = 0.98  # of a sample's kernel must lie on pixels with weight: those near a border are left out
 
 
@@ -64,6 +66,12 @@ class Samples:
         part = smooth(seen)
         cover = np.where(part > COVERED, 1 / np.maximum(part, 1e-9), 0.0)
         cover[~used] = 0
+        if not cover.any():
+            raise InputError(
+                f"the maps hold no place {2 * REACH * sigma:.0f} pixels across whose pixels all have weight, at least "
+                f"one of which is needed to align them (binned to {series.frame[0]} x {series.frame[1]} pixels); use "
+                "[align] method = 'none', or [align] file for shifts that are known"
+            )
         return cls(
             places=(places[0], places[1]),
             kernels=(kernels[0], kernels[1]),

@@ -11,6 +11,7 @@ import numpy as np
 from recon.alignment.axis import axis_by_artefacts
 from recon.alignment.coarse import centre_of_mass, cross_correlation
 from recon.alignment.joint import MOST_BLOBS, JointFit
+from recon.errors import InputError
 from recon.series.alignment import Alignment
 from recon.series.binning import Binning, binned_to
 from recon.series.tilt_series import TiltSeries
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 FINE = 96  # pixels along a frame's edge for the last matching
 COUNTS_PER_BLOB = 33.0  # at least, of the joint fit's object: with fewer it fits noise, and errors come out too small
 FEWEST_BLOBS = 100
+SMALLEST = 8  # pixels of a frame's shorter side, after binning to `FINE`: smoothed samples need room on all sides
+ELSE = "use [align] method = 'none', or [align] file for shifts that are known (in Python: align(series, 'none'))"
 Log = Callable[[str], None]
 
 
@@ -32,6 +35,20 @@ class JointStage:
     bins: Binning
     how: str
     settled: bool
+
+
+def check_alignable(frame: tuple[int, int]) -> None:
+    """Raise unless maps ``(ny, nx)`` are large enough to be aligned by themselves.
+
+    Raises:
+        InputError: a side is too short.
+    """
+    least = SMALLEST * max(1, -(-max(frame) // FINE))
+    if min(frame) < least:
+        raise InputError(
+            f"maps of {frame[0]} x {frame[1]} pixels are too small to be aligned by themselves, which takes at least "
+            f"{least} along the shorter side; {ELSE}"
+        )
 
 
 def joint_stage(combined: TiltSeries, say: Log) -> JointStage:

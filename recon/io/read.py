@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from recon.io.tilts import TiltSpec
 
 PathLike = str | os.PathLike[str]
-NARROW = 20.0  # degrees; tilts that span less tell nearly nothing of depth
 
 
 def read(
@@ -180,15 +179,8 @@ def _tilts(given: NDArray[np.float64] | None, sources: Sequence[Source]) -> tupl
 
 
 def _doubts(series: TiltSeries, stacks: Sequence[NDArray[np.generic]]) -> list[str]:
-    """What is odd about the maps and tilts themselves."""
-    span = float(np.ptp(series.tilts_deg))
-    out = []
-    if span < NARROW and series.scheme is None:
-        out.append(
-            f"tilts span {span:g} degrees only ({series.tilts_deg.min():g} to {series.tilts_deg.max():g}), which tells "
-            "nearly nothing of depth"
-        )
-    out += alike(stacks, series.elements)
+    """What is odd about the maps themselves."""
+    out = alike(stacks, series.elements)
     if not series.scaled:
         for name, stack in zip(series.elements, stacks, strict=True):
             out += count_doubts(stack, name, series.tilts_deg)

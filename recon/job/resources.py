@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from recon import backend
+from recon.alignment.start import check_alignable
 from recon.errors import ResourceError
 from recon.io import check_disk
 from recon.job.duration import Duration, duration, searched, usable_cores
@@ -56,6 +57,8 @@ def plan(job: Job, series: TiltSeries, device: str = "auto", *, here: bool = Tru
     With `here` false it will run on another machine, ``"cpu"`` or ``"cuda"``, which need not be in this one.
     """
     device = backend.resolve_device(device) if here else device
+    if job.align.method == "auto" and job.align.file is None:
+        check_alignable(series.frame)
     # where the object is not isolated, the volume is wider than the frame
     shape = grid(locate(series), job.reconstruct.thickness).shape
     free = None if here else 0

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
 MIN_TILTS = 3
+NARROWEST, NARROW = 1.0, 20.0  # degrees; tilts that span less are refused, tell nearly nothing of depth
+NO_MEAN = 1e-4  # standard deviations of the pixels: a mean so near 0 in every map was taken off
 
 
 def check_tilts(tilts_deg: ArrayLike) -> NDArray[np.float64]:
@@ -38,7 +40,42 @@ def check_tilts(tilts_deg: ArrayLike) -> NDArray[np.float64]:
             f"({np.degrees(tilts.min()):.1f} to {np.degrees(tilts.max()):.1f}): as degrees they are too close together "
             "for tomography"
         )
+    if span(tilts) < NARROWEST:
+        raise InputError(
+            f"tilts span {span(tilts):.2g} degrees only ({tilts.min():g} to {tilts.max():g}), and below {NARROWEST:g} "
+            "degree nothing is known of depth; give maps at tilts further apart, +-70 degrees if the holder allows it"
+        )
     return tilts
+
+
+def span(tilts_deg: NDArray[np.float64]) -> float:
+    """Degrees that tilts about one axis span: what the widest gap leaves of half a turn, after which beams repeat."""
+    beams = np.sort(np.mod(tilts_deg, 180))
+    return float(180 - max(np.diff(beams).max(initial=0), 180 - np.ptp(beams)))
+
+
+def narrow(tilts_deg: NDArray[np.float64]) -> tuple[str, ...]:
+    """A line about tilts about one axis that span too little for depth; none if they span enough."""
+    if span(tilts_deg) >= NARROW:
+        return ()
+    return (
+        f"tilts span {span(tilts_deg):g} degrees only ({tilts_deg.min():g} to {tilts_deg.max():g}), which tells nearly "
+        "nothing of depth: what lies where along the beam is a guess",
+    )
+
+
+def standardised(stack: NDArray[np.float32], name: str, unused: NDArray[np.bool_] | None = None) -> tuple[str, ...]:
+    """A line about scaled maps ``(tilt, y, x)`` of which each has mean zero; none if they do not."""
+    pixels = stack.reshape(len(stack), -1).astype(np.float64)
+    if unused is not None and unused.any():
+        return ()
+    spread = pixels.std(axis=1)
+    if not spread.all() or (np.abs(pixels.mean(axis=1)) > NO_MEAN * spread).any():
+        return ()
+    return (
+        f"{name}: the mean of every map is 0, so it was taken off and the amount of the element with it; export maps "
+        "without that",
+    )
 
 
 def _radians(tilts: NDArray[np.float64]) -> bool:
@@ -85,6 +122,11 @@ def _check_stack(
         )
     if not stack.any():
         raise InputError(f"{name} is zero everywhere; leave this element out")
+    if scaled and (stack if unused is None or unused.shape != stack.shape else stack[~unused]).max(initial=0) <= 0:
+        raise InputError(
+            f"{name} has no value above 0 (the largest is {stack.max():g}); a map rises where the element is: change "
+            "its sign, or leave this element out"
+        )
     with np.errstate(over="ignore"):
         out = stack.astype(np.float32)
     if not np.isfinite(out).all():

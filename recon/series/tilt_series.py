@@ -10,7 +10,7 @@ import numpy as np
 from recon.errors import InputError
 from recon.geometry.tilt_geometry import TiltGeometry
 from recon.series.alignment import Alignment
-from recon.series.checks import _check_stack, check_tilts, finite_in_all
+from recon.series.checks import _check_stack, check_tilts, finite_in_all, narrow, standardised
 from recon.series.pictures import in_a_row
 from recon.series.scene import Scene
 
@@ -161,6 +161,9 @@ class TiltSeries:
             if not (np.isfinite(w).all() and w.min() >= 0 and w.max() <= 1):
                 raise InputError("weights must lie between 0 and 1; 0 leaves a pixel out")
         n_tilts = tilts.size
+        remarks = narrow(tilts) if scheme is None else ()
+        for name in names if scaled else ():
+            remarks += standardised(stacks[name], name, unused)
         return cls(
             elements=names,
             counts=counts,
@@ -172,6 +175,7 @@ class TiltSeries:
             weights=w,
             scaled=scaled,
             scheme=scheme,
+            remarks=remarks,
             history=(f"read {', '.join(names)}: {n_tilts} tilts of {counts.shape[2]} x {counts.shape[3]} pixels",),
         )
 
