@@ -9,10 +9,12 @@ import recon
 from recon.alignment.align import align
 from recon.alignment.doubts import _beyond_noise
 from recon.alignment.start import check_alignable
+from recon.analysis.composition import analyse, spread_densities
 from recon.errors import InputError
 from recon.preparation.normalise import normalise
 from recon.series.checks import check_tilts, narrow, span
 from recon.series.tilt_series import TiltSeries
+from recon.series.volume import Volume
 
 TILTS = np.arange(-60.0, 61, 15)
 
@@ -130,3 +132,21 @@ def test_many_maps_above_their_noise_are_a_doubt():
     (told,) = _beyond_noise(misfit, error)
     assert told.startswith("9 of 15 maps fit worse than the counts' noise allows (chi-square 1.10")
     assert _beyond_noise(np.full(3, np.nan), np.full(3, np.nan)) == []
+
+
+def test_densities_that_spread_are_no_pure_phase():
+    """A haze with a dense grain: its typical density is the haze's, and what counts as present is all of it."""
+    inside = np.zeros((24, 24, 24), bool)
+    inside[4:20, 4:20, 4:20] = True
+    noise = np.random.default_rng(0).normal(1, 0.3, inside.shape)
+
+    def told(values):
+        return spread_densities(analyse({"Co": Volume((values * inside).astype(np.float32), 1.0, "Co")}, inside))
+
+    assert told(noise) == []
+    assert told(np.linspace(0, 1, 24) * np.ones(inside.shape)) == []
+    assert told(np.zeros(inside.shape)) == []
+    noise[8:11, 8:11, 8:10] = 15
+    (line,) = told(noise)
+    assert line.startswith("Co has no one pure phase: where it is densest it has ")
+    assert "typical density" in line

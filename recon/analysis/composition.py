@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from recon.analysis.phases import typical_density
+from recon.analysis.phases import highest_density, typical_density
 from recon.errors import InputError
 from recon.reconstruction.uncertainty import Interval
 from recon.series.volume import Volume
@@ -21,15 +21,29 @@ if TYPE_CHECKING:
 
 TINY = float(np.finfo(np.float64).tiny)
 PRESENT = 0.25  # of an element's own typical density
+SPREADS = 3.0  # times the typical density: an element that is denser somewhere has no one pure phase
 
 
 @dataclass(frozen=True)
 class ElementFigures:
-    """One element in the particle: total counts, density of its pure phase, and the share that holds it."""
+    """One element in the particle.
+
+    Attributes:
+        total: counts.
+        typical_density: of its pure phase, if it has one.
+        fraction_of_particle: the share that holds it.
+        highest_density: that holds over a few voxels; 0 where a run did not look for it.
+    """
 
     total: float
     typical_density: float
     fraction_of_particle: float
+    highest_density: float = 0.0
+
+    @property
+    def spreads(self) -> bool:
+        """Whether its densities reach so far above the typical one that this is no pure phase's."""
+        return self.highest_density > SPREADS * self.typical_density > 0
 
 
 @dataclass(frozen=True)
@@ -98,6 +112,16 @@ class Analysis:
     truth: TruthFigures | None = None
 
 
+def spread_densities(analysis: Analysis) -> list[str]:
+    """A line for each element whose densities spread so far that its fractions are not those of a pure phase."""
+    return [
+        f"{name} has no one pure phase: where it is densest it has {e.highest_density / e.typical_density:.0f} times "
+        "its typical density, of which its fractions are, so 'present' and 'shared' count places that hold little of it"
+        for name, e in analysis.elements.items()
+        if e.spreads
+    ]
+
+
 def figures(
     values: NDArray[np.float32], inside: NDArray[np.bool_], regions: Mapping[str, NDArray[np.bool_]] | None = None
 ) -> dict[str, float]:
@@ -144,6 +168,7 @@ def analyse(
             total=float(volume.values.sum(dtype=np.float64)),
             typical_density=typical,
             fraction_of_particle=float(present.mean()) if present.size else 0.0,
+            highest_density=highest_density(volume.values, inside),
         )
     return Analysis(
         mask_fraction=float(inside.mean()),

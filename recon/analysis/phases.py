@@ -34,6 +34,13 @@ def typical_density(values: NDArray[np.float32], inside: NDArray[np.bool_]) -> f
     return float(np.median(high)) if high.size else 0.0
 
 
+def highest_density(values: NDArray[np.float32], inside: NDArray[np.bool_]) -> float:
+    """The highest density that holds over a few voxels: the maximum inside of a Gaussian mean of one voxel."""
+    from scipy import ndimage
+
+    return float(np.max(ndimage.gaussian_filter(values, 1.0), where=inside, initial=0))
+
+
 def height(values: NDArray[np.float32], inside: NDArray[np.bool_]) -> float:
     """Density of an element's pure phase as a height over which borders are found: that of its upper quarter."""
     typical = typical_density(values, inside)

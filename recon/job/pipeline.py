@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from recon import backend
-from recon.analysis.composition import analyse
+from recon.analysis.composition import analyse, spread_densities
 from recon.analysis.mask import apply_mask, mask
 from recon.errors import JobError, OutputError
 from recon.io import check_target
@@ -67,6 +67,8 @@ def process(
             volumes = apply_mask(volumes, inside)
             uncertainties = {n: replace(u, sd=np.where(inside, u.sd, np.float32(0))) for n, u in uncertainties.items()}
         analysis = analyse(volumes, inside, uncertainties=uncertainties)
+    for line in spread_densities(analysis):
+        stages.watch.log(f"warning: {line}")
     return Result(
         series, volumes, inside, analysis, stages.timings, stages.device, record, uncertainties,
         job.reconstruct.uncertainty, agreed, composition,

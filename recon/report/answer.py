@@ -7,7 +7,7 @@ import math
 
 import numpy as np
 
-from recon.analysis.composition import PRESENT, Analysis
+from recon.analysis.composition import PRESENT, Analysis, spread_densities
 from recon.reconstruction.uncertainty import Interval
 from recon.report.drawing import inline, table
 from recon.report.run_folder import Amount, Place, RunFolder
@@ -51,7 +51,9 @@ def _answers(run: RunFolder) -> str:
         lines.append(f"Against the truth, relative RMS error: {errors}.")
     if not lines:
         return ""
-    note = f"Fractions are of each element's pure phase; an element counts as present above {PRESENT:g} of it."
+    spread = any(e.spreads for e in run.job.analysis.elements.values())
+    base = "typical density" if spread else "pure phase"
+    note = f"Fractions are of each element's {base}; an element counts as present above {PRESENT:g} of it."
     if run.places and not any(a.sure for p in run.places for a in p.amounts.values()):
         note += (
             " These figures have no intervals that cover the truth; in brackets, if at all, stands their "
@@ -102,6 +104,7 @@ def warnings(run: RunFolder) -> list[str]:
     if found:
         more = f", and {len(found) - 1} more" if len(found) > 1 else ""
         out.append(f"The alignment is open to doubt: {found[0]}{more}; see Alignment and exposure")
+    out += spread_densities(run.job.analysis)
     return out + [f"Missing: {line}" for line in run.missing]
 
 
@@ -193,7 +196,7 @@ def composition_tables(run: RunFolder) -> str:
         for n, e in analysis.elements.items()
     ]
     out = table(
-        ["element", "total counts", "pure phase, counts per voxel", "present in"], rows, "composition",
+        ["element", "total counts", "typical density, counts per voxel", "present in"], rows, "composition",
         "each element in the particle",
     )  # fmt: skip
     pairs = [[html.escape(p), f"{v.both:.1%}", f"{v.correlation:+.2f}"] for p, v in analysis.pairs.items()]
