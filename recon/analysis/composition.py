@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from recon.reconstruction.uncertainty import Uncertainty
 
-TINY = float(np.finfo(np.float64).tiny)
+TINY = float(np.finfo(np.float32).tiny)  # of volumes, or it would be 0 beside them
 PRESENT = 0.25  # of an element's own typical density
 SPREADS = 3.0  # times the typical density: an element that is denser somewhere has no one pure phase
 
