@@ -85,6 +85,14 @@ def _radians(tilts: NDArray[np.float64]) -> bool:
     return bool(reach <= np.pi + 1e-3 or (reach <= 2 * np.pi + 1e-3 and round_ones))
 
 
+def _inverted(values: NDArray[Any]) -> bool:
+    """Whether maps lie at or below 0 throughout and reach further down than up from their middle."""
+    if not values.size or values.max() > 0:
+        return False
+    middle = float(np.median(values))
+    return middle - float(values.min()) > float(values.max()) - middle
+
+
 def _check_stack(
     stack: NDArray[Any], name: str, n_tilts: int, scaled: bool, unused: NDArray[np.bool_] | None = None
 ) -> NDArray[np.float32]:
@@ -122,7 +130,7 @@ def _check_stack(
         )
     if not stack.any():
         raise InputError(f"{name} is zero everywhere; leave this element out")
-    if scaled and (stack if unused is None or unused.shape != stack.shape else stack[~unused]).max(initial=0) <= 0:
+    if scaled and _inverted(stack if unused is None or unused.shape != stack.shape else stack[~unused]):
         raise InputError(
             f"{name} has no value above 0 (the largest is {stack.max():g}); a map rises where the element is: change "
             "its sign, or leave this element out"
