@@ -265,8 +265,10 @@ def gradient_adjoint(p, factor, out):  # type: ignore[no-untyped-def]
     _launch("certificate.cu", name, out.shape, (p, out), (), out.shape, (factor,), duals=(p,))
 
 
-def tgv_value(u, w, values):  # type: ignore[no-untyped-def]
-    """``values[z] = (sum |grad u - w|, sum |E w|)`` of each plane."""
+def tgv_value(u, w, values, within=None):  # type: ignore[no-untyped-def]
+    """``values[z] = (sum |grad u - w|, sum |E w|)`` of each plane; slices ``within`` are those of ranks, CPU only."""
+    if within is not None:
+        raise BackendError("several ranks share a volume on the CPU only; use device = 'cpu', or one rank")
     values.fill(0)
     order = 2 if w.shape[0] else 1
     _launch("certificate.cu", f"tgv_value<{order}>", u.shape, (u, w), (values,), u.shape)

@@ -17,6 +17,7 @@ from commands import stacks as stacks
 
 import recon.job.pipeline
 import recon.job.results
+import recon.job.stages
 
 
 def started(folder, *args):
@@ -128,7 +129,10 @@ def test_ctrl_c_at_any_stage(folder, monkeypatch, stage):
     def stop(*args, **kwargs):
         raise KeyboardInterrupt
 
-    module = recon.job.results if stage in ("write_volumes", "job_record") else recon.job.pipeline
+    of_results, of_stages = ("write_volumes", "job_record"), ("normalise", "align", "reconstruct")
+    module = recon.job.results if stage in of_results else recon.job.pipeline
+    if stage in of_stages:
+        module = recon.job.stages.Stages if stage == "reconstruct" else recon.job.stages
     monkeypatch.setattr(module, stage, stop)
     before = contents(folder)
     done = invoke("run", "job.toml")

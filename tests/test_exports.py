@@ -134,7 +134,7 @@ def test_ome_zarr_holds_all_elements_as_channels(tmp_path):
         scale, shift = (t[t["type"]] for t in dataset["coordinateTransformations"])
         assert (scale[0], shift[0]) == (1.0, 0.0)
         for n, s, t, size in zip(array.shape[1:], scale[1:], shift[1:], whole, strict=True):
-            assert t - s / 2 == pytest.approx(-VOXEL / 2)  # every level begins at the same edge
+            assert t - s / 2 == pytest.approx(-size / 2)  # every level begins at the same edge, the centre is 0
             assert size <= n * s + 1e-9 < size + s  # and covers the whole
     coarse = root["1"][0]
     block = volumes["Fe_Ka"].values[2:4, 4:6, 6:8]

@@ -46,7 +46,7 @@ def test_a_family_adds_up_to_one():
         ("Fe_Kb1", "did you mean 'Fe_Kb'"),
         ("fe_ka", "did you mean 'Fe_Ka'"),
         ("C_La", "did you mean 'C_Ka'"),
-        ("Fe", "use Fe_Ka, Fe_Kb"),
+        ("Fe", "did you mean 'Fe_Ka' or 'Fe_La'"),
         ("Xx_Ka", "such as Fe_Ka"),
         ("", "such as Fe_Ka"),
     ],

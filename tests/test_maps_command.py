@@ -81,7 +81,7 @@ def test_a_run_from_spectra_to_volumes(job):
 def test_wrong_jobs_get_one_line(job, tmp_path):
     text = job.read_text()
     for change, says in (
-        (('"Si_Ka"', '"Si_Kx"'), "did you mean 'Si_K"),
+        (('"Si_Ka"', '"Si_Kx"'), "line 'Si_Kx' is unknown"),
         (("*.hspy", "*.bcf"), "no file matches"),
         (("[maps]", '[maps]\ndetectors = "each"'), "for `recon maps`"),
     ):

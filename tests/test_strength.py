@@ -8,8 +8,8 @@ from truth import known
 
 from recon.files import from_json
 from recon.geometry.tilt_geometry import TiltGeometry
+from recon.job.duration import searched
 from recon.job.file.sections import Reconstruct
-from recon.job.resources import _searched
 from recon.model.noise import automatic_strength
 from recon.operators import make_projector
 from recon.reconstruction.problem import Problem
@@ -269,4 +269,4 @@ def test_the_search_goes_downhill_until_the_least_has_neighbours():
     [({}, 3), ({"strength": 0.5}, 0), ({"strength": {"Co": 1.0}}, 2), ({"method": "tv"}, 3), ({"method": "sirt"}, 0)],
 )
 def test_the_forecast_of_time_counts_the_searches(options, searches):
-    assert _searched(Reconstruct(**options), 3) == searches
+    assert searched(Reconstruct(**options), 3) == searches

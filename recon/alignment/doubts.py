@@ -129,7 +129,7 @@ def doubts(record: AlignmentRecord) -> tuple[str, ...]:
     residual = by_tilt(record.residual_chi_square)
     residual = np.full(len(tilts), np.nan) if residual is None else residual
     out = list(record.doubts)
-    if record.converged is False and not out:
+    if record.converged is False and not any("did not settle" in line for line in out):
         out.append("it did not converge: shifts were still moving when it stopped")
     out += odd_fits(tilts, residual) + _turn(record.rotation_error_deg)
     if record.agreement is not None:

@@ -40,12 +40,18 @@ def check_angles(name: str, degrees: NDArray[np.float64], most: float = 180.0) -
         )
 
 
-def check_vectors(vectors: Sequence[NDArray[np.float64]], detector: tuple[int, ...], volume: tuple[int, ...]) -> None:
+def check_vectors(
+    vectors: Sequence[NDArray[np.float64]],
+    detector: tuple[int, ...],
+    volume: tuple[int, ...],
+    *,
+    all_meet: bool = True,
+) -> None:
     """Raise unless `vectors`, ray, centre, u and v ``(tilt, 3)``, are projections of the volume.
 
     Raises:
         GeometryError: shapes differ, a value is not finite, a vector is zero, u and v are parallel, the ray lies in the
-            detector, or no ray of a projection meets the volume.
+            detector, or, with `all_meet`, no ray of a projection meets the volume.
     """
     n = len(vectors[0])
     for name, a in zip(("ray", "centre", "u", "v"), vectors, strict=True):
@@ -82,7 +88,8 @@ def check_vectors(vectors: Sequence[NDArray[np.float64]], detector: tuple[int, .
             f"the ray {_text(ray[bad])} of projection {bad + 1} lies in the plane of its detector, u {_text(u[bad])} "
             f"and v {_text(v[bad])}; it must cross it"
         )
-    _check_meeting(ray, centre, u, v, detector, volume)
+    if all_meet:
+        _check_meeting(ray, centre, u, v, detector, volume)
 
 
 def _check_meeting(

@@ -86,7 +86,8 @@ class TiltGeometry(Projections):
         check_angles("tilt", tilts)
         ray, across, along = directions(tilts, np.zeros_like(tilts))
         centre = away[:, None] * across
-        return cls.from_vectors(ray, centre, across / fineness, along, (ny, nu), shape)
+        # drift may carry a map out of the volume: such offsets are no fault of the scheme
+        return cls.from_vectors(ray, centre, across / fineness, along, (ny, nu), shape, all_meet=False)
 
     @classmethod
     def from_angles(
@@ -212,15 +213,21 @@ class TiltGeometry(Projections):
         v: ArrayLike,
         detector: Sequence[int],
         volume: Sequence[int],
+        *,
+        all_meet: bool = True,
     ) -> TiltGeometry:
         """Any parallel-beam scheme; see the class for the arguments, each vector ``(z, y, x)``.
 
+        Args:
+            ray, centre, u, v, detector, volume: see the class.
+            all_meet: whether some ray of each projection must meet the volume.
+
         Raises:
-            GeometryError: shapes differ, a value is not finite, or a ray is zero.
+            GeometryError: shapes differ, a value is not finite, a ray is zero, or a projection misses the volume.
         """
         vectors = [np.array(a, dtype=np.float64, ndmin=2) for a in (ray, centre, u, v)]
         det, vol = tuple(int(k) for k in detector), tuple(int(k) for k in volume)
-        check_vectors(vectors, det, vol)
+        check_vectors(vectors, det, vol, all_meet=all_meet)
         unit, at, du, dv = vectors
         unit /= np.linalg.norm(unit, axis=1, keepdims=True)
         for a in vectors:
@@ -344,7 +351,7 @@ class TiltGeometry(Projections):
 
     def _with(self, **changes: ArrayLike) -> TiltGeometry:
         fields = ("ray", "centre", "u", "v", "detector", "volume")
-        return TiltGeometry.from_vectors(**{k: changes.get(k, getattr(self, k)) for k in fields})
+        return TiltGeometry.from_vectors(**{k: changes.get(k, getattr(self, k)) for k in fields}, all_meet=False)
 
     def __len__(self) -> int:
         return self.n_tilts

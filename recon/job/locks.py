@@ -68,8 +68,9 @@ class Lock:
                     os.close(handle)
             time.sleep(EVERY)
         if not self.shared:
-            os.ftruncate(self._handle, 0)
-            os.write(self._handle, f"process {os.getpid()} on {socket.gethostname()}\n".encode())
+            with contextlib.suppress(OSError):  # it holds, whatever the file says
+                os.ftruncate(self._handle, 0)
+                os.write(self._handle, f"process {os.getpid()} on {socket.gethostname()}\n".encode())
         return self
 
     def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None) -> None:

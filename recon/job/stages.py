@@ -134,9 +134,11 @@ class Stages:
         with self.timed("analyse"):
             agreed = agreement(read, series, volumes, self.job.align.elements or series.elements, self.device)
             record = replace(record, agreement=None if agreed is None else agreed.record)
-            told, record = record.doubts, replace(record, doubts=doubts(record))
+            # those of an estimate were told when it was made
+            told = () if self.job.align.file is not None else record.doubts
+            record = replace(record, doubts=doubts(record))
             for doubt in record.doubts:
-                if doubt not in told:  # those of the estimate were told when it was made
+                if doubt not in told:
                     self.watch.log(f"warning: alignment: {doubt}")
         return record, agreed
 
