@@ -7,6 +7,7 @@ it so fills small holes and flattens small peaks. So regions are asked about by 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from itertools import combinations
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,7 @@ from recon.errors import InputError, JobError
 from recon.reconstruction.problem import Problem
 from recon.series.settings import PRIMAL_DUAL
 from recon.series.tilt_series import TiltSeries
+from recon.series.units import series_in, unit_of, volume_in
 from recon.series.volume import Volume
 
 if TYPE_CHECKING:
@@ -96,11 +98,14 @@ def composition(
     taken = np.minimum(sum((f for f, _ in fields.free), start=np.zeros(shape, np.float32)), 1)
     results: dict[str, Asked] = {}
     for element, volume in volumes.items():
-        problem, method, a1, start = _problem(series, volume, backend.resolve_device(device))
+        unit = unit_of(series, element)
+        small = volume_in(volume, unit)
+        problem, method, a1, start = _problem(series_in(series, unit), small, backend.resolve_device(device))
         _check_seen(problem, asked)
-        pure = core(own[element] * (1 - taken), volume.values, [p.weight for p in asked])
+        pure = core(own[element] * (1 - taken), small.values, [p.weight for p in asked])
         asking = Asking(problem, method, a1, start, fields, [*(p.weight for p in asked), pure])
-        results[element] = asking.ask(replicates, seed, likelihood=lambda k: likelihood)
+        found_here = asking.ask(replicates, seed, likelihood=lambda k: likelihood)
+        results[element] = replace(found_here, means=found_here.means * unit, drawn=found_here.drawn * unit)
         if log is not None:
             log(f"{element}: {len(asked)} regions asked about in {asking.iterations} iterations")
     answers = {p.name: _answer(k, p, results, volumes) for k, p in enumerate(asked)}
