@@ -144,7 +144,7 @@ def test_ome_zarr_holds_all_elements_as_channels(tmp_path):
     assert voxel == VOXEL
     with pytest.raises(InputError, match="Fe_Ka, Si_Ka"):
         read_volume(tmp_path / "volumes.ome.zarr")
-    with pytest.raises(InputError, match="no channel Cu"):
+    with pytest.raises(InputError, match="holds no Cu"):
         find_volume(tmp_path, "Cu")
 
 
