@@ -81,7 +81,8 @@ RAYS, SLICE = "canvas.rays", "canvas[data-plane=z][data-set=result]"
 
 
 def test_it_draws_alone_and_without_complaint(seen, address):
-    assert seen.said == []
+    # the test itself reads pixels, which the driver remarks on
+    assert [line for line in seen.said if "GPU stall due to ReadPixels" not in line] == []
     assert seen.asked == [address]
     rays = seen.pixels(RAYS)
     orange = sum(r > b + 40 for r, b in zip(rays[::4], rays[2::4], strict=True))
