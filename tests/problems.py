@@ -81,22 +81,27 @@ def data_for(operator, term, seed=0, dose=8.0, background=0.3):
     return LeastSquares(*arrays, weight=stack(used / np.maximum(mean, 0.5)))
 
 
-def conic(operator, data, regulariser, a1, a0, upper=np.inf):
-    """(minimum, minimiser u) of the problem of `PrimalDual`, by Clarabel."""
-    shape, matrix = operator.domain_shape, dense(operator)
+def data_cost(matrix, data, u):
+    """The data term of u for Clarabel, over the pixels in use."""
     s, b, c = (np.asarray(a, float).ravel() for a in (data.scale, data.offset, data.counts))
     used = s > 0
-    u = cp.Variable(matrix.shape[1], nonneg=True)
     m, c = (s[:, None] * matrix)[used] @ u + b[used], c[used]
     if isinstance(data, Poisson):
         some = np.flatnonzero(c)
-        cost = cp.sum(m) - c[some] @ cp.log(m[some]) + np.sum(c[some] * np.log(c[some]) - c[some])
-    else:
-        cost = cp.sum_squares(cp.multiply(np.sqrt(np.asarray(data.weight, float).ravel()[used] / 2), m - c))
+        return cp.sum(m) - c[some] @ cp.log(m[some]) + np.sum(c[some] * np.log(c[some]) - c[some])
+    return cp.sum_squares(cp.multiply(np.sqrt(np.asarray(data.weight, float).ravel()[used] / 2), m - c))
 
-    def norms(v, n):
-        return cp.sum(cp.norm(cp.reshape(v, (n, u.size), order="C"), 2, axis=0))
 
+def norms(v, n):
+    """The sum over voxels of the lengths of n components each, which v holds one after the other."""
+    return cp.sum(cp.norm(cp.reshape(v, (n, v.size // n), order="C"), 2, axis=0))
+
+
+def conic(operator, data, regulariser, a1, a0, upper=np.inf):
+    """(minimum, minimiser u) of the problem of `PrimalDual`, by Clarabel."""
+    shape, matrix = operator.domain_shape, dense(operator)
+    u = cp.Variable(matrix.shape[1], nonneg=True)
+    cost = data_cost(matrix, data, u)
     if regulariser != "none":
         residual = csr_matrix(reference.matrix(reference.gradient, shape)) @ u
         if regulariser == "tgv":

@@ -6,6 +6,7 @@ import cvxpy as cp
 import numpy as np
 import pytest
 import reference
+from problems import data_cost, dense, norms
 from scipy.sparse import csr_matrix
 
 from recon.model.assembly import aligned_projector
@@ -50,21 +51,9 @@ def recorded(operator, term):
 
 def conic(operator, data, regulariser, regions):
     """(minimum, u, c) by Clarabel, from dense matrices."""
-    out = np.empty(operator.range_shape, f32)
-    matrix = reference.matrix(lambda x: operator(np.ascontiguousarray(x, f32), out).astype(float), SHAPE)
-    s, b, c = (np.asarray(a, float).ravel() for a in (data.scale, data.offset, data.counts))
-    used = s > 0
+    matrix = dense(operator)
     u, step = cp.Variable(matrix.shape[1], nonneg=True), cp.Variable(len(regions))
-    m, c = (s[:, None] * matrix)[used] @ u + b[used], c[used]
-    if isinstance(data, Poisson):
-        some = np.flatnonzero(c)
-        cost = cp.sum(m) - c[some] @ cp.log(m[some]) + np.sum(c[some] * np.log(c[some]) - c[some])
-    else:
-        cost = cp.sum_squares(cp.multiply(np.sqrt(np.asarray(data.weight, float).ravel()[used] / 2), m - c))
-
-    def norms(v, n):
-        return cp.sum(cp.norm(cp.reshape(v, (n, u.size), order="C"), 2, axis=0))
-
+    cost = data_cost(matrix, data, u)
     flat = u - np.stack([f.ravel() for f in regions], axis=1) @ step
     residual = csr_matrix(reference.matrix(reference.gradient, SHAPE)) @ flat
     if regulariser == "tgv":
