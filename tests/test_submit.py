@@ -13,6 +13,7 @@ from commands import folder as folder  # a fixture
 from commands import stacks as stacks
 
 from recon.cluster.manifest import read_manifest
+from recon.cluster.schedulers import SCHEDULERS
 from recon.cluster.settings import Settings, minutes, size
 from recon.cluster.submit import combinations
 from recon.errors import InputError, JobError
@@ -91,6 +92,20 @@ def test_scripts(folder, scheduler, lines, monkeypatch):
     assert script.index("module load cuda") < script.index("-m recon task")
     assert "2 GPU" in said
     assert "nothing submitted" in said
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "lists", "ends"),
+    [
+        ("slurm", "squeue --jobs=7,8", "scancel"),
+        ("pbs", "qstat -t 7 8", "qdel"),
+        ("lsf", "bjobs -A 7 8", "bkill"),
+    ],
+)
+def test_how_jobs_are_seen_and_ended(scheduler, lists, ends):
+    kind = SCHEDULERS[scheduler]
+    assert kind.follow(["7", "8"]) == [lists, f"{ends} 7 8"]
+    assert kind.cancel("7") == [ends, "7"]
 
 
 def test_forecast_and_cluster_table_change_no_result(folder):

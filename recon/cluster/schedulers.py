@@ -47,11 +47,13 @@ class Scheduler(ABC):
     Attributes:
         name: of the scheduler.
         submits: its command.
+        ends: the command that ends a job.
         index: variable of the shell that holds a task's row.
     """
 
     name: str
     submits: str
+    ends: str
     index: str
 
     @abstractmethod
@@ -67,8 +69,8 @@ class Scheduler(ABC):
         """Of a submission's answer."""
 
     @abstractmethod
-    def follow(self, jobs: Sequence[str]) -> list[str]:
-        """How a user sees and ends what was submitted."""
+    def listing(self, jobs: Sequence[str]) -> str:
+        """The command that lists jobs."""
 
     def limited(self, task: str, array: Array) -> str:
         """The program's line, where the script itself has to warn it of the time limit."""
@@ -112,11 +114,15 @@ class Scheduler(ABC):
 
     def cancel(self, job: str) -> list[str]:
         """The command that ends a job."""
-        return ["scancel", job]
+        return [self.ends, job]
+
+    def follow(self, jobs: Sequence[str]) -> list[str]:
+        """How a user sees and ends what was submitted."""
+        return [self.listing(jobs), f"{self.ends} {' '.join(jobs)}"]
 
 
 class Slurm(Scheduler):
-    name, submits, index = "Slurm", "sbatch", "SLURM_ARRAY_TASK_ID"
+    name, submits, ends, index = "Slurm", "sbatch", "scancel", "SLURM_ARRAY_TASK_ID"
 
     def header(self, array: Array) -> Iterator[str]:
         s = array.settings
@@ -146,9 +152,8 @@ class Slurm(Scheduler):
     def job_id(self, said: str) -> str:
         return str(int(said.strip().splitlines()[-1].split(";")[0]))
 
-    def follow(self, jobs: Sequence[str]) -> list[str]:
-        listed = ",".join(jobs)
-        return [f"squeue --jobs={listed}", f"scancel {' '.join(jobs)}"]
+    def listing(self, jobs: Sequence[str]) -> str:
+        return f"squeue --jobs={','.join(jobs)}"
 
     def check(self, array: Array) -> None:
         s = array.settings
@@ -191,7 +196,7 @@ class Slurm(Scheduler):
 
 
 class Pbs(Scheduler):
-    name, submits, index = "PBS", "qsub", "row"
+    name, submits, ends, index = "PBS", "qsub", "qdel", "row"
 
     def header(self, array: Array) -> Iterator[str]:
         s = array.settings
@@ -226,15 +231,12 @@ class Pbs(Scheduler):
     def job_id(self, said: str) -> str:
         return said.strip().splitlines()[-1]
 
-    def follow(self, jobs: Sequence[str]) -> list[str]:
-        return [f"qstat -t {' '.join(jobs)}", f"qdel {' '.join(jobs)}"]
-
-    def cancel(self, job: str) -> list[str]:
-        return ["qdel", job]
+    def listing(self, jobs: Sequence[str]) -> str:
+        return f"qstat -t {' '.join(jobs)}"
 
 
 class Lsf(Scheduler):
-    name, submits, index = "LSF", "bsub", "LSB_JOBINDEX"
+    name, submits, ends, index = "LSF", "bsub", "bkill", "LSB_JOBINDEX"
 
     def header(self, array: Array) -> Iterator[str]:
         s = array.settings
@@ -264,11 +266,8 @@ class Lsf(Scheduler):
     def job_id(self, said: str) -> str:
         return str(re.findall(r"<(\d+)>", said)[0])
 
-    def follow(self, jobs: Sequence[str]) -> list[str]:
-        return [f"bjobs -A {' '.join(jobs)}", f"bkill {' '.join(jobs)}"]
-
-    def cancel(self, job: str) -> list[str]:
-        return ["bkill", job]
+    def listing(self, jobs: Sequence[str]) -> str:
+        return f"bjobs -A {' '.join(jobs)}"
 
 
 SCHEDULERS: dict[str, Scheduler] = {"slurm": Slurm(), "pbs": Pbs(), "lsf": Lsf()}
