@@ -46,40 +46,6 @@ def test_composition_of_two_touching_boxes(boxes):
     assert from_json(Analysis, to_json(found), "it", "") == found
 
 
-def test_verdicts(boxes):
-    volumes, inside = boxes
-
-    def region(z, y, x):
-        out = np.zeros(inside.shape, bool)
-        out[z, y, x] = True
-        return out
-
-    every = slice(None)
-    regions = {
-        "left": region(slice(6, 9), slice(6, 9), slice(5, 8)),
-        "right": region(slice(6, 9), slice(6, 9), slice(12, 15)),
-        "seam": region(slice(6, 9), slice(6, 9), slice(10, 11)),
-        "nowhere": region(slice(0, 3), every, every),
-        "a little": region(slice(6, 7), slice(6, 7), slice(8, 12)),  # 2, 2, 1, 0 of A; 0, 0, 0.25, 0.5 of B
-    }
-    found = analyse(volumes, inside, regions).regions
-    verdicts = {n: r.verdict for n, r in found.items()}
-    assert verdicts == {
-        "left": "A alone", "right": "B alone", "seam": "A and B", "nowhere": "empty", "a little": "A and B",
-    }  # fmt: skip
-    assert found["seam"].mean == {"A": 0.5, "B": 0.5}
-    assert found["seam"].spread == {"A": 0.0, "B": 0.0}
-    assert found["a little"].mean == {"A": pytest.approx(0.625), "B": pytest.approx(0.375)}
-    assert found["a little"].spread["B"] == pytest.approx(np.std([0, 0, 0.5, 1]))
-
-
-@pytest.mark.parametrize("region", [np.zeros((20, 20, 24), bool), np.ones((3, 3, 3), bool)])
-def test_a_region_that_cannot_be(boxes, region):
-    volumes, inside = boxes
-    with pytest.raises(InputError, match="'somewhere'"):
-        analyse(volumes, inside, {"somewhere": region})
-
-
 def test_an_element_that_is_not_there(boxes):
     volumes, inside = boxes
     volumes = volumes | {"C": Volume(np.zeros(inside.shape, np.float32), 1.0, "C")}

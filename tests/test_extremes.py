@@ -150,9 +150,3 @@ def test_densities_that_spread_are_no_pure_phase():
     (line,) = told(noise)
     assert line.startswith("Co has no one pure phase: where it is densest it has ")
     assert "typical density" in line
-
-
-def test_a_place_without_an_element_holds_none_of_it():
-    region = np.ones((6, 6, 6), bool)
-    found = analyse({"Co": Volume(np.zeros(region.shape, np.float32), 1.0, "Co")}, region, {"neck": region})
-    assert found.regions["neck"].mean == {"Co": 0.0}

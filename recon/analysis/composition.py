@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from recon.analysis.phases import highest_density, typical_density
-from recon.errors import InputError
 from recon.reconstruction.uncertainty import Interval
 from recon.series.volume import Volume
 
@@ -56,15 +55,6 @@ class PairFigures:
 
 
 @dataclass(frozen=True)
-class RegionFigures:
-    """A place: each element's mean over its typical density, the spread between voxels, and what is there."""
-
-    mean: dict[str, float]
-    spread: dict[str, float]
-    verdict: str
-
-
-@dataclass(frozen=True)
 class UncertaintyFigures:
     """What an `Uncertainty` says of the figures of one element; `drawn` are their values in each replicate."""
 
@@ -99,7 +89,6 @@ class Analysis:
         mask_fraction: share of the volume that is particle.
         elements: by name.
         pairs: ``"Co-Zn"`` and so on.
-        regions: places asked about, by name.
         uncertainty: by element, where it was asked for.
         truth: of a simulated run.
     """
@@ -107,7 +96,6 @@ class Analysis:
     mask_fraction: float
     elements: dict[str, ElementFigures]
     pairs: dict[str, PairFigures] = field(default_factory=dict)
-    regions: dict[str, RegionFigures] = field(default_factory=dict)
     uncertainty: dict[str, UncertaintyFigures] = field(default_factory=dict)
     truth: TruthFigures | None = None
 
@@ -122,27 +110,17 @@ def spread_densities(analysis: Analysis) -> list[str]:
     ]
 
 
-def figures(
-    values: NDArray[np.float32], inside: NDArray[np.bool_], regions: Mapping[str, NDArray[np.bool_]] | None = None
-) -> dict[str, float]:
-    """The figures of one element that `analyse` can give intervals for, from a volume ``(z, y, x)``.
-
-    ``total``, ``typical density`` and, for each region, the mean relative to the typical density.
-    """
-    typical = typical_density(values, inside)
-    out = {"total": float(values.sum(dtype=np.float64)), "typical density": typical}
-    for name, region in (regions or {}).items():
-        out[f"region {name}"] = float(values[region].mean(dtype=np.float64)) / max(typical, TINY)
-    return out
+def figures(values: NDArray[np.float32], inside: NDArray[np.bool_]) -> dict[str, float]:
+    """``total`` and ``typical density`` of one element, of which `analyse` gives intervals; volume ``(z, y, x)``."""
+    return {"total": float(values.sum(dtype=np.float64)), "typical density": typical_density(values, inside)}
 
 
 def analyse(
     volumes: Mapping[str, Volume],
     inside: NDArray[np.bool_],
-    regions: Mapping[str, NDArray[np.bool_]] | None = None,
     uncertainties: Mapping[str, Uncertainty] | None = None,
 ) -> Analysis:
-    """Composition inside the mask, and of named regions.
+    """Composition inside the mask, as a whole; `recon.composition` answers for places.
 
     An element's typical density is the median over the voxels where it exceeds half of its 95th
     percentile. It counts as present in a voxel above a quarter of that.
@@ -150,14 +128,10 @@ def analyse(
     Args:
         volumes: element to volume.
         inside: ``(z, y, x)``, the particle.
-        regions: name to ``(z, y, x)``, places to ask about, such as two protrusions.
         uncertainties: element to its replicates, which `figures` were taken of.
 
     Returns:
         See `Analysis`.
-
-    Raises:
-        InputError: a region of another shape, or an empty one.
     """
     relative, elements = {}, {}
     for name, volume in volumes.items():
@@ -174,9 +148,8 @@ def analyse(
         mask_fraction=float(inside.mean()),
         elements=elements,
         pairs={f"{a}-{b}": _pair({n: relative[n][inside] for n in (a, b)}) for a, b in combinations(volumes, 2)},
-        regions={name: _region(name, region, relative, inside.shape) for name, region in (regions or {}).items()},
         uncertainty={
-            element: _sure(found, figures(volumes[element].values, inside, regions))
+            element: _sure(found, figures(volumes[element].values, inside))
             for element, found in (uncertainties or {}).items()
         },
     )
@@ -191,18 +164,6 @@ def _pair(relative: Mapping[str, NDArray[np.float32]]) -> PairFigures:
         both=float((has_a & has_b).mean()),
         correlation=float(np.corrcoef(a, b)[0, 1]) if varied else 0.0,
     )
-
-
-def _region(
-    name: str, region: NDArray[np.bool_], relative: Mapping[str, NDArray[np.float32]], shape: tuple[int, ...]
-) -> RegionFigures:
-    if region.shape != shape or not region.any():
-        raise InputError(f"region {name!r} has shape {region.shape} or is empty; it must be {shape}")
-    means = {n: float(r[region].mean(dtype=np.float64)) for n, r in relative.items()}
-    spread = {n: float(r[region].std(dtype=np.float64)) for n, r in relative.items()}
-    present = [n for n in means if means[n] > PRESENT]
-    verdict = {0: "empty", 1: f"{present[0] if present else ''} alone"}.get(len(present), " and ".join(present))
-    return RegionFigures(means, spread, verdict)
 
 
 def _sure(found: Uncertainty, own: Mapping[str, float]) -> UncertaintyFigures:

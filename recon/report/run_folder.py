@@ -172,7 +172,7 @@ def _optional(folder: Path, name: str, missing: list[str], so: str) -> NDArray[A
 
 
 def _places(job: JobRecord) -> tuple[Place, ...]:
-    """Answers of `recon.composition`; of a run without them, the means that `recon.analyse` took."""
+    """Answers of `recon.composition`."""
     found = job.composition
     out = []
     for k, (name, record) in enumerate(found.items(), 1):
@@ -183,13 +183,6 @@ def _places(job: JobRecord) -> tuple[Place, ...]:
         }
         truth = {} if job.analysis.truth is None else job.analysis.truth.fractions.get(name, {})
         out.append(Place(name, str(record.get("verdict", "")), amounts, k, truth))
-    for k, (name, region) in enumerate(() if out else job.analysis.regions.items(), 1):
-        sure = {n: u.intervals.get(f"region {name}") for n, u in job.analysis.uncertainty.items()}
-        amounts = {}
-        for n, mean in region.mean.items():
-            found_again = sure.get(n)
-            amounts[n] = Amount(np.nan, mean, *((found_again.low, found_again.high) if found_again else ()))
-        out.append(Place(name, region.verdict, amounts, k))
     return tuple(out)
 
 
