@@ -66,7 +66,7 @@ def saturated(c):
         (column, "column 16 without counts in all maps", np.s_[:, :, 16]),
         (stripe, "tilt -10 (320 pixels)", np.s_[6, 10:20]),
         (tile, "tilt -10 (64 pixels)", np.s_[6, 12:20, 12:20]),
-        (saturated, "at the largest value in most maps", np.s_[:, :4, -4:]),
+        (saturated, "and 11 more at the largest value in most maps", np.s_[:, :4, -4:]),
     ],
 )
 def test_a_fault_is_found_named_and_without_weight(good, put, words, where):

@@ -89,20 +89,24 @@ def faults(series: TiltSeries) -> list[Fault]:
         lines = _dead_lines(total, seen, axis)
         if lines.any():
             mask = np.broadcast_to(lines[:, None] if axis == 2 else lines[None, :], series.frame)
-            numbers = ", ".join(map(str, np.flatnonzero(lines)[:5]))
+            numbers = _listed([str(i) for i in np.flatnonzero(lines)])
             out.append(Fault(everywhere(mask), f"{name} {numbers} without counts in all maps left out"))
     blank = _blank(total, seen)
     if blank.any():
         which = np.flatnonzero(blank.any(axis=(1, 2)))
-        places = ", ".join(f"tilt {series.tilts_deg[order[i]]:g} ({int(blank[i].sum())} pixels)" for i in which[:5])
+        places = _listed([f"tilt {series.tilts_deg[order[i]]:g} ({int(blank[i].sum())} pixels)" for i in which])
         out.append(Fault(everywhere(blank), f"parts without counts where the other maps have them left out: {places}"))
     return [fault for fault in out if fault.pixels.mean() <= MOST]
 
 
 def _pixels(mask: NDArray[np.bool_]) -> str:
-    places = [f"({y}, {x})" for y, x in np.argwhere(mask)[:5]]
-    more = int(mask.sum()) - len(places)
-    return ("pixel " if mask.sum() == 1 else "pixels ") + ", ".join(places) + (f" and {more} more," if more > 0 else "")
+    places = [f"({y}, {x})" for y, x in np.argwhere(mask)]
+    return f"pixel{'s' if len(places) > 1 else ''} {_listed(places)}"
+
+
+def _listed(places: list[str]) -> str:
+    more = len(places) - 5
+    return ", ".join(places[:5]) + (f" and {more} more" if more > 0 else "")
 
 
 def _hot(maps: Image, seen: NDArray[np.bool_], tilts: Image) -> NDArray[np.bool_]:
