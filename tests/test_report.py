@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,9 @@ from commands import QUICK, contents, fails, filled, invoke, job
 from commands import folder as folder  # a fixture
 from commands import stacks as stacks
 from runs import amount, write_run
+
+from recon.report.answer import _limits
+from recon.report.run_folder import read_run
 
 
 @pytest.fixture(scope="module")
@@ -117,6 +121,13 @@ def test_the_truth_of_a_simulation_stands_beside_each_answer(tmp_path):
     page = text_of((folder / "report.html").read_text(encoding="utf-8"))
     assert "Co 1.00 (95 % sure between 0.90 and 1.10; 68 %: 0.95 to 1.05), in truth 1.00;" in page
     assert "in truth 0.30, <b>outside the interval</b>" in page
+
+
+def test_lengths_are_written_as_people_write_them(tmp_path):
+    """Crowther's rule at 500 nm to a voxel: thousands, and no power of ten."""
+    run = read_run(write_run(tmp_path / "run", size=16), "run")
+    said = _limits(replace(run, job=replace(run.job, voxel_size_nm=500.0)))
+    assert re.search(r"resolve about \d+00 nm", said), said
 
 
 def test_runs_stand_side_by_side(tmp_path):

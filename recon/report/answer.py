@@ -154,21 +154,17 @@ def _limits(run: RunFolder) -> str:
         step = float(np.median(np.diff(np.sort(tilts))))
         where = np.argwhere(run.inside)
         size = float(np.max(np.ptp(where[:, [0, 2]], axis=0)) + 1) * run.voxel_nm if len(where) else 0.0
-        lines.append(
-            f"Tilts from {low:g} to {high:g} degrees leave a wedge of {missing:g} degrees unseen: faces that lie "
-            f"across "
-            "the beam are blurred along it"
-            + (
-                f", by a factor of about {elongation(tilts):.2f} for methods without a regulariser."
-                if missing > 0
-                else "."
-            )
+        blur = (
+            f", by a factor of about {elongation(tilts):.2f} for methods without a regulariser" if missing > 0 else ""
         )
         lines.append(
-            f"Tilts every {step:g} degrees resolve about {size * np.radians(step):.2g} nm at the rim of this "
-            f"particle by "
-            "Crowther's rule; a regulariser bridges gaps by assuming smooth densities, and can fill a small hole or "
-            "flatten a small peak."
+            f"Tilts from {low:g} to {high:g} degrees leave a wedge of {missing:g} degrees unseen: faces that lie "
+            f"across the beam are blurred along it{blur}."
+        )
+        lines.append(
+            f"Tilts every {step:g} degrees resolve about {float(f'{size * np.radians(step):.2g}'):g} nm at the rim of "
+            "this particle by Crowther's rule; a regulariser bridges gaps by assuming smooth densities, and can fill a "
+            "small hole or flatten a small peak."
         )
     faint = [
         f"{html.escape(n)} below {least:.2f} of its pure phase at {html.escape(p.name)}"
