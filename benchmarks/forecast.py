@@ -12,6 +12,7 @@ import os
 import sys
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 os.environ.setdefault("NUMBA_NUM_THREADS", "1")
@@ -30,8 +31,17 @@ from recon.simulate import simulate
 RESULTS = Path(__file__).parent / "results" / "forecast.json"
 
 
-def measured(size: int, tilts: int, seed: int = 0) -> dict[str, float]:
-    """Seconds of each stage of a run with the default options; those of the process, not of the clock."""
+@dataclass(frozen=True)
+class Measured:
+    """Seconds of each stage; iterations of each element; places that were asked about, and iterations for them."""
+
+    stages: dict[str, float]
+    iterations: dict[str, int]
+    regions: dict[str, int]
+
+
+def measured(size: int, tilts: int, seed: int = 0) -> Measured:
+    """A run with the default options; seconds are those of the process, not of the clock."""
     series, _ = simulate(size=size, tilts_deg=np.linspace(-70, 70, tilts), seed=seed)
     recon.job.pipeline.time.perf_counter = time.process_time  # type: ignore[attr-defined]
     result = process(series, Job.model_construct(), device="cpu")
@@ -39,8 +49,12 @@ def measured(size: int, tilts: int, seed: int = 0) -> dict[str, float]:
         started = time.process_time()
         write_result(result, Path(folder) / "out")
         written = time.process_time() - started
-    iterations = {n: v.solution.iterations for n, v in result.volumes.items()}
-    return {**result.timings, "write": written, "iterations": iterations}
+    asked = result.composition
+    return Measured(
+        {**result.timings, "write": written},
+        {n: v.made.iterations for n, v in result.volumes.items()},
+        {} if asked is None else {"places": len(asked.regions), **asked.iterations},
+    )
 
 
 def main(cases: list[str]) -> None:
@@ -51,11 +65,17 @@ def main(cases: list[str]) -> None:
         size, tilts = map(int, case.split("x"))
         series, _ = simulate(size=size, tilts_deg=np.linspace(-70, 70, tilts), seed=0)
         told = plan(Job.model_construct(), series, "cpu")
-        stages = measured(size, tilts)
-        taken = sum(v for v in stages.values() if isinstance(v, float))
-        found[case] = {"stages_s": stages, "measured_s": taken, "forecast_s": told.seconds}
-        print(f"{case}: forecast {told.seconds:.1f} s, measured {taken:.1f} s, ratio {told.seconds / taken:.2f}; "
-              + ", ".join(f"{k} {v:.1f}" for k, v in stages.items() if isinstance(v, float)), flush=True)  # fmt: skip
+        run = measured(size, tilts)
+        taken = sum(run.stages.values())
+        stages = {k: round(v, 1) for k, v in run.stages.items()}
+        forecast = {k: round(v, 1) for k, v in told.duration.stages.items() if v} if told.duration else {}
+        found[case] = {"measured_s": round(taken, 1), "forecast_s": round(told.seconds, 1), "stages_s": stages,
+                       "forecast_stages_s": forecast, "iterations": run.iterations, "regions": run.regions}  # fmt: skip
+        print(
+            f"{case}: forecast {told.seconds:.1f} s, measured {taken:.1f} s, ratio {told.seconds / taken:.2f}; "
+            f"measured {stages}, forecast {forecast}, iterations {run.iterations}, regions {run.regions}",
+            flush=True,
+        )
         RESULTS.write_text(json.dumps(found, indent=1) + "\n")
 
 

@@ -142,13 +142,25 @@ def read_json(path: Path, remedy: str) -> Any:
     """The value of a JSON file.
 
     Raises:
-        InputError: it is not JSON, or see `explain_reading`.
+        InputError: it is not JSON (which knows neither NaN nor infinity), or see `explain_reading`.
     """
     text = read_text(path, remedy)
     try:
-        return json.loads(text)
+        return json.loads(text, parse_constant=_finite, parse_float=_finite, parse_int=_whole)
     except (ValueError, RecursionError) as exc:
         raise InputError(f"{path} is not JSON ({exc}); {remedy}".replace("\n", " ")) from exc
+
+
+def _finite(number: str) -> float:
+    value = float(number)
+    if not math.isfinite(value):
+        raise ValueError(f"{number[:20]} is not finite")
+    return value
+
+
+def _whole(number: str) -> int:
+    _finite(number)
+    return int(number)
 
 
 def reserved(name: str, *, whole_run: bool = True) -> str | None:

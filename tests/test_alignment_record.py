@@ -55,7 +55,8 @@ def test_an_alignment_survives_its_file(record, tmp_path):
         ({"rotation_deg": [1, 2]}, "not an alignment.json"),
         ({"tilts_deg": 5}, "tilts_deg does not fit"),
         ({"tilts_deg": [[t] for t in range(15)]}, "tilts_deg.0 does not fit"),
-        ({"tilts_deg": [float("nan")] * 15}, "tilts"),
+        ({"tilts_deg": [float("nan")] * 15}, "NaN is not finite"),
+        ({"tilts_deg": [500.0] * 15}, "no angles"),
     ],
 )
 def test_a_wrong_alignment_file(record, tmp_path, change, word):

@@ -63,9 +63,9 @@ def test_pixels_left_out_by_one_image_or_one_for_each_tilt(flat):
         ([float("nan")], None, "no tilt nan"),
         ({"number": [6]}, None, "no tilt number 6 to leave out; they run from 1 to 5"),
         ({"numbers": [1]}, None, "not numbers"),
-        ([-40, 0, 40], None, "2 of 5 tilts would be left"),
+        ([-40, 0, 40], None, "2 of 5 tilts can be used"),
         ((), np.zeros((9, 8)), "shape (9, 8), the maps (5, 8, 9)"),
-        ((), np.ones((8, 9)), "0 of 5 tilts would be left"),
+        ((), np.ones((8, 9)), "0 of 5 tilts can be used"),
     ],
 )
 def test_what_cannot_be_left_out(flat, tilts, pixels, words):
@@ -263,7 +263,7 @@ def test_an_alignment_goes_out_and_in_again(folder):
         ("leave_out = [12]\n", ["no tilt 12 to leave out; the nearest is 10 degrees"]),
         ("leave_out = { number = [0] }\n", ["job.toml:6", "numbered from 1"]),
         ("leave_out = 'all'\n", ["job.toml:6", "must be a list of tilts in degrees"]),
-        ("leave_out = [-70, -60, -50, -40, -30, -20, -10, 0, 10, 20, 30, 40, 50]\n", ["2 of 15 tilts would be left"]),
+        ("leave_out = [-70, -60, -50, -40, -30, -20, -10, 0, 10, 20, 30, 40, 50]\n", ["2 of 15 tilts can be used"]),
         ("bad_pixels = 'short.npy'\n", ["bad pixels have shape (1, 3, 3)", "(15, 16, 16)"]),
         ("[align]\nfile = 'odd.json'\n", ["odd.json: left_out_deg", "must be a list"]),
         ("[normalise]\nexposures = 'odd.csv'\n", ["odd.csv: the exposure of Co at tilt -60 is -1; it must be"]),

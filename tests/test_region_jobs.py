@@ -68,7 +68,7 @@ def test_wrong_words_for_regions(folder, text):
 
 
 def test_what_does_not_fit_the_volume_is_told_before_the_work(folder):
-    with pytest.raises(InputError, match="'neck' lies outside the volume"):
+    with pytest.raises(InputError, match="'neck' holds no voxel"):
         read_regions(load(INPUT + "[regions]\nneck = { centre = [40, 5, 3], radius = 2 }\n"), series())
     write_volume(Path("lobe.tif"), np.ones((2, 10, 8), bool), 5.0, "tiff")
     with pytest.raises(InputError, match=r"'lobe' has shape \(2, 10, 8\)"):

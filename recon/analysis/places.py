@@ -145,7 +145,10 @@ def _place(name: str, region: object, shape: Shape3) -> Place:
         except InputError as exc:
             raise InputError(f"region {name!r}: {exc}") from exc
         if not fraction.any():
-            raise InputError(f"region {name!r} lies outside the volume of {_shown(shape)} voxels (z, y, x)")
+            raise InputError(
+                f"region {name!r} holds no voxel: it lies outside the volume of {_shown(shape)} voxels (z, y, x), or "
+                "is far smaller than one"
+            )
     elif isinstance(region, np.ndarray):
         _check_shape(f"region {name!r}", region.shape, shape)
         fraction = region.astype(np.float32)

@@ -207,7 +207,7 @@ def _forecast(job: Job, settings: Settings) -> tuple[float, int]:
     needs = plan(job, read_job(job), device, here=False)
     # the model's rate is that of two cores; memory bandwidth ends the gain
     speed = 1.0 if settings.gpus else min(settings.cores, 16) / 2
-    series = OVERHEAD + (needs.host_bytes if settings.gpus else needs.memory_bytes)
+    series = OVERHEAD + max(needs.host_bytes if settings.gpus else needs.memory_bytes, needs.regions_bytes)
     return needs.seconds / max(len(job.elements), 1) / speed, series
 
 

@@ -22,7 +22,7 @@ from recon.eds.read import SpectrumImage, find_spectra
 from recon.eds.recording import Recording, agree
 from recon.eds.signals import spectrum_images
 from recon.eds.spectrum import Spectrum
-from recon.eds.tilts import conflicts, find_tilts
+from recon.eds.tilts import conflicts, find_tilts, given_tilts
 from recon.eds.windows import Options, Window
 from recon.errors import InputError
 from recon.io.signals import is_signal
@@ -123,10 +123,15 @@ def line_maps(
         raise InputError('no lines were named; give lines = ["Fe_Ka", ...]')
     if len({w.name for w in wanted}) < len(wanted):
         raise InputError(f"lines names one twice ({', '.join(lines)}); leave one out")
+    files = _paths(source, base)
+    if files is not None:  # before minutes of reading
+        _check_number(files)
+        if tilts is not None:
+            given_tilts(files, tilts, base)
     recordings: list[Recording] = []
     parts: list[_Tilt] = []
     names: tuple[str, ...] | None = None
-    for recording, found, part in _tilts(source, base, wanted, options, image):
+    for recording, found, part in _tilts(source if files is None else files, wanted, options, image):
         recordings.append(recording)
         agree(recordings)
         if names is not None and found != names:
@@ -140,11 +145,7 @@ def line_maps(
             log(f"{recording.path.name}: {int(part.spectrum.counts.sum())} counts")
     if not recordings:
         raise InputError("there are no spectrum images; name a folder or a pattern")
-    if len(recordings) < MIN_TILTS:
-        raise InputError(
-            f"{recordings[0].path} and the files with it are {len(recordings)} spectrum images; a tilt series needs at "
-            f"least {MIN_TILTS}, so name a folder or a pattern that holds them all"
-        )
+    _check_number([r.path for r in recordings])
     angles, sources = find_tilts(recordings, tilts, base)
     told = conflicts(recordings, angles, "the tilts given" if tilts is not None else sources[0])
     order = np.argsort(angles, kind="stable")
@@ -153,23 +154,36 @@ def line_maps(
                    [sources[i] for i in order], wanted, options, told)  # fmt: skip
 
 
-def _tilts(
-    source: Any, base: str | Path, wanted: list[Line], options: Options, image: str | None
-) -> Iterator[tuple[Recording, tuple[str, ...], _Tilt]]:
-    """What is kept of each spectrum image: recording, names of the detectors, maps."""
+def _paths(source: Any, base: str | Path) -> list[Path] | None:
+    """The files that a source names; None where it holds spectrum images itself."""
     if isinstance(source, str | Path):
-        paths = find_spectra(source, base)
-    else:
-        items = [source] if is_signal(source) else list(source) if isinstance(source, list | tuple) else source
-        if not (isinstance(items, list) and all(isinstance(i, str | Path) for i in items)):
-            if image is not None:
-                raise InputError("signals hold no image beside the spectra; give one with recon.read, or align on maps")
-            for one in spectrum_images(items):
-                yield one.recording, one.parts, _one(one, wanted, options)
-            return
-        paths = [Path(base) / Path(i).expanduser() for i in items]
+        return find_spectra(source, base)
+    if isinstance(source, list | tuple) and source and all(isinstance(i, str | Path) for i in source):
+        return [Path(base) / Path(i).expanduser() for i in source]
+    return None
+
+
+def _check_number(paths: Sequence[Path]) -> None:
+    if len(paths) < MIN_TILTS:
+        raise InputError(
+            f"{paths[0]} and the files with it are {len(paths)} spectrum images; a tilt series needs at least "
+            f"{MIN_TILTS}, so name a folder or a pattern that holds them all"
+        )
+
+
+def _tilts(
+    source: Any, wanted: list[Line], options: Options, image: str | None
+) -> Iterator[tuple[Recording, tuple[str, ...], _Tilt]]:
+    """What is kept of each spectrum image, of files or of images in memory: recording, names of detectors, maps."""
+    files = isinstance(source, list) and all(isinstance(i, Path) for i in source)
+    if not files:
+        if image is not None:
+            raise InputError("signals hold no image beside the spectra; give one with recon.read, or align on maps")
+        for one in spectrum_images([source] if is_signal(source) else source):
+            yield one.recording, one.parts, _one(one, wanted, options)
+        return
     with Apart() as reader:
-        for path in paths:
+        for path in source:
             try:
                 yield reader.call(_of_file, path, wanted, options, image)
             except CrashedError as exc:

@@ -27,15 +27,24 @@ def find_tilts(
     """
     paths = [r.path for r in recordings]
     if given is not None:
-        tilts = read_tilts(given, base)
-        if len(tilts) != len(paths):
-            raise InputError(f"{len(tilts)} tilts were given for {len(paths)} spectrum images; {_how(paths)}")
-        return _once(tilts, paths), ["given"] * len(paths)
+        return given_tilts(paths, given, base), ["given"] * len(paths)
     sources, reasons = _sources(recordings)
     if not sources:
         raise InputError(f"the tilt of {paths[0]} cannot be found: {'; '.join(reasons)}; {_how(paths)}")
     tilts, first = sources[0]
     return _once(tilts, paths), [first] * len(paths)
+
+
+def given_tilts(paths: Sequence[Path], given: TiltSpec, base: str | Path = ".") -> np.ndarray:
+    """Tilts ``(file,)`` in degrees that a user gives, one for each file.
+
+    Raises:
+        InputError: their number is wrong, or a tilt appears twice.
+    """
+    tilts = read_tilts(given, base)
+    if len(tilts) != len(paths):
+        raise InputError(f"{len(tilts)} tilts were given for {len(paths)} spectrum images; {_how(paths)}")
+    return _once(tilts, paths)
 
 
 def conflicts(recordings: Sequence[Recording], tilts: np.ndarray, source: str) -> list[str]:

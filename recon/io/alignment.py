@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,12 +17,13 @@ from recon.series.alignment import Alignment
 from recon.series.tilt_series import TiltSeries
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
 
 REMEDY = "name the alignment.json of a finished run, or a file with shifts"
 _JSON_TYPES = (".json", ".tvsm")
+MOST_PIXELS = 1e6  # that a shift may have
 _OURS = ("shifts_v_pixels", "shifts_u_pixels", "axis_offset_pixels")
 
 
@@ -69,24 +70,30 @@ class AlignmentRecord:
     agreement: AgreementRecord | None = None
     vectors: tuple[tuple[float, ...], ...] | None = None
 
+    def check(self, path: str | Path) -> None:
+        """Raise InputError, naming `path`, unless it is about some tilts, with an entry for each in every list."""
+        n = len(self.tilts_deg)
+        if not n:
+            raise InputError(f"{path}: tilts_deg is empty; {REMEDY}")
+        for name, values in _lists(self):
+            if len(values) != n:
+                raise InputError(f"{path}: {name} has {len(values)} numbers for {n} tilts; the numbers must agree")
+        if not all(abs(t) <= 360 for t in (*self.tilts_deg, self.rotation_deg)):
+            raise InputError(f"{path}: tilts_deg or rotation_deg holds values that are no angles; they are in degrees")
+        pixels = (*self.shifts_v_pixels, *self.shifts_u_pixels, self.axis_offset_pixels)
+        if not all(abs(p) < MOST_PIXELS for p in pixels):
+            raise InputError(f"{path} holds values that are not finite; every shift must be a number of pixels")
+        if self.frame_pixels is not None and min(self.frame_pixels) < 1:
+            raise InputError(f"{path}: frame_pixels is {list(self.frame_pixels)}; {REMEDY}")
+
     def alignment(self, path: str | Path, method: str) -> Alignment:
         """The alignment that it describes.
 
         Raises:
-            InputError: lists whose lengths differ, or values that are not finite; the message names `path`.
+            InputError: see `check`.
         """
-        n = len(self.tilts_deg)
-        for name in (
-            "shifts_v_pixels", "shifts_u_pixels", "errors_v_pixels", "errors_u_pixels", "residual_chi_square",
-        ):  # fmt: skip
-            values = getattr(self, name)
-            if values is not None and len(values) != n:
-                raise InputError(f"{path}: {name} has {len(values)} numbers for {n} tilts; the numbers must agree")
-        shifts = np.array([self.shifts_v_pixels, self.shifts_u_pixels], dtype=np.float64).T.reshape(n, 2)
-        if not np.isfinite(self.tilts_deg).all():
-            raise InputError(f"{path}: tilts_deg holds values that are not finite; every tilt must be in degrees")
-        if not np.isfinite([*shifts.ravel(), self.rotation_deg, self.axis_offset_pixels]).all():
-            raise InputError(f"{path} holds values that are not finite; every shift must be a number of pixels")
+        self.check(path)
+        shifts = np.array([self.shifts_v_pixels, self.shifts_u_pixels], dtype=np.float64).T
         v, u = by_tilt(self.errors_v_pixels), by_tilt(self.errors_u_pixels)
         return Alignment(
             shifts,
@@ -99,6 +106,18 @@ class AlignmentRecord:
             converged=self.converged,
             doubts=self.doubts,
         )
+
+
+def _lists(record: AlignmentRecord | AgreementRecord, where: str = "") -> Iterator[tuple[str, Sequence[object]]]:
+    """Every list with an entry for each tilt, with its name."""
+    for f in fields(record):
+        value = getattr(record, f.name)
+        if isinstance(value, AgreementRecord):
+            yield from _lists(value, f"{f.name}.")
+        elif isinstance(value, dict):
+            yield from ((f"{where}{f.name}.{key}", values) for key, values in value.items())
+        elif isinstance(value, tuple) and f.name not in ("doubts", "left_out_deg", "frame_pixels"):
+            yield where + f.name, value
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, fields
 from recon.alignment.start import FINE
 from recon.job.file import Job
 from recon.job.file.sections import Reconstruct
+from recon.series.settings import PRIMAL_DUAL
 
 ITERATIONS = 800  # of one element to the default tolerance, on the grid of the result
 SEARCH = 500  # more where the strength is searched for, see benchmarks/strength.py
@@ -20,27 +21,44 @@ OVERHEAD = 6e-4  # seconds an iteration, whatever the size
 CUDA = 1 / 140  # of one core's time, an H100
 SHARED = 0.65  # power of the number of cores by which they are faster than one
 ALIGN, ALIGN_PIXEL = 1.5, 8e-5  # seconds; and for each tilt and pixel of the frame it is matched on
+# Iterations of an element for regions: its fit and the simulated recordings, and more for each place; how many places
+# are found where none are named, typically; and how much longer such an iteration takes.
+REGIONS, PER_PLACE, PLACES, FREE_STEPS = 1350, 175, 2, 2.05
 OUTPUT, OUTPUT_VOXEL = 2.5, 4e-7  # seconds: report and files; and for each voxel and element
 READ = 1 / 2e8  # seconds a byte
 
 
 @dataclass(frozen=True)
 class Duration:
-    """Seconds of each stage of a run; compilation, which happens once on a machine, aside."""
+    """Seconds of each stage of a run; compilation, which happens once on a machine, aside.
+
+    Attributes:
+        reading, alignment, search, reconstruction, uncertainty, regions, output: seconds.
+        proposed: whether regions are those that are found in the volumes; where none are, their time is not needed.
+    """
 
     reading: float
     alignment: float
     search: float
     reconstruction: float
     uncertainty: float
+    regions: float
     output: float
+    proposed: bool = False
+
+    @property
+    def stages(self) -> dict[str, float]:
+        """Seconds of each stage, by name."""
+        return {f.name: float(getattr(self, f.name)) for f in fields(self) if f.name != "proposed"}
 
     @property
     def total(self) -> float:
-        return math.fsum(getattr(self, f.name) for f in fields(self))
+        return math.fsum(self.stages.values())
 
     def __str__(self) -> str:
-        parts = ", ".join(f"{f.name} {_time(v)}" for f in fields(self) if (v := getattr(self, f.name)) >= 0.5)
+        parts = ", ".join(f"{name} {_time(v)}" for name, v in self.stages.items() if v >= 0.5)
+        if self.proposed and self.regions >= 0.5:
+            parts = parts.replace("regions ", "regions (where some are found) ")
         return f"about {_time(self.total)}" + (f": {parts}" if parts else "")
 
 
@@ -59,13 +77,16 @@ def duration(
     solved = min(most, ITERATIONS) if how.method not in ("sirt", "fbp") else min(most, 30)
     if how.method == "fbp":
         solved = 5
+    places = asked_about(job, n_elements)
     return Duration(
         reading=n_elements * n_tilts * pixels * 4 * READ,
         alignment=0.2 if found else ALIGN + ALIGN_PIXEL * n_tilts * small,
         search=searched(how, n_elements) * SEARCH * one,
         reconstruction=n_elements * solved * one,
         uncertainty=n_elements * solved * how.uncertainty * one,
+        regions=n_elements * FREE_STEPS * one * (REGIONS + PER_PLACE * places) if places else 0.0,
         output=OUTPUT + OUTPUT_VOXEL * voxels * n_elements,
+        proposed=isinstance(job.regions, str),
     )
 
 
@@ -76,6 +97,15 @@ def searched(options: Reconstruct, n_elements: int) -> int:
     if isinstance(options.strength, dict):
         return n_elements - len(options.strength)
     return n_elements if options.strength == "auto" else 0
+
+
+def asked_about(job: Job, n_elements: int) -> int:
+    """How many places a run will ask about: those that are named, or as many as are found typically."""
+    if job.reconstruct.method not in PRIMAL_DUAL or job.regions == "none":
+        return 0
+    if isinstance(job.regions, str):
+        return PLACES if n_elements > 1 else 0  # a place is where one element reaches into another
+    return len(job.regions)
 
 
 def usable_cores() -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +27,7 @@ def read_job(job: Job, log: Log | None = None) -> TiltSeries:
         if job.maps.detectors == "each":
             raise JobError("maps.detectors = 'each' keeps detectors apart for `recon maps`; use 'sum' to reconstruct")
         maps = read_spectra_job(job, log)
-        if log is not None:
-            for warning in maps.warnings:
-                log(f"warning: {warning}")
-        return spectra_series(job, maps)
+        return _told(spectra_series(job, maps), log, maps.warnings)
     scheme = scheme_of(job)
     series = read(
         {name: list(path) if isinstance(path, tuple) else path for name, path in job.input.maps.items()},
@@ -43,10 +40,14 @@ def read_job(job: Job, log: Log | None = None) -> TiltSeries:
         image=job.align.reference if isinstance(job.align.reference, str) else None,
         base_dir=job.path.parent,
     )
+    return _told(leave_out(job, series), log)
+
+
+def _told(series: TiltSeries, log: Log | None, others: Sequence[str] = ()) -> TiltSeries:
     if log is not None:
-        for remark in series.remarks:
-            log(f"warning: {remark}")
-    return leave_out(job, series)
+        for line in dict.fromkeys((*others, *series.remarks)):
+            log(f"warning: {line}")
+    return series
 
 
 def spectra_series(job: Job, maps: LineMaps) -> TiltSeries:

@@ -20,9 +20,8 @@ from recon.job.file import Job
 from recon.job.inputs import input_hashes, read_job
 from recon.job.interrupts import Interrupts
 from recon.job.locks import Lock
-from recon.job.overrides import read_regions
 from recon.job.progress import Watcher
-from recon.job.resources import Plan, check_resources, plan
+from recon.job.resources import Plan, check_options, check_resources, plan
 from recon.job.results import Result, finished, state_of, write_result
 from recon.job.stages import Stages, compile_ahead
 from recon.model.resampling import resample
@@ -164,7 +163,7 @@ def run_job(
             series, lines = locate(series), len(series.history)
             for line in series.history[lines:]:
                 watch.log(line)
-            read_regions(job, series)  # what is wrong with them is told before the work
+            check_options(job, series)  # what is wrong with them is told before the work
             needs = plan(job, series, device)
             check_ranks(ranks, series.frame[0])
             check_resources(replace(needs, memory_bytes=needs.memory_bytes * local_ranks() // ranks.size), target)

@@ -12,9 +12,9 @@ from recon import backend
 from recon.alignment.start import check_alignable
 from recon.errors import ResourceError
 from recon.io import check_disk
-from recon.job.duration import Duration, duration, searched, usable_cores
+from recon.job.duration import Duration, asked_about, duration, searched, usable_cores
 from recon.job.file import Job
-from recon.job.overrides import given_alignment, known_exposures
+from recon.job.overrides import given_alignment, known_exposures, read_regions
 from recon.model.grid import grid
 from recon.operators.composed import scratch_words
 from recon.preparation.isolation import locate
@@ -23,7 +23,7 @@ from recon.preparation.screening import screen
 from recon.reconstruction.reconstruct import resolve_strengths
 from recon.series.combine import combine
 from recon.series.tilt_series import TiltSeries
-from recon.solvers.memory import Memory, available, needed
+from recon.solvers.memory import Memory, available, needed, needed_for_regions
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,7 @@ class Plan:
         device: ``"cpu"`` or ``"cuda"``.
         host_bytes: peak on the host; on the CPU the same as `memory_bytes`.
         duration: the seconds by stage.
+        regions_bytes: peak on the device of asking about places, which a run leaves out where memory is short.
     """
 
     volume: tuple[int, int, int]
@@ -49,6 +50,7 @@ class Plan:
     device: str
     host_bytes: int = 0
     duration: Duration | None = None
+    regions_bytes: int = 0
 
 
 def plan(job: Job, series: TiltSeries, device: str = "auto", *, here: bool = True) -> Plan:
@@ -90,6 +92,9 @@ def forecast(
     sure = bool(job.reconstruct.uncertainty)
     results = (1 + n_elements * (1 + sure)) * math.prod(frame) * shape[0] * 4
     more = voxels * 8 * sure + 2 * sure * n_elements * math.prod(frame) * shape[0] * 4
+    places = asked_about(job, n_elements)
+    fields = places + (places and n_elements)
+    asking = needed_for_regions(shape, n_tilts, frame, fields, options.method, device) if places else 0
     took = duration(shape, n_tilts, frame, n_elements, job, device, cores=None if free is None else 2)
     return Plan(
         shape,
@@ -100,6 +105,7 @@ def forecast(
         device,
         memory.host + more,
         took,
+        asking,
     )
 
 
@@ -115,21 +121,32 @@ def check_resources(needs: Plan, out: Path) -> None:
     check_disk(out, needs.disk_bytes)
 
 
+def check_options(job: Job, series: TiltSeries) -> None:
+    """Raise what a run would raise of its options only after it has aligned.
+
+    Raises:
+        ReconError: one line, as the run would.
+    """
+    known_exposures(job, series)
+    combine(series, job.align.elements)
+    if job.align.file is not None:
+        given_alignment(job, series)
+    job.reconstruct.settings.check()
+    resolve_strengths(series, job.reconstruct.strength)
+    read_regions(job, series)
+
+
 def admit(job: Job, series: TiltSeries) -> TiltSeries:
     """The series as a run will align it; what a run would refuse later is refused here.
 
     Raises:
         ReconError: as the run would.
     """
+    check_options(job, series)
     exposures, _ = known_exposures(job, series)
     series = normalise(series, job.normalise.method, job.input.background, exposures)
-    combine(series, job.align.reference or None)
-    if job.align.file is not None:
-        given_alignment(job, series)
-    elif job.align.method == "auto":
+    if job.align.file is None and job.align.method == "auto":
         screen(series)
-    job.reconstruct.settings.check()
-    resolve_strengths(series, job.reconstruct.strength)
     return series
 
 
@@ -168,7 +185,9 @@ def describe(job: Job, series: TiltSeries, needs: Plan, out: Path) -> list[str]:
         f"geometry: {series.geometry if series.scheme is not None else 'tilts about one axis, y of the series'}",
         f"volume: {' x '.join(map(str, needs.volume))} voxels (z, y, x) on {needs.device}",
         f"memory: {gib(needs.memory_bytes)} needed, {gib(needs.available_bytes)} free"
-        + (f" on the GPU; {gib(needs.host_bytes)} on the host" if needs.device == "cuda" else ""),
+        + (f" on the GPU; {gib(needs.host_bytes)} on the host" if needs.device == "cuda" else "")
+        + (f"; {gib(needs.regions_bytes)} to ask about regions" if needs.regions_bytes else "")
+        + (", which is left out" if needs.regions_bytes > needs.available_bytes else ""),
         f"disk: {gib(needs.disk_bytes)} in {out}",
         f"time: {needs.duration or _minutes(needs.seconds)}; on {_where(needs.device)}, compilation aside",
     ]

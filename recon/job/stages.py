@@ -17,7 +17,7 @@ from recon.analysis.answers import Composition
 from recon.analysis.composition import figures
 from recon.analysis.features import features
 from recon.analysis.regions import composition
-from recon.errors import StoppedError
+from recon.errors import InputError, StoppedError
 from recon.io.alignment import AlignmentRecord, alignment_record
 from recon.job.checkpoint import Checkpoints
 from recon.job.file import Job
@@ -162,7 +162,11 @@ class Stages:
                     f"warning: regions not asked about: that needs {gib(need)} of memory, {gib(free)} are free"
                 )
                 return None
-            found = composition(series, volumes, regions, device=self.device, log=self.watch.log)
+            try:
+                found = composition(series, volumes, regions, device=self.device, log=self.watch.log)
+            except InputError as exc:  # of a place; volumes of hours are not lost for it
+                self.watch.log(f"warning: regions not asked about: {exc}")
+                return None
             for line in found.lines():
                 self.watch.log(line)
         return found

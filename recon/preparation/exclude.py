@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from recon.errors import InputError
-from recon.series.checks import MIN_TILTS
+from recon.series.checks import remaining
 from recon.series.tilt_series import TiltSeries
 
 if TYPE_CHECKING:
@@ -33,7 +33,8 @@ def exclude(
         why: for the history.
 
     Raises:
-        InputError: a tilt that the series has not, a frame that does not fit, or fewer than three tilts left.
+        InputError: a tilt that the series has not, a frame that does not fit, fewer than three tilts left, or these too
+            close together.
     """
     weights = series.seen.copy()
     notes = []
@@ -53,12 +54,10 @@ def exclude(
         notes.append(f"{bad.mean():.2%} of the pixels")
     if not notes:
         return series
-    left = int(weights.any(axis=(1, 2)).sum())
-    if left < MIN_TILTS:
-        raise InputError(
-            f"{left} of {series.n_tilts} tilts would be left; tomography needs at least {MIN_TILTS}, leave out fewer"
-        )
-    return series.evolve(f"left out {why}: {' and '.join(notes)}", weights=weights)
+    used = np.asarray(weights.any(axis=(1, 2)))
+    told = remaining(series.tilts_deg, used, series.scheme is None, "(leave out fewer)")
+    remarks = tuple(dict.fromkeys((*series.remarks, *told)))
+    return series.evolve(f"left out {why}: {' and '.join(notes)}", weights=weights, remarks=remarks)
 
 
 def _find(tilts_deg: NDArray[np.float64], wanted: Tilts) -> NDArray[np.bool_]:

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from recon.errors import InputError
-from recon.series.checks import MIN_TILTS
+from recon.series.checks import remaining
 from recon.series.tilt_series import TiltSeries
 
 if TYPE_CHECKING:
@@ -31,7 +30,7 @@ def leave_out(series: TiltSeries, reasons: dict[int, str]) -> TiltSeries:
         reasons: position of a tilt to why it is left out.
 
     Raises:
-        InputError: fewer than three tilts would remain.
+        InputError: fewer than three tilts would remain, or these too close together.
     """
     if not reasons:
         return series
@@ -39,14 +38,11 @@ def leave_out(series: TiltSeries, reasons: dict[int, str]) -> TiltSeries:
     weights[list(reasons)] = 0
     more = tuple((int(i), why) for i, why in sorted(reasons.items()))
     lines = [_line(series, i, why) for i, why in more]
-    remain = int(weights.any(axis=(1, 2)).sum())
-    if remain < MIN_TILTS:
-        raise InputError(
-            f"only {remain} of {series.n_tilts} tilts can be used, tomography needs at least {MIN_TILTS} "
-            f"(the first problem: {lines[0]})"
-        )
-    history = (*series.history, *(f"warning: {line}" for line in lines))
-    return series.evolve(weights=weights, left_out=(*series.left_out, *more), history=history)
+    used, single = np.asarray(weights.any(axis=(1, 2))), series.scheme is None
+    told = remaining(series.tilts_deg, used, single, f"(the first problem: {lines[0]})")
+    remarks = tuple(dict.fromkeys((*series.remarks, *told)))
+    history = (*series.history, *(f"warning: {line}" for line in (*lines, *told)))
+    return series.evolve(weights=weights, left_out=(*series.left_out, *more), history=history, remarks=remarks)
 
 
 def screen(series: TiltSeries) -> TiltSeries:

@@ -144,7 +144,9 @@ def read_run(folder: Path, name: str) -> RunFolder:
 
 def _alignment(folder: Path, missing: list[str]) -> AlignmentRecord | None:
     try:
-        return read_record(AlignmentRecord, folder / "alignment.json", REMEDY)
+        found = read_record(AlignmentRecord, folder / "alignment.json", REMEDY)
+        found.check(folder / "alignment.json")
+        return found
     except InputError as exc:
         missing.append(f"{exc}; the alignment is not shown")
         return None

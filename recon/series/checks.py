@@ -78,6 +78,34 @@ def standardised(stack: NDArray[np.float32], name: str, unused: NDArray[np.bool_
     )
 
 
+def remaining(tilts_deg: NDArray[np.float64], used: NDArray[np.bool_], single: bool, advice: str) -> tuple[str, ...]:
+    """A line about tilts that remain after others were left out and span too little for depth; none if they serve.
+
+    Args:
+        tilts_deg: all ``(tilt,)``.
+        used: which of them remain.
+        single: whether they are about one axis, where their span says something.
+        advice: the end of an error.
+
+    Raises:
+        InputError: too few remain, or their span tells nothing of depth.
+    """
+    left = tilts_deg[used]
+    if left.size < MIN_TILTS:
+        raise InputError(
+            f"only {left.size} of {tilts_deg.size} tilts can be used, tomography needs at least {MIN_TILTS} {advice}"
+        )
+    if not single:
+        return ()
+    if span(left) < NARROWEST:
+        raise InputError(
+            f"the {left.size} tilts that can be used span {span(left):.2g} degrees only ({left.min():g} to "
+            f"{left.max():g}), which tells nothing of depth {advice}"
+        )
+    before = narrow(tilts_deg)
+    return tuple(f"without the tilts left out, {line}" for line in narrow(left) if not before)
+
+
 def _radians(tilts: NDArray[np.float64]) -> bool:
     """Within half a turn in radians, whatever the steps; up to a full turn where they are round numbers of degrees."""
     reach, turned = max(np.ptp(tilts), np.abs(tilts).max()), np.degrees(tilts)

@@ -144,6 +144,11 @@ def _cross_check(job: Job, raw: dict[str, Any], fail: Callable[[tuple[Any, ...],
             f"is given, but reconstruct.method is '{job.reconstruct.method}'; use tgv, tv or none, or leave it out"
         )
         fail(("reconstruct", "uncertainty"), message)
+    if isinstance(job.regions, dict) and job.reconstruct.method in ("sirt", "fbp"):
+        message = (
+            f"are named, but reconstruct.method is '{job.reconstruct.method}'; use tgv, tv or none, or leave it out"
+        )
+        fail(("regions",), message)
     if job.reconstruct.half_precision and job.reconstruct.method not in ("tgv", "tv"):
         message = f"is for the duals of tgv and tv, but reconstruct.method is '{job.reconstruct.method}'; leave it out"
         fail(("reconstruct", "half_precision"), message)
