@@ -223,7 +223,7 @@ def test_the_flip_book_holds_every_map_in_the_order_of_tilts():
 
 
 def test_the_report_shows_the_alignment_and_survives_without_pictures(folder):
-    job(extra='[align]\nmethod = "cross-correlation"\n[reconstruct]\nmethod = "tv"\nmax_iterations = 30\n')
+    job(extra='[align]\nmethod = "cross-correlation"\n[reconstruct]\nmethod = "tv"\nmax_iterations = 30\n', report=True)
     assert invoke("run", "job.toml").exit_code == 0
     run = folder / "job-recon"
     page = (run / "report.html").read_text(encoding="utf-8")

@@ -70,7 +70,7 @@ def test_run_from_the_shell(folder):
     assert all(re.match(r" *\d+\.\d s  ", line) for line in done.stderr.splitlines())
     assert "results in " in done.stderr
     out = folder / "job-recon"
-    assert contents(out) == sorted(["Co.tif", "Co.mrc", "Zn.tif", "Zn.mrc", "mask.tif", *RECORDS])
+    assert contents(out) == sorted(["Co.tif", "Co.mrc", "Zn.tif", "Zn.mrc", "mask.tif", "report.html", *RECORDS])
     for name in ("Co", "Zn"):
         values, size = read_volume(out / f"{name}.tif")
         assert values.shape == (N, N, N)
@@ -164,7 +164,7 @@ def test_the_demo_from_the_shell(tmp_path):
     done = recon_("demo", "--size", 32, "--seed", 1, "--device", "cpu", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     out = tmp_path / "demo-out"
-    expected = ["Co.tif", "Zn.tif", "mask.tif", "regions.tif", "truth-Co.tif", "truth-Zn.tif", *RECORDS]
+    expected = ["Co.tif", "Zn.tif", "mask.tif", "regions.tif", "truth-Co.tif", "truth-Zn.tif", "report.html", *RECORDS]
     assert contents(out) == sorted(expected)
     for words in ("RMS error against the truth: Co 0.", "intervals (95 %) hold the truth", "report.html written"):
         assert words in done.stderr
@@ -202,7 +202,7 @@ def test_one_job_that_fails_does_not_stop_the_others(folder):
     assert "Co-gone.npy" in errors[0]
     assert done.stderr.rstrip().endswith("2 of 3 jobs finished")
     for name in ("a-recon", "c-recon"):
-        assert {"Co.tif", "Zn.tif", "mask.tif", "job.json", "report.html"} <= set(contents(folder / name))
+        assert {"Co.tif", "Zn.tif", "mask.tif", "job.json"} <= set(contents(folder / name))
     assert not (folder / "b-recon").exists()
 
 

@@ -24,7 +24,7 @@ def ran(tmp_path_factory, stacks):
     folder = filled(tmp_path_factory.mktemp("ran"), stacks)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        job()
+        job(report=True)
         assert invoke("run", "job.toml").exit_code == 0
     return folder / "job-recon"
 

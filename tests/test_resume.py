@@ -38,6 +38,8 @@ pixel_size_nm = 5.0
 strength = 1.0
 tolerance = 1e-9
 max_iterations = ITERATIONS
+[output]
+report = false
 """
 
 

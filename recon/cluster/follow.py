@@ -177,7 +177,8 @@ def _page(results: Sequence[Result], whole: Sequence[Row], target: Path) -> str:
     links = ""
     for row in whole:
         assert row.unit.out is not None
-        where = os.path.relpath(row.unit.out / "report.html", target.resolve())
+        page = row.unit.out / "report.html"
+        where = os.path.relpath(page if page.exists() else row.unit.out, target.resolve())
         links += f'<li><a href="{html.escape(where)}">{html.escape(row.dataset)}</a></li>\n'
     head = "".join(f"<th>{html.escape(n)}</th>" for n in shown)
     return (

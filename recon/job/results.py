@@ -118,7 +118,8 @@ def write_result(
                 upside_down=job.align.upside_down,
             )
         (folder / MARK).write_text(json_text(job_record(result, job, hashes or {})), encoding="utf-8")
-        write_report(folder, name=target.name)
+        if job is None or job.output.report:
+            write_report(folder, name=target.name)
 
 
 def job_record(result: Result, job: Job | None, hashes: Mapping[str, str]) -> JobRecord:

@@ -185,10 +185,12 @@ class Mask(Section):
 
 
 class Output(Section):
-    """``[output]``: what is written beside the report."""
+    """``[output]``: what is written."""
 
     formats: Annotated[Names, AfterValidator(values.formats)] = ("tiff",)
     """Of the volumes: `"tiff"`, `"mrc"`, `"ome-zarr"`, `"hspy"`, `"emd"`, `"vti"`."""
+    report: bool = True
+    """Whether `report.html` is written; without it many small jobs take half the time, and `recon report` writes it later."""
     checkpoints: bool = True
     """Whether a run that is stopped can go on."""
     aligned: bool = False
