@@ -43,3 +43,23 @@ def twenty_four():
 
     series, truth = simulate(size=24, seed=0, drift=1.5)
     return known(series, truth), truth
+
+
+@pytest.fixture(scope="session")
+def _kept_reader():
+    from recon.eds.child_process import Apart
+
+    with Apart() as kept:
+        yield kept
+
+
+@pytest.fixture
+def one_reader(monkeypatch, _kept_reader):
+    """Spectrum images are read in one child process for all tests: to start one takes longer than most of them."""
+    from recon.eds.child_process import Apart
+
+    class Lent(Apart):
+        def __enter__(self):
+            return _kept_reader
+
+    monkeypatch.setattr("recon.eds.maps.Apart", Lent)

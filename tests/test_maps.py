@@ -15,6 +15,8 @@ from recon.eds.maps import line_maps
 from recon.eds.windows import Options
 from recon.errors import InputError, JobError
 
+pytestmark = pytest.mark.usefixtures("one_reader")
+
 # ---------------------------------------------------------------- counts
 
 

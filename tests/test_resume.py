@@ -15,7 +15,7 @@ import click
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from commands import HANGS
+from commands import HANGS, fails
 from saved_runs import ROOT, posix
 
 import recon.cli
@@ -34,6 +34,8 @@ JOB = """regions = "none"
 maps = { Co = "Co.npy", Zn = "Zn.npy" }
 tilts = "tilts.rawtlt"
 pixel_size_nm = 5.0
+[align]
+method = "none"
 [reconstruct]
 strength = 1.0
 tolerance = 1e-9
@@ -56,7 +58,7 @@ def folder(tmp_path, monkeypatch):
     for name, counts in zip(series.elements, series.counts, strict=True):
         np.save(tmp_path / f"{name}.npy", counts)
     np.savetxt(tmp_path / "tilts.rawtlt", series.tilts_deg)
-    (tmp_path / "job.toml").write_text(JOB.replace("ITERATIONS", "400"))
+    (tmp_path / "job.toml").write_text(JOB.replace("ITERATIONS", "200"))
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -101,7 +103,7 @@ def uninterrupted(tmp_path_factory):
     for name, counts in zip(series.elements, series.counts, strict=True):
         np.save(folder / f"{name}.npy", counts)
     np.savetxt(folder / "tilts.rawtlt", series.tilts_deg)
-    (folder / "job.toml").write_text(JOB.replace("ITERATIONS", "400"))
+    (folder / "job.toml").write_text(JOB.replace("ITERATIONS", "200"))
     process = start(folder)
     process.communicate(timeout=HANGS)
     assert process.returncode == 0
@@ -117,12 +119,12 @@ def test_killed_at_random_moments(folder, uninterrupted):
     for _ in range(30):
         process = start(folder, "--resume")
         # first anywhere, then in the first element and in the second, however long it takes here to get there
-        begun = ["s  ", "s  ", "Co: iteration", "Zn: iteration", "s  "][killed]
+        begun = ["s  ", "Co: iteration", "Zn: iteration", "s  "][killed]
         lines = until(process, begun, or_end=True)
-        timer = time.monotonic() + rng.uniform(0.0, 2.0 if killed < 2 else 0.5)
+        timer = time.monotonic() + rng.uniform(0.0, 2.0 if killed < 1 else 0.5)
         while time.monotonic() < timer and process.poll() is None:
             time.sleep(0.01)
-        if killed < 4:
+        if killed < 3:
             process.kill()
             killed += 1
         _, rest = process.communicate(timeout=HANGS)
@@ -163,10 +165,10 @@ def test_stopped_by_a_signal_and_resumed(folder, uninterrupted, name):
         assert process.returncode == 75
         assert last == f"job.toml: stopped by {name}; run it again with --resume to go on"
         assert not (folder / "job-recon").exists()
-        again = start(folder)
-        _, rest = again.communicate(timeout=HANGS)
-        assert again.returncode == 2
-        assert "holds checkpoints of a run that was stopped; go on with --resume" in rest
+        if name == "SIGTERM":
+            assert "holds checkpoints of a run that was stopped; go on with --resume" in fails(
+                folder, "run", "job.toml"
+            )
     process = start(folder, "--resume")
     _, rest = process.communicate(timeout=HANGS)
     assert process.returncode == 0
