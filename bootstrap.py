@@ -29,6 +29,7 @@ if not (3, 11) <= sys.version_info[:2] <= (3, 13):  # before anything that an ol
 ROOT = Path(__file__).resolve().parent
 STAMP = ".bootstrap.json"  # what the environment holds, and whether its installation was finished
 LOG = "bootstrap.log"
+CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 # a command's packages (an extra of pyproject.toml) and its steps, each `python -m`; the last step takes the options
 COMMANDS = {
     "demo": ("", (("recon", "demo"),)),
@@ -39,7 +40,7 @@ COMMANDS = {
             ("ruff", "check", "."),
             ("mypy",),
             ("recon.kernels.warm", "all"),  # or all of pytest's processes would compile the same kernels at once
-            ("pytest", "-n", "logical"),  # "auto" counts two threads of a core as one
+            ("pytest", "-n", str(CORES + 1)),  # some tests wait, for a scheduler or a browser
         ),
     ),
     "docs": ("docs", (("sphinx", "-W", "--keep-going", "-q", "-b", "html", "docs", "docs/_build/html"),)),
@@ -208,7 +209,8 @@ def install(env: Path, extra: str) -> None:
 
     with open(ROOT / "pyproject.toml", "rb") as file:
         build = tomllib.load(file)["build-system"]["requires"]
-    command = [str(script(env, "python")), "-m", "pip", "install", "--retries", "2", *build]
+    # Python compiles what is imported; to compile all modules of all packages beforehand takes as long as the rest
+    command = [str(script(env, "python")), "-m", "pip", "install", "--no-compile", "--retries", "2", *build]
     command += ["--editable", f".[{extra}]" if extra else "."]
     print("installing packages; the first time this downloads them and takes minutes", flush=True)
     start, lines = time.monotonic(), []

@@ -63,3 +63,11 @@ def one_reader(monkeypatch, _kept_reader):
             return _kept_reader
 
     monkeypatch.setattr("recon.eds.maps.Apart", Lent)
+
+
+@pytest.fixture
+def undrawn(monkeypatch):
+    """Figures of a report are made and not drawn, which takes most of its time."""
+    from matplotlib.figure import Figure
+
+    monkeypatch.setattr(Figure, "savefig", lambda self, target, *args, **how: target.write(b"<svg></svg>"))

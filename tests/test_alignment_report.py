@@ -222,7 +222,7 @@ def test_the_flip_book_holds_every_map_in_the_order_of_tilts():
     assert told[1]["top"] == pytest.approx(25)
 
 
-def test_the_report_shows_the_alignment_and_survives_without_pictures(folder):
+def test_the_report_shows_the_alignment_and_survives_without_pictures(folder, undrawn):
     job(extra='[align]\nmethod = "cross-correlation"\n[reconstruct]\nmethod = "tv"\nmax_iterations = 30\n', report=True)
     assert invoke("run", "job.toml").exit_code == 0
     run = folder / "job-recon"

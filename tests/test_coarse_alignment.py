@@ -90,9 +90,9 @@ def by_artefacts(size, rotation_deg):
     return axis_by_artefacts(combine(known(series, truth)), start)
 
 
-@pytest.mark.parametrize(("size", "turn"), [(32, -3.0), pytest.param(48, 3.0, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(("size", "turn"), [(24, 3.0), (32, -3.0)])
 def test_the_axis_is_where_artefacts_are_fewest(size, turn):
-    """At 400 counts, shifts known: offset to 0.02 and 0.35 pixel, rotation to 0.8 and 0.4 degrees."""
+    """At 400 counts, shifts known."""
     found = by_artefacts(size, turn)
     assert found.axis_offset == pytest.approx(-2, abs=0.25 * size / 32)
     assert found.rotation_deg == pytest.approx(turn, abs=1.5)
