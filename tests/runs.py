@@ -44,6 +44,29 @@ def amount(fraction: float) -> dict:
     return {"density": fraction, "fraction": fraction, **{k: fraction + v for k, v in spread.items()}}
 
 
+def correlation() -> dict:
+    """Halves that agree down to eight shells of ten."""
+    shells = [k / 20 for k in range(1, 11)]
+    falling = [1 - 0.1 * k for k in range(10)]
+    return {
+        "frequency": shells, "whole": falling, "along": [v**2 for v in falling], "across": falling, "axis": falling,
+        "voxel_size_nm": 5.0,
+    }  # fmt: skip
+
+
+def statistics(a: str, b: str) -> dict:
+    """What two elements share, with an interval of 0.1 about each figure."""
+    names = (
+        "only_first", "only_second", "both", "manders_first", "manders_second", "overlap", "correlation", "interface",
+        "width", "edge",
+    )  # fmt: skip
+    one = {
+        "value": 0.4, "shown": 0.38, "noise": 0.01, "pull": 0.02, "low68": 0.37, "high68": 0.43, "low95": 0.3,
+        "high95": 0.5,
+    }  # fmt: skip
+    return {"first": a, "second": b, "figures": dict.fromkeys(names, one)}
+
+
 def write_run(folder: Path, *, size: int = 32, names: tuple = ("Co", "Zn"), places: dict | None = None) -> Path:
     """The folder of a finished run, made of the particle's true volumes with a little noise."""
     folder.mkdir(parents=True)
@@ -88,6 +111,7 @@ def write_run(folder: Path, *, size: int = 32, names: tuple = ("Co", "Zn"), plac
             "interlocked": {a: amount(1.0), b: amount(0.05), "verdict": f"{a} alone"},
             "mixed": {a: amount(0.55), b: amount(0.56), "verdict": f"{a} and {b}"},
         },
+        "resolution": {a: correlation(), b: correlation()}, "pairs": {f"{a}-{b}": statistics(a, b)},
         "stages": ["read", "normalise", "align"], "timings_s": {"align": 1.0, "reconstruct": 2.0},
     }  # fmt: skip
     (folder / "job.json").write_text(json.dumps(job))

@@ -136,13 +136,15 @@ def test_the_forecast_counts_tilts_alignment_search_and_elements():
     plain = of()
     assert plain.total == pytest.approx(
         plain.reading + plain.alignment + plain.search + plain.reconstruction + plain.uncertainty + plain.regions
-        + plain.output
+        + plain.halves + plain.output
     )  # fmt: skip
     assert of(tilts=71).reconstruction > 2 * plain.reconstruction
     assert of(tilts=71).alignment > 3 * plain.alignment
     assert of(elements=1).search == pytest.approx(plain.search / 2)
     assert of(strength=0.5).search == 0
     assert of(strength={"Co": 0.5}).search == pytest.approx(plain.search / 2)
+    assert of(halves=False).halves == 0
+    assert 0.1 < plain.halves / (plain.reconstruction + plain.search) < 0.5
     assert of(uncertainty=20).uncertainty == pytest.approx(20 * plain.reconstruction)
     assert of(method="sirt", max_iterations=30).total < plain.total / 2
     assert plain.regions > plain.reconstruction  # ten simulated recordings of each element

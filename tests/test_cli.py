@@ -87,7 +87,9 @@ def test_run_from_the_shell(folder):
     assert all(re.fullmatch("[0-9a-f]{64}", h) for h in record["inputs"].values())
     assert record["device"] == "cpu"
     assert record["versions"]["numpy"] == np.__version__
-    assert set(record["timings_s"]) == {"read", "normalise", "align", "reconstruct", "analyse"}
+    assert set(record["timings_s"]) == {"read", "normalise", "align", "reconstruct", "halves", "analyse"}
+    assert set(record["resolution"]) == set(record["elements"]) == {"Co", "Zn"}
+    assert record["pairs"]["Co-Zn"]["figures"]["both"]["low95"] is not None
     for element in record["elements"].values():
         assert element["status"] == "converged"
         assert element["history"][-1]["gap"] <= 0.05

@@ -123,6 +123,23 @@ def test_the_truth_of_a_simulation_stands_beside_each_answer(tmp_path):
     assert "in truth 0.30, <b>outside the interval</b>" in page
 
 
+def test_resolution_and_intervals_are_told(tmp_path):
+    """Halves cross 0.143 between shells 9 and 10 of 20 voxels' width: 20 / 9.57 voxels of 5 nm; squared, before 7.3."""
+    folder = write_run(tmp_path / "run", size=16)
+    assert invoke("report", folder).exit_code == 0
+    page = text_of((folder / "report.html").read_text(encoding="utf-8"))
+    row = re.search(r"<th scope=row>Co</th>((?:<td class=n>[^<]*</td>){4})</tr>", page)
+    assert re.findall(r">([^<]+)<", row[1]) == ["10.4", "10.4", "10.4", "13.8"]
+    assert "Co alone fills 40.0% (95 %: 30 to 50%) of the matter" in page
+    assert "share 40.0% (95 %: 30 to 50%) of the particle, what only blur mixes not counted" in page
+    record = json.loads((folder / "job.json").read_text())
+    (folder / "job.json").write_text(json.dumps(record | {"resolution": {}, "pairs": {}}))
+    assert invoke("report", folder).exit_code == 0
+    page = text_of((folder / "report.html").read_text(encoding="utf-8"))
+    assert "The resolution was not measured" in page
+    assert "There are no intervals: the run made no halves." in page
+
+
 def test_lengths_are_written_as_people_write_them(tmp_path):
     """Crowther's rule at 500 nm to a voxel, without a power of ten."""
     run = read_run(write_run(tmp_path / "run", size=16), "run")

@@ -107,7 +107,7 @@ def _width(
     profile = profile.reshape(len(start), along.size)
     safe = ndimage.map_coordinates(trusted.astype(np.float32), points.reshape(-1, 3).T, order=0, mode="nearest")
     safe = safe.reshape(profile.shape) > 0.5
-    widths = np.array([_one_width(along, p, s) for p, s in zip(profile, safe, strict=True)])
+    widths = _widths(along, profile, safe)
     found = widths[np.isfinite(widths)]
     if len(found) < 8:
         return Width(float("nan"), float("nan"), len(found))
@@ -115,28 +115,51 @@ def _width(
     return Width(float(np.median(found)), float(np.std(parts, ddof=1) / np.sqrt(8)), len(found))
 
 
-def _one_width(along: NDArray[np.float64], profile: NDArray[np.float32], safe: NDArray[np.bool_]) -> float:
-    """From 90 to 10 % between the levels on either side of the border; nan if there are no two levels."""
-    middle = int(np.argmin(np.abs(along)))
-    low, high = middle, middle
-    while low > 0 and safe[low - 1]:
-        low -= 1
-    while high < len(along) - 1 and safe[high + 1]:
-        high += 1
-    if min(middle - low, high - middle) * STEP < NEAREST:
-        return float("nan")
-    top, bottom = np.percentile(profile[low:middle], 90), np.percentile(profile[middle:high], 10)
-    if top - bottom < LEVELS:
-        return float("nan")
-    part = np.minimum.accumulate((profile[low : high + 1] - bottom) / (top - bottom))
-    x = along[low : high + 1]
-    if part[0] < 0.9 or part[-1] > 0.1:
-        return float("nan")
+def _widths(along: NDArray[np.float64], profile: NDArray[np.float32], safe: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """From 90 to 10 % between the levels on either side of the border, ``(line,)``; nan where there are no two levels.
+
+    Args:
+        along: ``(place,)``, voxels from the border, from one side to the other.
+        profile, safe: ``(line, place)``, values there, and which of them are trusted.
+    """
+    middle, n = int(np.argmin(np.abs(along))), len(along)
+    # the stretch about the middle without a gap
+    low = middle - np.cumprod(safe[:, middle - 1 :: -1], axis=1).sum(axis=1)
+    high = middle + np.cumprod(safe[:, middle + 1 :], axis=1).sum(axis=1)
+    at = np.arange(n)
+    top = _percentile(profile, (at >= low[:, None]) & (at < middle), 0.9)
+    bottom = _percentile(profile, (at >= middle) & (at < high[:, None]), 0.1)
+    step = np.maximum(top - bottom, 1e-9)
+    part = (profile - bottom[:, None]) / step[:, None]
+    inside = (at >= low[:, None]) & (at <= high[:, None])
+    part = np.minimum.accumulate(np.where(inside, part, np.where(at < middle, np.inf, -np.inf)), axis=1)
     # the last place above 90 % and the first below 10 %: neighbours of the border's middle, not of another border
-    start = int(np.flatnonzero(part >= 0.9)[-1])
-    stop = int(np.flatnonzero(part <= 0.1)[0])
-    near = slice(start, stop + 1)
-    return float(np.interp(-0.1, -part[near], x[near]) - np.interp(-0.9, -part[near], x[near]))
+    start, stop = (part >= 0.9).sum(axis=1) - 1, n - (part <= 0.1).sum(axis=1)
+    lines = np.arange(len(part))
+    good = (np.minimum(middle - low, high - middle) * STEP >= NEAREST) & (top - bottom >= LEVELS)
+    good &= (start >= low) & (stop <= high)
+
+    def crossing(level: float, first: NDArray[np.integer]) -> NDArray[np.float64]:
+        first = np.clip(first, 0, n - 2)
+        above, below = part[lines, first], part[lines, first + 1]
+        with np.errstate(invalid="ignore", divide="ignore"):  # of lines that are not good
+            share = np.where(above > below, (above - level) / (above - below), 0)
+        return np.asarray(along[first] + share * (along[first + 1] - along[first]))
+
+    return np.where(good, crossing(0.1, stop - 1) - crossing(0.9, start), np.nan)
+
+
+def _percentile(values: NDArray[np.float32], there: NDArray[np.bool_], share: float) -> NDArray[np.float64]:
+    """Percentile of each row's values where they count, by straight lines between ranks; nan where there are none."""
+    ranked = np.sort(np.where(there, values, np.inf), axis=1)
+    count = there.sum(axis=1)
+    at = share * np.maximum(count - 1, 0)
+    low = np.floor(at).astype(int)
+    high = np.minimum(low + 1, np.maximum(count - 1, 0))
+    lines = np.arange(len(values))
+    below, above = ranked[lines, low], ranked[lines, high]
+    with np.errstate(invalid="ignore"):
+        return np.where(count > 0, below + (at - low) * (above - below), np.nan)
 
 
 def surface(found: Phases) -> float:

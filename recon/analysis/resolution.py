@@ -1,8 +1,9 @@
 """Resolution by Fourier shell correlation of two reconstructions from independent halves of the counts.
 
-The counts are divided by binomial thinning: each goes to one half or the other by chance, so both are Poisson and
-independent. G. Harauz, M. van Heel, "Exact filters for general geometry three dimensional reconstruction", Optik 73,
-146 (1986); the threshold 0.143 for halves: P. Rosenthal, R. Henderson, J. Mol. Biol. 333, 721 (2003).
+G. Harauz, M. van Heel, "Exact filters for general geometry three dimensional reconstruction", Optik 73, 146 (1986);
+the threshold 0.143 for halves: P. Rosenthal, R. Henderson, J. Mol. Biol. 333, 721 (2003). Curves along a direction
+take the frequencies in a cone about it: Y. Z. Tan et al., "Addressing preferred specimen orientation in
+single-particle cryo-EM through tilting", Nat. Methods 14, 793 (2017).
 
 Both halves share the regulariser, which invents the same smoothness in both: a curve that stays high says that the
 halves agree, not that they are right. What no tilt saw is filled by the regulariser alone.
@@ -16,9 +17,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from recon.analysis.halves import ITERATIONS, Halves, halves
 from recon.errors import InputError
-from recon.reconstruction.reconstruct import reconstruct_with
-from recon.reconstruction.strength import thinned
+from recon.files import Number
 from recon.series.tilt_series import TiltSeries
 from recon.series.volume import Volume
 
@@ -27,33 +28,36 @@ if TYPE_CHECKING:
 
 THRESHOLD = 0.143
 CONE_DEG = 30.0  # around a direction, within which frequencies count as along it
+DIRECTIONS = {"along": 0, "axis": 1, "across": 2}  # curve: axis of a volume (z, y, x)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class ShellCorrelation:
-    """How two volumes correlate, frequency by frequency.
+    """How two volumes correlate, frequency by frequency; nan where a curve has no frequencies.
 
     Attributes:
         frequency: ``(shell,)`` cycles a voxel, up to 1/2.
         whole: ``(shell,)`` of all directions.
         along: within 30 degrees of the beam (z), where the missing wedge lies.
         across: within 30 degrees of x, across the beam and the tilt axis.
+        axis: within 30 degrees of y, the tilt axis.
         voxel_size_nm: edge of a voxel.
     """
 
-    frequency: NDArray[np.float64]
-    whole: NDArray[np.float64]
-    along: NDArray[np.float64]
-    across: NDArray[np.float64]
+    frequency: tuple[float, ...]
+    whole: tuple[Number, ...]
+    along: tuple[Number, ...]
+    across: tuple[Number, ...]
+    axis: tuple[Number, ...]
     voxel_size_nm: float
 
     def resolution_nm(self, curve: str = "whole") -> float:
         """Period at which a curve first falls below 0.143, nm; twice the voxel if it never does.
 
         Args:
-            curve: ``"whole"``, ``"along"`` or ``"across"``.
+            curve: ``"whole"``, ``"along"``, ``"across"`` or ``"axis"``.
         """
-        values = np.asarray(getattr(self, curve))
+        values = np.nan_to_num(getattr(self, curve), nan=0.0)
         low = np.flatnonzero(values < THRESHOLD)
         if not len(low):
             return 2 * self.voxel_size_nm
@@ -78,55 +82,63 @@ def shell_correlation(
     """
     if first.shape != second.shape or first.ndim != 3:
         raise InputError(f"volumes have the shapes {first.shape} and {second.shape}; they must be the same (z, y, x)")
-    a, b = np.fft.fftn(first), np.fft.fftn(second)
-    z, y, x = np.meshgrid(*(np.fft.fftfreq(n) for n in first.shape), indexing="ij", sparse=True)
-    radius = np.sqrt(z * z + y * y + x * x)
-    shells = min(first.shape) // 2
-    shell = np.rint(radius * min(first.shape)).astype(int)
-    cross, own_a, own_b = (a * b.conj()).real, np.abs(a) ** 2, np.abs(b) ** 2
-    cosine = np.cos(np.radians(CONE_DEG))
+    from scipy import fft
 
-    def curve(there: NDArray[np.bool_]) -> NDArray[np.float64]:
-        at = shell[there]
-        sums = [np.bincount(at, v[there], minlength=shells + 1)[1 : shells + 1] for v in (cross, own_a, own_b)]
-        return np.asarray(sums[0] / np.sqrt(np.maximum(sums[1] * sums[2], 1e-300)))
+    spectra = [fft.rfftn(np.asarray(v, np.float32)) for v in (first, second)]
+    nz, ny, nx = first.shape
+    y, x = np.fft.fftfreq(ny)[:, None], np.fft.rfftfreq(nx)[None, :]
+    # rfftn leaves out the frequencies whose opposites it has
+    twice = np.broadcast_to(np.where((x > 0) & (x < 0.5), 2.0, 1.0), (ny, x.size))
+    shells, cosine = min(first.shape) // 2, np.cos(np.radians(CONE_DEG))
+    sums = {name: np.zeros((3, shells + 1)) for name in ("whole", *DIRECTIONS)}
+    for z, a, b in zip(np.fft.fftfreq(nz), *spectra, strict=True):  # plane by plane: memory is short in large volumes
+        radius = np.sqrt(z * z + y * y + x * x)
+        shell = np.rint(radius * min(first.shape)).astype(int)
+        within = (shell > 0) & (shell <= shells)
+        products = [twice * v for v in ((a * b.conj()).real, np.abs(a) ** 2, np.abs(b) ** 2)]
+        for name, total in sums.items():
+            there = within
+            if name in DIRECTIONS:
+                there = within & (np.abs((z, y, x)[DIRECTIONS[name]]) >= cosine * radius)
+            for k, product in enumerate(products):
+                total[k] += np.bincount(shell[there], product[there], minlength=shells + 1)
 
-    within = (shell > 0) & (shell <= shells)
-    frequency = np.arange(1, shells + 1) / min(first.shape)
+    def curve(name: str) -> tuple[float, ...]:
+        cross, own_a, own_b = sums[name][:, 1:]
+        size = np.sqrt(own_a * own_b)
+        return tuple(float(v) for v in np.where(size > 0, cross / np.maximum(size, 1e-300), np.nan))
+
     return ShellCorrelation(
-        frequency, curve(within), curve(within & (np.abs(z) >= cosine * radius)),
-        curve(within & (np.abs(x) >= cosine * radius)), voxel_size_nm,
-    )  # fmt: skip
+        frequency=tuple(float(k / min(first.shape)) for k in range(1, shells + 1)),
+        voxel_size_nm=voxel_size_nm,
+        **{name: curve(name) for name in sums},
+    )
+
+
+def correlations(found: Halves) -> dict[str, ShellCorrelation]:
+    """Fourier shell correlation of each element's two halves."""
+    return {
+        name: shell_correlation(volume.values, found.second[name].values, volume.voxel_size_nm)
+        for name, volume in found.first.items()
+    }
 
 
 def resolution(
-    series: TiltSeries, volumes: Mapping[str, Volume], *, seed: int = 0, device: str = "auto"
+    series: TiltSeries,
+    volumes: Mapping[str, Volume],
+    *,
+    seed: int = 0,
+    iterations: int = ITERATIONS,
+    device: str = "auto",
 ) -> dict[str, ShellCorrelation]:
     """Correlation of two reconstructions of each element, from independent halves of its counts.
-
-    Each half is reconstructed like the whole, at the whole's strength times the square root of one half, as the noise
-    in it asks for: two reconstructions an element.
 
     Args:
         series: what `volumes` were reconstructed from.
         volumes: from `recon.reconstruct`.
-        seed: of the division.
-        device: as `recon.reconstruct`.
+        seed, iterations, device: see `recon.analysis.halves.halves`, which reconstructs them.
 
     Raises:
-        InputError: scaled maps, which cannot be divided, or a volume that was not reconstructed here.
+        InputError: maps that are no counts, or a volume that was not reconstructed here.
     """
-    if series.scaled:
-        raise InputError("the maps are scaled, so they are not counts and cannot be divided into independent halves")
-    found = {}
-    for name, volume in volumes.items():
-        made = volume.made
-        if made.settings is None:
-            raise InputError(f"nothing is known of how {name} was reconstructed; take volumes from recon.reconstruct")
-        strength = "auto" if made.parameters is None else {name: made.parameters.a1 / np.sqrt(2)}
-        halves = [
-            reconstruct_with(half, made.settings, strength, elements=[name], device=device, progress=False)[name]
-            for half in thinned(series, name, 0.5, seed)
-        ]
-        found[name] = shell_correlation(halves[0].values, halves[1].values, volume.voxel_size_nm)
-    return found
+    return correlations(halves(series, volumes, seed=seed, iterations=iterations, device=device))

@@ -10,11 +10,13 @@ import os
 from dataclasses import dataclass, fields
 
 from recon.alignment.start import FINE
+from recon.analysis.halves import ITERATIONS as ITERATIONS_OF_A_HALF
 from recon.job.file import Job
 from recon.job.file.sections import Reconstruct
 from recon.series.settings import PRIMAL_DUAL
 
 ITERATIONS = 800  # of one element to the default tolerance, on the grid of the result
+HALF = 1.15 * ITERATIONS_OF_A_HALF  # with the coarser grids that it starts from
 SEARCH = 500  # more where the strength is searched for, see benchmarks/strength.py
 PER_VOXEL, PER_RAY = 10.8e-9, 0.77e-9  # seconds of one core, an iteration and a voxel: regulariser; and for each tilt
 OVERHEAD = 6e-4  # seconds an iteration, whatever the size
@@ -43,6 +45,7 @@ class Duration:
     reconstruction: float
     uncertainty: float
     regions: float
+    halves: float
     output: float
     proposed: bool = False
 
@@ -85,6 +88,7 @@ def duration(
         reconstruction=n_elements * solved * one,
         uncertainty=n_elements * solved * how.uncertainty * one,
         regions=n_elements * FREE_STEPS * one * (REGIONS + PER_PLACE * places) if places else 0.0,
+        halves=n_elements * 2 * min(solved, HALF) * one if how.halves else 0.0,
         output=OUTPUT + OUTPUT_VOXEL * voxels * n_elements,
         proposed=isinstance(job.regions, str),
     )

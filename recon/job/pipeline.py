@@ -13,6 +13,8 @@ import numpy as np
 from recon import backend
 from recon.analysis.composition import analyse, spread_densities
 from recon.analysis.mask import apply_mask, mask
+from recon.analysis.pair_estimates import pair_estimates
+from recon.analysis.resolution import correlations
 from recon.errors import JobError, OutputError
 from recon.io import check_target
 from recon.job.checkpoint import Checkpoints, Identity
@@ -60,17 +62,22 @@ def process(
     with stages.timed("analyse"):
         inside = mask(volumes, job.mask.method)
     composition = stages.ask(series, volumes)
+    halved = stages.halve(series, volumes)
+    resolution = {} if halved is None else correlations(halved)  # before a mask, which both halves would share
     uncertainties = stages.sure(series, volumes, inside)
     with stages.timed("analyse"):
         if job.mask.apply:
             volumes = apply_mask(volumes, inside)
+            if halved is not None:
+                halved = halved.masked(inside)
             uncertainties = {n: replace(u, sd=np.where(inside, u.sd, np.float32(0))) for n, u in uncertainties.items()}
         analysis = analyse(volumes, inside, uncertainties=uncertainties)
+        pairs = pair_estimates(volumes, inside, halved)
     for line in spread_densities(analysis):
         stages.watch.log(f"warning: {line}")
     return Result(
         series, volumes, inside, analysis, stages.timings, stages.device, record, uncertainties,
-        job.reconstruct.uncertainty, agreed, composition,
+        job.reconstruct.uncertainty, agreed, composition, resolution, pairs,
     )  # fmt: skip
 
 

@@ -15,6 +15,8 @@ from recon._version import __version__
 from recon.analysis.agreement import Agreement
 from recon.analysis.answers import Composition
 from recon.analysis.composition import Analysis
+from recon.analysis.pair_estimates import PairEstimates
+from recon.analysis.resolution import ShellCorrelation
 from recon.files import json_text
 from recon.io import OutputFolder, write_volumes
 from recon.io.alignment import AlignmentRecord, write_exports
@@ -45,6 +47,8 @@ class Result:
     replicates: int = 0  # that were asked for
     agreement: Agreement | None = None
     composition: Composition | None = None  # where regions were asked about
+    resolution: dict[str, ShellCorrelation] = field(default_factory=dict)  # where there were halves
+    pairs: dict[str, PairEstimates] = field(default_factory=dict)
 
     @property
     def missing(self) -> tuple[str, ...]:
@@ -141,6 +145,8 @@ def job_record(result: Result, job: Job | None, hashes: Mapping[str, str]) -> Jo
         stages=tuple(result.series.history),
         timings_s=dict(result.timings),
         composition={} if result.composition is None else result.composition.record,
+        resolution=result.resolution,
+        pairs=result.pairs,
     )
 
 

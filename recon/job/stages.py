@@ -16,6 +16,7 @@ from recon.analysis.agreement import Agreement, agreement
 from recon.analysis.answers import Composition
 from recon.analysis.composition import figures
 from recon.analysis.features import features
+from recon.analysis.halves import Halves, halves, not_divisible
 from recon.analysis.regions import composition
 from recon.errors import InputError, StoppedError
 from recon.io.alignment import AlignmentRecord, alignment_record
@@ -32,7 +33,7 @@ from recon.reconstruction.uncertainty import Uncertainty, uncertainty
 from recon.series.settings import PRIMAL_DUAL
 from recon.series.tilt_series import TiltSeries
 from recon.series.volume import Status, Volume
-from recon.solvers.memory import available, needed_for_regions
+from recon.solvers.memory import available, needed, needed_for_regions
 
 
 def compile_ahead(job: Job, device: str, log: Callable[[str], None]) -> None:
@@ -170,6 +171,23 @@ class Stages:
             for line in found.lines():
                 self.watch.log(line)
         return found
+
+    def halve(self, series: TiltSeries, volumes: Mapping[str, Volume]) -> Halves | None:
+        """Each element twice more, from independent halves of its counts, if the job wants that and it can be done."""
+        options, stopped = self.job.reconstruct, len(volumes) < len(series.elements)
+        if not options.halves or stopped or any(v.made.status is Status.INTERRUPTED for v in volumes.values()):
+            return None
+        why = not_divisible(series, volumes)
+        shape = grid(series, options.thickness).shape
+        memory = needed(shape, series.n_tilts, series.frame, 2 * len(volumes), options.method, self.device)
+        need, free = memory.device if self.device == "cuda" else memory.host, available(self.device)
+        if not why and need > free:
+            why = f"that needs {gib(need)} of memory, {gib(free)} are free"
+        if why:
+            self.watch.log(f"resolution not measured: {why}")
+            return None
+        with self.timed("halves"), backend.device_errors():
+            return halves(series, volumes, device=self.device)
 
     def sure(self, series: TiltSeries, volumes: Mapping[str, Volume], inside: np.ndarray) -> dict[str, Uncertainty]:
         """The uncertainty that was asked for."""

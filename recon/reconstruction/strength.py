@@ -82,7 +82,7 @@ def choose(
     """
     series, element = problem.series, problem.element
     unit = part = automatic_strength(series, element)
-    if _is_counts(series, element):
+    if is_counts(series, element):
         bright = bright_counts(series, element)
         share = kept_share(bright)
         kept, held = thinned(series, element, share, seed)
@@ -208,7 +208,7 @@ def _next(errors: Mapping[float, float]) -> float | None:
     return None
 
 
-def _is_counts(series: TiltSeries, element: str) -> bool:
+def is_counts(series: TiltSeries, element: str) -> bool:
     counts = series.counts[series.index(element)]
     return not series.scaled and bool((counts == np.round(counts)).all())
 

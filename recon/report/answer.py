@@ -12,6 +12,7 @@ from recon.reconstruction.uncertainty import Interval
 from recon.report.drawing import inline, table
 from recon.report.run_folder import Amount, Place, RunFolder
 from recon.report.slices import region_figure
+from recon.report.statistics import percent
 
 PICTURES = 6  # places that get one of their own
 
@@ -39,11 +40,17 @@ def _question(run: RunFolder) -> str:
 
 def _answers(run: RunFolder) -> str:
     lines = [sentence(place) for place in run.places]
-    for value in run.job.analysis.pairs.values():
+    for name, value in run.job.analysis.pairs.items():
         a, b = value.only
+        sure = run.job.pairs.get(name)
+        if sure is not None:
+            parts = [percent(sure[k].value, sure, k) for k in ("both", "only_first", "only_second")]
+            what = ", what only blur mixes not counted"
+        else:
+            parts, what = [f"{v:.0%}" for v in (value.both, value.only[a], value.only[b])], ""
         lines.append(
-            f"{html.escape(a)} and {html.escape(b)} share {value.both:.0%} of the particle; {html.escape(a)} alone has "
-            f"{value.only[a]:.0%}, {html.escape(b)} alone {value.only[b]:.0%}."
+            f"{html.escape(a)} and {html.escape(b)} share {parts[0]} of the particle{what}; {html.escape(a)} alone has "
+            f"{parts[1]}, {html.escape(b)} alone {parts[2]}."
         )
     truth = run.job.analysis.truth
     if truth is not None:

@@ -16,6 +16,7 @@ from recon.report.answer import answer_section, composition_tables, repeatabilit
 from recon.report.drawing import COLOURS, inline, new_figure, table
 from recon.report.judge import judge_section
 from recon.report.methods import methods_section
+from recon.report.resolution import resolution_section
 from recon.report.run_folder import RunFolder, read_run
 from recon.report.slices import projections, slices
 from recon.report.statistics import statistics_section
@@ -104,6 +105,7 @@ def _run(run: RunFolder) -> str:
     else:
         parts.append(alignment_section(run.alignment, run.folder))
         parts.append("<h3>Residuals, and what no tilt saw</h3>" + judge_section(run.alignment, run.folder))
+    parts.append("<h3>Resolution</h3>" + resolution_section(run.job.resolution))
     searched = {n: e.choice for n, e in run.job.elements.items() if e.choice is not None and e.choice.error}
     if searched:
         parts.append("<h3>Strength of the regulariser</h3>")

@@ -15,11 +15,13 @@ import numpy as np
 from recon.analysis.answers import Composition
 from recon.analysis.mask import mask
 from recon.analysis.pairs import pair_phases
+from recon.analysis.resolution import ShellCorrelation
 from recon.errors import InputError
 from recon.geometry.tilt_geometry import TiltGeometry
 from recon.io.alignment import AlignmentRecord, alignment_record
 from recon.report.alignment import alignment_figure
 from recon.report.drawing import COLOURS, COLUMN_MM, INCH_MM, PAGE_MM, one_axis
+from recon.report.resolution import resolution_figure
 from recon.report.slices import Sheet, region_figure, scale_bar
 from recon.report.slices import projections as projections_figure
 from recon.report.slices import slices as slices_figure
@@ -32,8 +34,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 __all__ = [
-    "COLUMN_MM", "PAGE_MM", "alignment", "composition", "geometry", "mixing", "projections", "region", "series",
-    "volumes",
+    "COLUMN_MM", "PAGE_MM", "alignment", "composition", "geometry", "mixing", "projections", "region",
+    "resolution", "series", "volumes",
 ]  # fmt: skip
 
 
@@ -165,6 +167,21 @@ def composition(answers: Composition, width_mm: float = COLUMN_MM) -> Figure:
     if elements:
         axis.legend(fontsize=7, loc="lower right" if inches > 2 else "best")
     return figure
+
+
+def resolution(found: Mapping[str, ShellCorrelation], width_mm: float = PAGE_MM) -> Figure:
+    """Fourier shell correlation of each element's halves, in all directions and along three.
+
+    Args:
+        found: from `recon.resolution`.
+        width_mm: of the figure.
+
+    Raises:
+        InputError: there are no curves.
+    """
+    if not found:
+        raise InputError("there are no curves to show; take them from recon.resolution")
+    return resolution_figure(found, width_mm)
 
 
 def geometry(found: TiltGeometry) -> Figure:

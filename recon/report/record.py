@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from recon.analysis.composition import Analysis
+from recon.analysis.pair_estimates import PairEstimates
+from recon.analysis.resolution import ShellCorrelation
 from recon.backend import Array
 from recon.files import read_record
 from recon.series.settings import Settings
@@ -63,6 +65,8 @@ class JobRecord:
         stages: what was done to the series, one line each.
         timings_s: seconds of each stage.
         composition: what regions hold, see `recon.analysis.answers.Composition`, which reads it.
+        resolution: Fourier shell correlation of each element's halves, where there were any.
+        pairs: ``"Co-Zn"`` and so on to the statistics of two elements with their intervals.
     """
 
     program: str
@@ -81,6 +85,8 @@ class JobRecord:
     stages: tuple[str, ...]
     timings_s: dict[str, float]
     composition: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
+    resolution: dict[str, ShellCorrelation] = field(default_factory=dict)
+    pairs: dict[str, PairEstimates] = field(default_factory=dict)
 
 
 def read_job_record(path: Path) -> JobRecord:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from recon.analysis.connectivity import Connectivity
+from recon.analysis.pair_estimates import KINDS, MOST, Estimate, PairEstimates, around
 from recon.analysis.pair_phases import Phases
 from recon.analysis.pairs import PairStatistics, mixing, pair_phases, pair_statistics
 from recon.errors import InputError
@@ -19,13 +20,13 @@ from recon.report.slices import PLANES, plane, scale_bar
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-    from numpy.typing import NDArray
 
-MOST = 3  # pairs of elements that are shown
-MARGIN = 3  # voxels around the particle
+NO_HALVES = "There are no intervals: the run made no halves."
 BENCHMARKED = (
+    "Intervals come from two reconstructions of independent halves of the counts, and from what simulated particles "
+    "were off beyond what these show. "
     "On simulated particles of 48 voxels along an edge, 40 counts and 15 tilts, fractions came out within 3 percentage "
-    "points of the truth where borders were sharp (4 where they were graded over 5 voxels), see "
+    "points of the truth, see "
     "benchmarks/pair_statistics.py; features less than about 8 voxels across keep a rest of the other element and "
     "read as "
     "more mixed than they are."
@@ -37,7 +38,7 @@ def statistics_section(run: RunFolder) -> str:
     parts = []
     for a, b in list(combinations(run.volumes, 2))[:MOST]:
         title = f"<h3>{html.escape(a)} and {html.escape(b)}</h3>" if len(run.volumes) > 2 else ""
-        window = _window(run.inside)
+        window = around(run.inside)
         first, second, inside = run.volumes[a][window], run.volumes[b][window], run.inside[window]
         try:
             found, _, pure = pair_phases(first, second, inside=inside)
@@ -45,7 +46,8 @@ def statistics_section(run: RunFolder) -> str:
         except InputError as exc:
             parts.append(f"{title}<p class=warn>{html.escape(str(exc))}.</p>")
             continue
-        parts += [title, _sentences(a, b, stats, run.voxel_nm), _table(a, b, stats, run.voxel_nm)]
+        sure = run.job.pairs.get(f"{a}-{b}")
+        parts += [title, _sentences(a, b, stats, sure, run.voxel_nm), _table(a, b, stats, sure, run.voxel_nm)]
         figure = mixing_figure((a, b), found, run.voxel_nm)
         text = (
             "Left, phases: one element alone in its colour, both in white, what only blur mixes shaded. Middle, the "
@@ -57,33 +59,40 @@ def statistics_section(run: RunFolder) -> str:
     return "".join(parts)
 
 
-def _window(inside: NDArray[np.bool_]) -> tuple[slice, ...]:
-    where = np.argwhere(inside)
-    if not len(where):
-        return tuple(slice(0, n) for n in inside.shape)
-    low = np.maximum(where.min(axis=0) - MARGIN, 0)
-    return tuple(slice(int(a), int(b)) for a, b in zip(low, where.max(axis=0) + 1 + MARGIN, strict=True))
+def percent(value: float, sure: PairEstimates | None, name: str) -> str:
+    """A part in percent, with its 95 % interval where there is one."""
+    if sure is None or name not in sure.figures or not sure[name].sure:
+        return f"{value:.1%}"
+    found = sure[name]
+    return f"{found.value:.1%} (95 %: {100 * found.low95:.0f} to {found.high95:.0%})"
 
 
 def _nm(voxels: float, size: float, digits: int = 3) -> str:
     return "unknown" if math.isnan(voxels) else f"{voxels * size:.{digits}g} nm"
 
 
-def _sentences(first: str, second: str, s: PairStatistics, size: float) -> str:
+def _sentences(first: str, second: str, s: PairStatistics, sure: PairEstimates | None, size: float) -> str:
     a, b = html.escape(first), html.escape(second)
+
+    def part(name: str) -> str:
+        return percent(KINDS[name].of(s), sure, name)
+
     lines = [
-        f"{a} alone fills {s.only_first:.1%} of the matter, {b} alone {s.only_second:.1%}, both together {s.both:.1%}; "
+        f"{a} alone fills {part('only_first')} of the matter, {b} alone {part('only_second')}, both together "
+        f"{part('both')}; "
         f"another {s.both_before - s.both:.1%} looks mixed only because a border is blurred and was given to the "
         f"phases "
         "beside it.",
         f"{s.manders[0]:.0%} of {a} lies where {b} is present, {s.manders[1]:.0%} of {b} where {a} is (Manders).",
     ]
     if s.width.profiles:
+        wide, how = s.width.width, f" &plusmn; {_nm(s.width.error, size, 1)} wide"
+        if sure is not None and sure["width"].sure:
+            e = sure["width"]
+            wide, how = e.value, f" wide (95 %: {e.low95 * size:.3g} to {e.high95 * size:.3g})"
         width = (
-            f"The border between the phases is {_nm(s.width.width, size)} &plusmn; {_nm(s.width.error, size, 1)} wide, "
-            f"from "
-            f"10 to 90 %; the particle's own surface is {_nm(s.edge.width, size)}, and what is sharp cannot look "
-            f"sharper. "
+            f"The border between the phases is {_nm(wide, size)}{how}, from 10 to 90 %; the particle's own surface is "
+            f"{_nm(s.edge.width, size)}, and what is sharp cannot look sharper. "
         )
         sharp = s.true_width < max(1.0, 0.7 * s.edge.width)
         lines.append(
@@ -114,42 +123,54 @@ def _hangs(name: str, found: Connectivity) -> str:
     return f"{name} alone is {pieces}{'; it has ' + ' and '.join(more) if more else ''}."
 
 
-def _table(first: str, second: str, s: PairStatistics, size: float) -> str:
+def _table(first: str, second: str, s: PairStatistics, sure: PairEstimates | None, size: float) -> str:
     a, b = html.escape(first), html.escape(second)
-    face = size * size
+    factor = {"": 1.0, "voxel": size, "face": size * size}
 
     def number(value: float, digits: int = 3) -> str:
-        return "" if math.isnan(value) else f"{value:.{digits}g}"
+        return "" if math.isnan(value) else f"{value:.{digits}g}".replace("-", "&minus;")
 
+    def of(text: str, name: str) -> list[str]:
+        """A figure of `KINDS` with its intervals."""
+        kind = KINDS[name]
+        shown = kind.of(s)
+        found = sure[name] if sure is not None and name in sure.figures else Estimate(shown, shown)
+        cells = (shown, found.value, found.low68, found.high68, found.low95, found.high95)
+        return [text, *(number(v * factor[kind.unit]) for v in cells)]
+
+    def plain(text: str, said: str) -> list[str]:
+        return [text, said, "", "", "", "", ""]
+
+    chords = zip((f"{a} alone", f"{b} alone", "both"), s.chords, strict=True)
     rows = [
-        [f"{a} alone, part of the matter", number(s.only_first), ""],
-        [f"{b} alone, part of the matter", number(s.only_second), ""],
-        ["both, part of the matter", number(s.both), ""],
-        ["both, before blur was taken out", number(s.both_before), ""],
-        [f"Manders' M1 ({a} where {b} is)", number(s.manders[0]), ""],
-        [f"Manders' M2 ({b} where {a} is)", number(s.manders[1]), ""],
-        ["Manders' overlap", number(s.overlap), ""],
-        ["correlation", number(s.correlation), ""],
-        ["interface, nm&sup2;", f"{s.interface * face:.0f}", ""],
-        [f"of it {a} against {b} directly, nm&sup2;", f"{s.area * face:.0f}", ""],
-        ["surface of the particle, nm&sup2;", f"{s.outside * face:.0f}", ""],
-        ["width of the border, nm", number(s.width.width * size), number(s.width.error * size, 2)],
-        ["width of the surface (resolution), nm", number(s.edge.width * size), number(s.edge.error * size, 2)],
-        ["thinnest mixed layer that is told from blur, nm", number(s.thinnest * size), ""],
+        of(f"{a} alone, part of the matter", "only_first"),
+        of(f"{b} alone, part of the matter", "only_second"),
+        of("both, part of the matter", "both"),
+        plain("both, before blur was taken out", number(s.both_before)),
+        of(f"Manders' M1 ({a} where {b} is)", "manders_first"),
+        of(f"Manders' M2 ({b} where {a} is)", "manders_second"),
+        of("Manders' overlap", "overlap"),
+        of("correlation", "correlation"),
+        of("interface, nm&sup2;", "interface"),
+        plain(f"of it {a} against {b} directly, nm&sup2;", f"{s.area * size * size:.0f}"),
+        plain("surface of the particle, nm&sup2;", f"{s.outside * size * size:.0f}"),
+        of("width of the border, nm", "width"),
+        of("width of the surface (resolution), nm", "edge"),
+        plain("thinnest mixed layer that is told from blur, nm", number(s.thinnest * size)),
+        *(plain(f"mean chord in {name}, nm", number(c * size)) for name, c in chords),
         *(
-            [f"mean chord in {name}, nm", number(c * size), ""]
-            for name, c in zip((f"{a} alone", f"{b} alone", "both"), s.chords, strict=True)
-        ),
-        *(
-            [f"pieces, handles, enclosed places of {name}", f"{c.pieces}, {c.handles}, {c.cavities}", ""]
+            plain(f"pieces, handles, enclosed places of {name}", f"{c.pieces}, {c.handles}, {c.cavities}")
             for name, c in ((f"{a} alone", s.first), (f"{b} alone", s.second), ("both", s.mixed))
         ),
-        [f"pure {a}, counts per voxel", number(s.pure[0], 4), ""],
-        [f"pure {b}, counts per voxel", number(s.pure[1], 4), ""],
+        plain(f"pure {a}, counts per voxel", number(s.pure[0], 4)),
+        plain(f"pure {b}, counts per voxel", number(s.pure[1], 4)),
     ]
-    heads = ["figure", "value", "standard error"]
+    heads = ["figure", "of the volumes", "estimate", "68 % from", "to", "95 % from", "to"]
     caption = f"statistics of {first} and {second}"
-    return table(heads, rows, f"statistics-{first}-{second}", caption) + f"<p class=note>{BENCHMARKED}</p>"
+    note = (
+        BENCHMARKED if sure is not None and any(e.sure for e in sure.figures.values()) else f"{NO_HALVES} {BENCHMARKED}"
+    )
+    return table(heads, rows, f"statistics-{first}-{second}", caption) + f"<p class=note>{note}</p>"
 
 
 def mixing_figure(names: tuple[str, str], found: Phases, voxel_nm: float, width_mm: float = PAGE_MM) -> Figure:

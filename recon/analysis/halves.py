@@ -1,0 +1,104 @@
+"""Two reconstructions of each element from independent halves of its counts: what they share is not noise.
+
+The counts are divided by binomial thinning: each goes to one half or the other by chance, so both are Poisson data of
+the same object at half the exposure, and independent. Each half is reconstructed like the whole, but for at most
+`ITERATIONS`; the strength is the whole's times the root of one half, as the noise asks for. What the two halves have
+in common tells the resolution (`recon.analysis.resolution`), what they differ in tells how sure the statistics of
+elements are (`recon.analysis.pair_figures`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from recon.analysis.mask import apply_mask
+from recon.errors import InputError
+from recon.reconstruction.reconstruct import Progress, reconstruct_with
+from recon.reconstruction.strength import is_counts, thinned
+from recon.series.settings import PRIMAL_DUAL
+from recon.series.tilt_series import TiltSeries
+from recon.series.volume import Volume
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+ITERATIONS = 200  # at most, on the grid of the result; benchmarks/resolution.py says what more would change
+
+
+@dataclass(frozen=True, eq=False)
+class Halves:
+    """Each element twice, from independent halves of its counts, in the unit of the whole.
+
+    Attributes:
+        first, second: element to volume.
+        seed: of the division.
+    """
+
+    first: Mapping[str, Volume]
+    second: Mapping[str, Volume]
+    seed: int
+
+    def masked(self, inside: NDArray[np.bool_]) -> Halves:
+        """The same with 0 outside `inside` ``(z, y, x)``."""
+        return Halves(apply_mask(self.first, inside), apply_mask(self.second, inside), self.seed)
+
+
+def halves(
+    series: TiltSeries,
+    volumes: Mapping[str, Volume],
+    *,
+    seed: int = 0,
+    iterations: int = ITERATIONS,
+    device: str = "auto",
+    progress: Progress | None = None,
+) -> Halves:
+    """Reconstruct each element from independent halves of its counts: two reconstructions an element.
+
+    Args:
+        series: what `volumes` were reconstructed from.
+        volumes: from `recon.reconstruct`.
+        seed: of the division.
+        iterations: of each half at most, for the methods with a certificate; others run as the whole did.
+        device, progress: as `recon.reconstruct`.
+
+    Raises:
+        InputError: maps that are no counts, which cannot be divided, or a volume that was not reconstructed here.
+    """
+    if why := not_divisible(series, volumes):
+        raise InputError(why)
+    found: tuple[dict[str, Volume], dict[str, Volume]] = ({}, {})
+    for name, volume in volumes.items():
+        made = volume.made
+        if made.settings is None:
+            raise InputError(f"nothing is known of how {name} was reconstructed; take volumes from recon.reconstruct")
+        settings, strength = made.settings, {}
+        if settings.method in PRIMAL_DUAL:
+            settings = replace(settings, max_iterations=min(iterations, settings.iterations))
+        if made.parameters is not None and settings.method != "none":
+            strength = {name: made.parameters.a1 * 0.5**0.5}
+        for which, half in zip(found, thinned(series, name, 0.5, seed), strict=True):
+            which |= reconstruct_with(
+                half, settings, strength, elements=[name], device=device, progress=progress,
+                log=_unsaid,  # that a half stops at its number of iterations is as it should be
+            )  # fmt: skip
+    return Halves(*found, seed)
+
+
+def not_divisible(series: TiltSeries, volumes: Mapping[str, Volume]) -> str:
+    """Why the maps cannot be divided into independent halves, in one line; empty where they can."""
+    for name in volumes:
+        if not is_counts(series, name):
+            return (
+                f"the maps of {name} are scaled or no whole numbers, so they cannot be divided into independent halves"
+            )
+    return ""
+
+
+def _unsaid(line: str) -> None:
+    pass
+
+
+__all__ = ["ITERATIONS", "Halves", "halves", "not_divisible"]
