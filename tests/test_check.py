@@ -164,4 +164,4 @@ def test_no_alignment_is_no_time(folder):
     ("seconds", "words"), [(0.2, "about 1 s"), (40, "about 41 s"), (600, "about 10 min"), (7200, "about 2.0 h")]
 )
 def test_time_in_words(seconds, words):
-    assert str(Duration(0.1, 0.2, 0.3, seconds, 0.0, 0.0, 0.2)).startswith(words)
+    assert str(Duration(0.1, 0.2, 0.3, seconds, 0.0, 0.0, 0.0, 0.2)).startswith(words)

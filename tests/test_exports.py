@@ -148,16 +148,46 @@ def test_ome_zarr_holds_all_elements_as_channels(tmp_path):
         find_volume(tmp_path, "Cu")
 
 
-def test_ome_zarr_py_reads_it(tmp_path):
+def test_ome_zarr_for_older_programs(tmp_path):
+    """Version 0.4, read as its specification says: JSON files and compressed chunks, a folder a dimension."""
+    from numcodecs import get_codec
+
+    volumes = big()
+    assert write_volumes(volumes, tmp_path, formats=["ome-zarr-0.4"]) == ["volumes-0.4.ome.zarr"]
+    root = tmp_path / "volumes-0.4.ome.zarr"
+    assert json.loads((root / ".zgroup").read_text()) == {"zarr_format": 2}
+    attrs = json.loads((root / ".zattrs").read_text())
+    (image,) = attrs["multiscales"]
+    assert image["version"] == attrs["omero"]["version"] == "0.4"
+    assert "ome" not in attrs
+    assert [a["type"] for a in image["axes"]] == ["channel", "space", "space", "space"]
+    assert [c["label"] for c in attrs["omero"]["channels"]] == ["Fe_Ka", "Si_Ka"]
+    for level, dataset in enumerate(image["datasets"]):
+        told = json.loads((root / dataset["path"] / ".zarray").read_text())
+        assert told["dimension_separator"] == "/"
+        scale = dataset["coordinateTransformations"][0]["scale"]
+        assert scale == [1.0, *(2.0**level * VOXEL,) * 3]
+        chunk = (root / dataset["path"] / "1" / "0" / "0" / "0").read_bytes()
+        values = np.frombuffer(get_codec(told["compressor"]).decode(chunk), told["dtype"]).reshape(told["chunks"])
+        if level == 0:
+            first = volumes["Si_Ka"].values[:128, :128, :128]
+            assert np.array_equal(values[0][tuple(slice(0, n) for n in first.shape)], first)
+    values, voxel = find_volume(tmp_path, "Si_Ka")
+    assert np.array_equal(values, volumes["Si_Ka"].values)
+    assert voxel == VOXEL
+
+
+@pytest.mark.parametrize(("kind", "version"), [("ome-zarr", "0.5"), ("ome-zarr-0.4", "0.4")])
+def test_ome_zarr_py_reads_it(tmp_path, kind, version):
     """The reference reader, where its current release is installed."""
     ome_zarr = pytest.importorskip("ome_zarr.reader")
     from ome_zarr.io import parse_url
 
     volumes = big()
-    write_volumes(volumes, tmp_path, formats=["ome-zarr"])
-    url = parse_url(tmp_path / "volumes.ome.zarr", mode="r")
-    if url is None or url.fmt.version != "0.5":
-        pytest.skip("this ome-zarr is too old for 0.5")
+    (name,) = write_volumes(volumes, tmp_path, formats=[kind])
+    url = parse_url(tmp_path / name, mode="r")
+    if url is None or url.fmt.version != version:
+        pytest.skip(f"this ome-zarr does not read {version}")
     (node,) = [n for n in ome_zarr.Reader(url)() if n.data]
     assert np.array_equal(np.asarray(node.data[0][1]), volumes["Si_Ka"].values)
     assert [a["name"] for a in node.metadata["axes"]] == ["c", "z", "y", "x"]

@@ -92,6 +92,12 @@ def test_notebooks_get_pictures(made):
     assert "&lt;neck&gt;" in table
     assert "<neck>" not in table
     assert "Co alone" in table
+    assert re.findall(r"<circle cx='([\d.]+)'", table) == ["90.0", "5.0"]  # of 120 for 1.2
+    scheme = recon.TiltGeometry.single_axis([-60, 0, 60], (8, 8))._repr_html_()
+    beams = re.findall(r"<circle cx='(-?[\d.]+)' cy='(-?[\d.]+)' r='.035'", scheme)
+    assert sorted(float(x) for x, _ in beams) == pytest.approx([-0.866, 0, 0.866], abs=1e-3)
+    lines = re.findall(r"x2='(-?[\d.]+)' y2='(-?[\d.]+)'", scheme)
+    assert sorted(abs(float(x)) for x, _ in lines) == pytest.approx([0.5, 0.5, 1], abs=1e-3)  # cos t
 
 
 def test_wrong_input_is_one_line(made):

@@ -173,14 +173,14 @@ class Composition:
         return cls(regions, labels, **{"replicates": 0, "seed": 0, "found": False, **how})
 
     def _repr_html_(self) -> str:
-        """For notebooks: a table of regions and elements."""
+        """For notebooks: a table of regions and elements, each answer drawn with its 68 and 95 % intervals."""
         rows = "".join(
             f"<tr><th>{html.escape(r.name)}</th><td>{html.escape(r.verdict)}</td><td>{html.escape(n)}</td>"
-            f"<td>{a.fraction:.2f}</td><td>{a.low95:.2f} to {a.high95:.2f}</td></tr>"
+            f"<td>{a.fraction:.2f}</td><td>{a.low95:.2f} to {a.high95:.2f}</td><td>{_drawn(a)}</td></tr>"
             for r in self.regions.values()
             for n, a in r.elements.items()
         )
-        heads = ("region", "verdict", "element", "of pure phase", "95 % interval")
+        heads = ("region", "verdict", "element", "of pure phase", "95 % interval", "0 to 1.2")
         return f"<table><tr>{''.join(f'<th>{h}</th>' for h in heads)}</tr>{rows}</table>"
 
     def lines(self) -> list[str]:
@@ -192,6 +192,24 @@ class Composition:
             )
             out.append(f"{region.name}: {parts} of the pure phase -> {region.verdict}")
         return out
+
+
+def _drawn(a: ElementAnswer) -> str:
+    """A line from 0 to 1.2 of the pure phase with the answer, its intervals, and where absent becomes present."""
+
+    def at(value: float) -> str:
+        return f"{100 * min(max(value, 0.0), 1.2):.1f}"
+
+    def line(low: float, high: float, wide: int) -> str:
+        return f"<line x1='{at(low)}' x2='{at(high)}' y1='8' y2='8' stroke='#1f6fb4' stroke-width='{wide}'/>"
+
+    return (
+        "<svg width='124' height='16' viewBox='-2 0 124 16' role='img' aria-label='the interval, drawn'>"
+        "<line x1='0' x2='120' y1='8' y2='8' stroke='#ccc'/>"
+        f"<line x1='{at(ABSENT)}' x2='{at(ABSENT)}' y1='1' y2='15' stroke='#999' stroke-dasharray='2 2'/>"
+        f"{line(a.low95, a.high95, 2)}{line(a.low68, a.high68, 5)}"
+        f"<circle cx='{at(a.fraction)}' cy='8' r='4' fill='#0b3c66'/></svg>"
+    )
 
 
 def _ratio(record: Mapping[str, Any]) -> Ratio:

@@ -170,7 +170,7 @@ def estimates(value: NDArray[np.float64], of_halves: NDArray[np.float64] | None)
     least, most = (np.array([getattr(k, end) for k in KINDS.values()]) for end in ("least", "most"))
     corrected = np.clip(corrected, least, most)
     parts = [list(KINDS).index(name) for name in PARTS]
-    if np.isfinite(corrected[parts]).all():
+    if np.isfinite(corrected[parts]).all() and corrected[parts].sum() > 0:
         corrected[parts] /= corrected[parts].sum()  # what was cut off at 0 belongs to the others
     # each difference of two halves has twice the variance of one, and one has twice that of the whole
     steps = np.stack([np.diff(of_halves.mean(axis=1 - axis), axis=0)[0] for axis in (0, 1)])

@@ -6,6 +6,7 @@ slice theorem); a spatial frequency that lies far from all these planes is missi
 
 from __future__ import annotations
 
+import html
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -63,6 +64,39 @@ def plot(geometry: Projections) -> Figure:
     _draw_map(figure, figure.add_subplot(1, 3, 2), geometry)
     _draw_wedge(figure.add_subplot(1, 3, 3), geometry)
     return figure
+
+
+def sketch(geometry: Projections, text: str) -> str:
+    """HTML for notebooks, without matplotlib: the beams seen along z, and the lines of kx and kz that they measure.
+
+    Args:
+        geometry: to show.
+        text: of the line above.
+    """
+    colours = ("#1f6fb4", "#d1660a", "#2c8a3d", "#a33d8f")
+    circle = "<circle r='1' fill='#fff' stroke='#888' stroke-width='.01'/>"
+    dots, lines = [circle], [circle]
+    for number, part in enumerate(parts(geometry)):
+        colour = colours[number % len(colours)]
+        for z, y, x in geometry.ray[part.index]:
+            side = -1 if z < 0 else 1
+            dots.append(f"<circle cx='{side * x:.4f}' cy='{side * y:.4f}' r='.035' fill='{colour}'/>")
+            size = float(np.hypot(x, z))
+            if size > 1e-9:  # across the beam
+                kx, kz = z / size, -x / size
+                ends = f"x1='{-kx:.4f}' y1='{-kz:.4f}' x2='{kx:.4f}' y2='{kz:.4f}'"
+                lines.append(f"<line {ends} stroke='{colour}' stroke-width='.015'/>")
+    frame = "width='180' height='180' viewBox='-1.06 -1.06 2.12 2.12' role='img'"
+    shown = (
+        ("beams seen along z: x right, y down", dots),
+        ("measured of Fourier space at ky = 0: kx right, kz down", lines),
+    )
+    figures = "".join(
+        f"<figure style='margin:0 8px 0 0;display:inline-block;width:190px'><svg {frame} aria-label='{said}'>"
+        f"{''.join(marks)}</svg><figcaption>{said}</figcaption></figure>"
+        for said, marks in shown
+    )
+    return f"<div><code>{html.escape(text)}</code></div><div>{figures}</div>"
 
 
 def _draw_scheme(axes: Any, geometry: Projections) -> None:

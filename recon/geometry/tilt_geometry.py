@@ -349,6 +349,12 @@ class TiltGeometry(Projections):
 
         return plot(self)
 
+    def _repr_html_(self) -> str:
+        """For notebooks: where the beam comes from, and what was measured of Fourier space."""
+        from recon.geometry.coverage import sketch
+
+        return sketch(self, repr(self))
+
     def _with(self, **changes: ArrayLike) -> TiltGeometry:
         fields = ("ray", "centre", "u", "v", "detector", "volume")
         return TiltGeometry.from_vectors(**{k: changes.get(k, getattr(self, k)) for k in fields}, all_meet=False)

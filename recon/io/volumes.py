@@ -20,7 +20,7 @@ from recon.io.formats.common import Cube, check_file, parse
 from recon.io.formats.emd import read_emd, write_emd
 from recon.io.formats.hspy import read_hspy, write_hspy
 from recon.io.formats.mrc import read_mrc, write_mrc
-from recon.io.formats.ome_zarr import read_ome_zarr, write_ome_zarr
+from recon.io.formats.ome_zarr import LATEST, OLDER, read_ome_zarr, write_ome_zarr
 from recon.io.formats.tiff import read_tiff, write_tiff
 from recon.io.formats.vti import read_vti, write_vti
 
@@ -92,14 +92,14 @@ def write_volumes(
     _check_volumes(volumes, mask)
     names = []
     for kind in formats:
-        if kind == "ome-zarr":
-            names.append(TOGETHER)
+        if kind in TOGETHER:
+            names.append(TOGETHER[kind])
             cubes = [
                 Cube(n, np.asarray(to_host(v.values)), v.voxel_size_nm, provenance=v.provenance)
                 for n, v in volumes.items()
             ]
-            with whole_file(Path(folder, TOGETHER)) as aside:
-                write_ome_zarr(aside, cubes)
+            with whole_file(Path(folder, names[-1])) as aside:
+                write_ome_zarr(aside, cubes, VERSIONS[kind])
             continue
         for element, volume in volumes.items():
             names.append(element + FORMATS[kind][0])
@@ -156,8 +156,8 @@ def write_volume(
     as a z stack, to scale in nm. Above 4 GB it follows ImageJ's own convention, one page description
     followed by all slices: Fiji and tifffile read it, other programs see the first slice only; use
     ``"mrc"`` for them. ``"mrc"``: MRC2014 mode 2, float32, voxel size in Angstrom. ``"ome-zarr"``: OME-Zarr
-    0.5, a folder. ``"hspy"``: HyperSpy. ``"emd"``: NCEM's, axes ``(x, y, z)`` as tomviz wants them.
-    ``"vti"``: VTK's ImageData, for ParaView.
+    0.5, a folder; ``"ome-zarr-0.4"`` for programs that know no later one. ``"hspy"``: HyperSpy. ``"emd"``: NCEM's,
+    axes ``(x, y, z)`` as tomviz wants them. ``"vti"``: VTK's ImageData, for ParaView.
 
     Args:
         path: file to write; replaced if it exists.
@@ -191,8 +191,9 @@ def find_volume(folder: Path, name: str) -> tuple[NDArray[Any], float | None]:
     for suffix in (".tif", ".mrc", ".hspy", ".emd", ".vti"):
         if (folder / f"{name}{suffix}").exists():
             return read_volume(folder / f"{name}{suffix}")
-    if (folder / TOGETHER).is_dir():
-        return parse(folder / TOGETHER, lambda p: read_ome_zarr(p, name))
+    for together in TOGETHER.values():
+        if (folder / together).is_dir():
+            return parse(folder / together, lambda p: read_ome_zarr(p, name))
     raise InputError(f"{folder} lacks {name}.tif and {name}.mrc; the run is not whole")
 
 
@@ -256,8 +257,10 @@ FORMATS: dict[str, tuple[str, Callable[[Path, Cube], None]]] = {
     "tiff": (".tif", write_tiff),
     "mrc": (".mrc", write_mrc),
     "ome-zarr": (".ome.zarr", lambda path, cube: write_ome_zarr(path, [cube])),
+    "ome-zarr-0.4": ("-0.4.ome.zarr", lambda path, cube: write_ome_zarr(path, [cube], OLDER)),
     "hspy": (".hspy", write_hspy),
     "emd": (".emd", write_emd),
     "vti": (".vti", write_vti),
 }
-TOGETHER = "volumes.ome.zarr"  # all elements of a run, as channels
+TOGETHER = {"ome-zarr": "volumes.ome.zarr", "ome-zarr-0.4": "volumes-0.4.ome.zarr"}  # all elements, as channels
+VERSIONS = {"ome-zarr": LATEST, "ome-zarr-0.4": OLDER}

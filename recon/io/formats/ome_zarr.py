@@ -1,4 +1,4 @@
-"""OME-Zarr, 0.5 when written."""
+"""OME-Zarr: 0.5 (Zarr 3) when written, or 0.4 (Zarr 2) for programs that know no later one; both are read."""
 
 from __future__ import annotations
 
@@ -18,10 +18,18 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-def write_ome_zarr(path: Path, cubes: list[Cube]) -> None:
-    """OME-Zarr 0.5 (Zarr 3), multiscale: volumes of one shape as channels ``(c, z, y, x)``; a stack ``(tilt, y, x)``.
+LATEST, OLDER = "0.5", "0.4"
+
+
+def write_ome_zarr(path: Path, cubes: list[Cube], version: str = LATEST) -> None:
+    """OME-Zarr, multiscale: volumes of one shape as channels ``(c, z, y, x)``; a stack ``(tilt, y, x)``.
 
     Each level halves the one before by averaging blocks of 2 x 2 x 2 (a stack's tilts stay), until 64 are left.
+
+    Args:
+        path: folder to write.
+        cubes: volumes of one shape, or one stack.
+        version: of OME-Zarr, `LATEST` or `OLDER`.
     """
     import zarr
 
@@ -37,15 +45,18 @@ def write_ome_zarr(path: Path, cubes: list[Cube]) -> None:
         scale, fixed = [1.0, first.voxel_nm], 1
     axes += [{"name": a, "type": "space", "unit": space} for a in "yx"]
     scale += [first.voxel_nm] * 2
-    root = zarr.open_group(str(path), mode="w", zarr_format=3)
+    older = version == OLDER
+    root = zarr.open_group(str(path), mode="w", zarr_format=2 if older else 3)
     datasets, factor, level = [], np.ones(len(axes)), 0
     start = np.zeros(len(axes))
     start[-3 if not stack else -2 :] = [s / first.voxel_nm for s in first.start_nm][-2 if stack else -3 :]
     while True:
         chunks = (1, *(min(n, 128) for n in values.shape[1:]))
         name = str(level)
-        array = root.create_array(name=name, shape=values.shape, dtype=values.dtype, chunks=chunks,
-                                  dimension_names=[a["name"] for a in axes])  # fmt: skip
+        # 0.4 wants a folder a dimension, and keeps the names of dimensions in its own axes only
+        how: dict[str, Any] = {"dimension_names": [a["name"] for a in axes]}
+        how = {"chunk_key_encoding": {"name": "v2", "separator": "/"}} if older else how
+        array = root.create_array(name=name, shape=values.shape, dtype=values.dtype, chunks=chunks, **how)
         array[...] = values
         datasets.append({
             "path": name,
@@ -65,10 +76,8 @@ def write_ome_zarr(path: Path, cubes: list[Cube]) -> None:
     title = ", ".join(c.name for c in cubes)
     tops = [float(c.data.max(initial=0)) for c in cubes]
     colours = ("E6731A", "338CF2", "40BF66", "D973BF")
-    ome: dict[str, Any] = {
-        "version": "0.5",
-        "multiscales": [{"name": title, "axes": axes, "datasets": datasets, "type": "mean"}],
-    }
+    image: dict[str, Any] = {"name": title, "axes": axes, "datasets": datasets, "type": "mean"}
+    ome: dict[str, Any] = {"multiscales": [image]}
     if not stack:
         ome["omero"] = {
             "name": title,
@@ -78,7 +87,13 @@ def write_ome_zarr(path: Path, cubes: list[Cube]) -> None:
                 for i, (c, t) in enumerate(zip(cubes, tops, strict=True))
             ],
         }  # fmt: skip
-    root.attrs["ome"] = ome
+    if older:  # the version stands in each part, and all of it at the top
+        image["version"] = version
+        if not stack:
+            ome["omero"]["version"] = version
+        root.attrs.update(ome)
+    else:
+        root.attrs["ome"] = {"version": version, **ome}
     root.attrs["recon"] = {
         "version": __version__,
         "names": [c.name for c in cubes],

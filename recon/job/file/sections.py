@@ -192,7 +192,7 @@ class Output(Section):
     """``[output]``: what is written."""
 
     formats: Annotated[Names, AfterValidator(values.formats)] = ("tiff",)
-    """Of the volumes: `"tiff"`, `"mrc"`, `"ome-zarr"`, `"hspy"`, `"emd"`, `"vti"`."""
+    """Of the volumes: `"tiff"`, `"mrc"`, `"ome-zarr"` (0.5), `"ome-zarr-0.4"`, `"hspy"`, `"emd"`, `"vti"`."""
     report: bool = True
     """Whether `report.html` is written; without it many small jobs take half the time, and `recon report` writes it later."""
     checkpoints: bool = True
