@@ -90,7 +90,8 @@ def test_a_device_never_ends(folder):
 
 @posix
 def test_a_pipe_among_spectra_and_in_a_report(folder):
-    os.mkfifo("tilt_1.hspy")
+    for tilt in (1, 2, 3):
+        os.mkfifo(f"tilt_{tilt}.hspy")
     Path("job.toml").write_text("[input]\nspectra = 'tilt_*.hspy'\nlines = ['Fe_Ka']\n")
     assert "tilt_1.hspy is a pipe" in fails(folder, "check", "job.toml")
     Path("out").mkdir()

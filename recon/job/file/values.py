@@ -16,7 +16,7 @@ from pydantic import ValidationInfo
 from recon.files import matching, reserved
 
 _ELEMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_+-]*")
-FORMATS = ("tiff", "mrc", "ome-zarr", "hspy", "emd", "vti")  # those of recon.io, which brings NumPy
+FORMATS = ("tiff", "mrc", "ome-zarr", "ome-zarr-0.4", "hspy", "emd", "vti")  # those of recon.io, which brings NumPy
 _EXPORTS = ("xf", "prexg", "shifts")
 _RANGE = ("start", "stop", "step")
 
