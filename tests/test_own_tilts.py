@@ -41,16 +41,16 @@ def _mrc(path, raw, kind, first, second):
     path.write_bytes(head)
 
 
-def write_fei(path, tilts):
+def write_fei(path, tilts, kind=b"FEI1", values=MAPS):
     from mrcfile.dtypes import get_ext_header_dtype
 
     with mrcfile.new(path) as f:
-        f.set_data(MAPS.astype(np.int16))
+        f.set_data(values.astype(np.int16))
         f.voxel_size = 20.0
-        table = np.zeros(len(tilts), dtype=get_ext_header_dtype(b"FEI1"))
+        table = np.zeros(len(tilts), dtype=get_ext_header_dtype(kind))
         table["Metadata size"], table["Alpha tilt"] = table.dtype.itemsize, tilts
         f.set_extended_header(table)
-        f.header.exttyp = b"FEI1"
+        f.header.exttyp = kind
 
 
 def write_npz(path, tilts):
@@ -86,6 +86,7 @@ CARRIERS = {
     "integers.mrc": lambda p, t: write_agard(p, t, integers=2),
     "nameless.mrc": lambda p, t: write_agard(p, t, kind=b""),
     "fei.mrc": write_fei,
+    "fei2.mrc": lambda p, t: write_fei(p, t, b"FEI2"),
     "ours.emd": lambda p, t: write_ours(p, t, "emd"),
     "ours.hspy": lambda p, t: write_ours(p, t, "hspy"),
     "ours.ome.zarr": lambda p, t: write_ours(p, t, "ome-zarr"),
@@ -163,3 +164,32 @@ def test_labels_that_are_no_tilts(tmp_path):
     labels = {"metadata": {"unit": "nm", "Labels": [f"map {i}" for i in range(5)]}, "resolution": (0.5, 0.5)}
     tifffile.imwrite(tmp_path / "a.tif", MAPS, imagej=True, **labels)
     fails(InputError, recon.read, {"Co": tmp_path / "a.tif"}, says="no tilts were given")
+
+
+@pytest.mark.parametrize("order", [range(5), (3, 0, 4, 1, 2)])
+def test_single_images_at_the_tilts_in_their_headers(tmp_path, order):
+    """One MRC a map, names that only count: the header says the tilt."""
+    for i, k in enumerate(order):
+        write_fei(tmp_path / f"image_{i}.mrc", UNEVEN[[k]], values=MAPS[k])
+    series = recon.read({"Co": tmp_path / "image_*.mrc"})
+    np.testing.assert_allclose(series.tilts_deg, UNEVEN[list(order)], atol=1e-3)
+    np.testing.assert_array_equal(series.counts[0], MAPS[list(order)])
+
+
+def test_emi_says_the_tilt_of_each_ser(tmp_path, monkeypatch):
+    """rosettasciio leaves TIA's stage to its mapping, which HyperSpy applies."""
+    from recon.io.formats import microscope
+
+    def signal(path):
+        k = int(path.stem[-1])
+        axes = [{"name": n, "size": s, "scale": 2.0, "offset": 0.0, "units": "nm"} for n, s in (("y", 7), ("x", 6))]
+        key = "ObjectInfo.ExperimentalDescription.Stage_A_deg"
+        om = {"ObjectInfo": {"ExperimentalDescription": {"Stage_A_deg": str(UNEVEN[k])}}}
+        mapping = {key: ("Acquisition_instrument.TEM.Stage.tilt_alpha", float)}
+        return [{"data": MAPS[k], "axes": axes, "metadata": {}, "original_metadata": om, "mapping": mapping}]
+
+    monkeypatch.setattr(microscope, "signals_of", signal)
+    for k in range(5):
+        (tmp_path / f"map_{k}.emi").write_bytes(b"x" * 64)
+    series = recon.read({"Co": tmp_path / "map_*.emi"})
+    np.testing.assert_array_equal(series.tilts_deg, UNEVEN)

@@ -17,6 +17,7 @@ from recon.eds.velox import with_stream_times
 from recon.errors import InputError, ReconError, ResourceError
 from recon.files import matching, natural, reason, unreadable
 from recon.io.formats.common import check_file, quiet
+from recon.io.formats.digital_micrograph import intensity
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -238,6 +239,11 @@ def _image(path: Path, signals: list[dict[str, Any]]) -> SpectrumImage:
     if len(found) > 1 and READERS.get(path.suffix.lower()) != "emd":
         raise InputError(f"{path} holds {len(found)} spectrum images; export the one to use to a file of its own")
     first, energy, nav = found[0]
+    if path.suffix.lower() in (".dm3", ".dm4") and (meant := intensity(first)) != (0.0, 1.0):
+        raise InputError(
+            f"{path} says that its numbers mean (stored - {meant[0]:g}) x {meant[1]:g}, and which of the two are counts "
+            "is not known; set the intensity calibration to origin 0 and scale 1 in the program that wrote it"
+        )
     recording = recording_of(path, first, energy, nav)
     stacks, names = [], []
     for number, (signal, e, n) in enumerate(found):

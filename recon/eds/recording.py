@@ -16,6 +16,8 @@ from typing import Any
 from recon.eds.lines import Resolution
 from recon.errors import InputError
 from recon.io.formats.common import SAME_SIZE, unit_nm
+from recon.io.formats.digital_micrograph import stage_tilt
+from recon.io.formats.metadata import mapped, value_at
 
 ELECTRONS_PER_NA_S = 6.241509e9
 
@@ -96,13 +98,13 @@ def recording_of(path: Path, signal: dict[str, Any], energy: int, nav: tuple[int
     Raises:
         InputError: the energy axis is not calibrated.
     """
-    axes, md, om = signal["axes"], _mapped(signal), signal.get("original_metadata") or {}
+    axes, md, om = signal["axes"], mapped(signal), signal.get("original_metadata") or {}
     axis = axes[energy]
     scale, offset = _energy(path, axis)
     y, x = (axes[i] for i in nav)
     frame = (int(signal["data"].shape[nav[0]]), int(signal["data"].shape[nav[1]]))
     instrument = _first(md, "Acquisition_instrument.TEM", "Acquisition_instrument.SEM") or {}
-    eds = _get(instrument, "Detector.EDS") or {}
+    eds = value_at(instrument, "Detector.EDS") or {}
     detectors = _detectors(om) or _one_detector(eds)
     return Recording(
         path=path,
@@ -111,7 +113,7 @@ def recording_of(path: Path, signal: dict[str, Any], energy: int, nav: tuple[int
         energy_offset_kev=offset,
         energy_step_kev=scale,
         pixel_size_nm=_pixel_nm(path, y, x),
-        stage_tilt_deg=_number(_get(instrument, "Stage.tilt_alpha")),
+        stage_tilt_deg=_stage_tilt(instrument, signal),
         time=_when(md),
         live_time_s=_mean([d.live_time_s for d in detectors]) or _positive(eds.get("live_time")),
         real_time_s=_mean([d.real_time_s for d in detectors]) or _positive(eds.get("real_time")),
@@ -120,7 +122,7 @@ def recording_of(path: Path, signal: dict[str, Any], energy: int, nav: tuple[int
         scan_rotation_deg=_scan_rotation(instrument, om),
         detectors=detectors,
         resolution=_resolution(eds, om),
-        elements=tuple(str(e) for e in (_get(md, "Sample.elements") or ())),
+        elements=tuple(str(e) for e in (value_at(md, "Sample.elements") or ())),
     )
 
 
@@ -160,44 +162,13 @@ def _show(value: Any) -> str:
 # ---------------------------------------------------------------- from HyperSpy's names
 
 
-def _mapped(signal: dict[str, Any]) -> dict[str, Any]:
-    """Metadata with what rosettasciio leaves to its `mapping`, as HyperSpy applies it."""
-    import copy
-
-    md: dict[str, Any] = copy.deepcopy(signal.get("metadata") or {})
-    om = signal.get("original_metadata") or {}
-    for source, (target, convert) in (signal.get("mapping") or {}).items():
-        value = _get(om, source)
-        if value is None:
-            continue
-        try:
-            value = value if convert is None else convert(value)
-        except Exception:  # a converter of the library that meets an unexpected value
-            continue
-        node = md
-        *parents, last = target.split(".")
-        for key in parents:
-            node = node.setdefault(key, {})
-            if not isinstance(node, dict):
-                break
-        else:
-            if value is not None:
-                node[last] = value
-    return md
-
-
-def _get(tree: Any, path: str) -> Any:
-    """A value of nested dictionaries by a dotted path, or None. Keys may hold dots themselves."""
-    if not hasattr(tree, "get"):
-        return None
-    if path in tree:
-        return tree[path]
-    head, _, rest = path.partition(".")
-    return _get(tree.get(head), rest) if rest and head in tree else None
+def _stage_tilt(instrument: dict[str, Any], signal: dict[str, Any]) -> float | None:
+    found = _number(value_at(instrument, "Stage.tilt_alpha"))
+    return stage_tilt(signal) if found is None else found
 
 
 def _first(tree: Any, *paths: str) -> Any:
-    return next((v for v in (_get(tree, p) for p in paths) if v is not None), None)
+    return next((v for v in (value_at(tree, p) for p in paths) if v is not None), None)
 
 
 def _number(value: Any) -> float | None:
@@ -245,7 +216,7 @@ def _pixel_nm(path: Path, y: dict[str, Any], x: dict[str, Any]) -> float | None:
 
 
 def _when(md: dict[str, Any]) -> datetime | None:
-    date, clock = (str(_get(md, f"General.{k}") or "") for k in ("date", "time"))
+    date, clock = (str(value_at(md, f"General.{k}") or "") for k in ("date", "time"))
     try:
         return datetime.fromisoformat(f"{date}T{clock}").replace(tzinfo=None) if clock else datetime.fromisoformat(date)
     except ValueError:
@@ -253,10 +224,10 @@ def _when(md: dict[str, Any]) -> datetime | None:
 
 
 def _scan_rotation(instrument: Any, om: Any) -> float | None:
-    stored = _number(_get(instrument, "scan_rotation"))
+    stored = _number(value_at(instrument, "scan_rotation"))
     if stored is not None:
         return stored
-    velox = _number(_get(om, "Scan.ScanRotation"))
+    velox = _number(value_at(om, "Scan.ScanRotation"))
     if velox is not None:
         return math.degrees(velox)
     return _number(
@@ -282,7 +253,7 @@ def _one_detector(eds: Any) -> tuple[Detector, ...]:
 def _detectors(om: Any) -> tuple[Detector, ...]:
     """Velox: every analytical detector, angles in radians."""
     out = []
-    found = _get(om, "Detectors")
+    found = value_at(om, "Detectors")
     for entry in found.values() if isinstance(found, dict) else ():
         if not isinstance(entry, dict) or entry.get("DetectorType") != "AnalyticalDetector":
             continue
@@ -300,10 +271,10 @@ def _detectors(om: Any) -> tuple[Detector, ...]:
 
 
 def _resolution(eds: Any, om: Any) -> Resolution | None:
-    noise, slope = _number(_get(om, "Spectrum.SigmaAbs")), _number(_get(om, "Spectrum.SigmaLin"))
+    noise, slope = _number(value_at(om, "Spectrum.SigmaAbs")), _number(value_at(om, "Spectrum.SigmaLin"))
     if noise is not None and slope is not None and slope > 0 and noise >= 0:  # Bruker's own calibration
         return Resolution(noise, slope, "the file's calibration")
-    stored = _positive(_get(eds, "energy_resolution_MnKa"))
+    stored = _positive(value_at(eds, "energy_resolution_MnKa"))
     if stored is not None and 50 < stored < 400:
         return Resolution.from_mnka(stored, f"the file, {stored:.0f} eV at Mn Ka")
     return None

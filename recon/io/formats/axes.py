@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,8 @@ import numpy as np
 
 from recon.errors import InputError
 from recon.io.formats.common import SAME_SIZE, tidy, unit_nm
+from recon.io.formats.digital_micrograph import tilts_of
+from recon.io.formats.metadata import mapped, value_at
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -168,9 +170,7 @@ def of_signal(signal: dict[str, Any], path: str | Path) -> StackFile:
     axes = [_axis(a, n) for a, n in zip(signal["axes"], values.shape, strict=True)]
     found = arranged(values, axes, path, title)
     tilts = _own_tilts(signal, len(found.values) if found.values.ndim == 3 else 1)
-    if tilts is None:
-        return found
-    return StackFile(found.values, found.edges_nm, tilts, found.notes, title)
+    return found if tilts is None else replace(found, tilts_deg=tilts)
 
 
 def _axis(axis: dict[str, Any], size: int) -> Axis:
@@ -190,16 +190,16 @@ def _axis(axis: dict[str, Any], size: int) -> Axis:
 
 
 def _own_tilts(signal: dict[str, Any], n: int) -> NDArray[np.float64] | None:
-    """Tilts that a signal holds beside its axes: those that recon stored, ETSpy's, or the stage's of a single map."""
+    """Tilts that a signal holds beside its axes: recon's, ETSpy's, those of DM's tags, the stage's of a single map."""
     stored: Any = (signal.get("original_metadata") or {}).get("recon") or {}
     meta = signal.get("metadata") or {}
     tomography: Any = meta.get("Tomography") or {}
     candidates = [stored.get("tilts_deg")]
     candidates += [tomography.get(k) for k in ("tilts", "_sig_tilts", "_tilts")] if hasattr(tomography, "get") else []
     if n == 1:
-        microscope = (meta.get("Acquisition_instrument") or {}).get("TEM") or {}
-        stage = (microscope.get("Stage") or {}).get("tilt_alpha")
+        stage = value_at(mapped(signal), "Acquisition_instrument.TEM.Stage.tilt_alpha")
         candidates.append(None if stage is None else [stage])
+    candidates.append(tilts_of(signal, n))
     for values in candidates:
         values = values.get("data") if isinstance(values, dict) else values
         try:

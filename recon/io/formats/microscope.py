@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import numpy as np
 from recon.errors import InputError
 from recon.io.formats.axes import StackFile, of_signal
 from recon.io.formats.common import choose, quiet
+from recon.io.formats.digital_micrograph import calibrated
 
 _READERS = {
     ".dm3": "digitalmicrograph",
@@ -44,7 +46,12 @@ def read_stack(path: Path, element: str | None = None) -> StackFile:
     titles = [_title(s) or f"number {i}" for i, s in enumerate(stacks, start=1)]
     if len(stacks) == 1:
         titles = [t if _called(signals, t) else "" for t in titles]
-    return of_signal(stacks[choose(titles, element, path, "three-dimensional arrays")], path)
+    chosen = stacks[choose(titles, element, path, "three-dimensional arrays")]
+    if path.suffix.lower() not in (".dm3", ".dm4"):
+        return of_signal(chosen, path)
+    values, notes = calibrated(np.asarray(chosen["data"]), chosen)
+    found = of_signal({**chosen, "data": values}, path)
+    return replace(found, notes=(*notes, *found.notes))
 
 
 def _title(signal: dict[str, Any]) -> str:

@@ -43,7 +43,7 @@ def read_stack(path: Path, element: str | None = None) -> StackFile:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         with mrcfile.open(path, permissive=True) as mrc:
-            tilts = header_tilts(mrc) if values.ndim == 3 else None
+            tilts = header_tilts(mrc) if values.ndim in (2, 3) else None
     if (dy, dx) == (0.1, 0.1):  # 1 Angstrom is what is written when nobody knows
         return StackFile(values, None, tilts, notes)
     return StackFile(values, edges(dy, dx), tilts, notes)
@@ -102,7 +102,7 @@ def header_tilts(mrc: Any) -> NDArray[np.float64] | None:
     Agard's and SerialEM's are often not named; then their sizes tell (as in IMOD): two numbers in the header give
     bytes, or integers and reals, of each section.
     """
-    n, kind = len(mrc.data), bytes(mrc.header.exttyp).strip(b"\0 ")
+    n, kind = max(int(mrc.header.nz), 1), bytes(mrc.header.exttyp).strip(b"\0 ")
     if kind in (b"FEI1", b"FEI2"):
         table = mrc.indexed_extended_header
         tilts = np.array(table["Alpha tilt"][:n], dtype=np.float64) if table is not None and len(table) >= n else None
@@ -129,5 +129,6 @@ def _checked(tilts: NDArray[np.float64] | None, n: int) -> NDArray[np.float64] |
     """Tilts that a microscope can have recorded; FEI stores radians in some versions, never believed here."""
     if tilts is None or tilts.size != n or not np.isfinite(tilts).all():
         return None
-    believable = np.abs(tilts).max() <= 180 and np.unique(tilts).size == n and np.ptp(tilts) > 2 * np.pi
+    varied = n == 1 or (np.unique(tilts).size == n and np.ptp(tilts) > 2 * np.pi)
+    believable = np.abs(tilts).max() <= 180 and varied
     return np.round(tilts, 4) if believable else None
