@@ -83,6 +83,20 @@ def test_a_matrix_that_holds_a_grain_is_no_background():
     np.testing.assert_allclose(even.background[0].mean(), 12, rtol=0.02)
 
 
+@pytest.mark.parametrize(
+    ("thickness", "told"), [(1.0, ""), (4.0, "those of a support"), (7.0, "material of the object"), (25.0, "")]
+)
+def test_a_film_that_may_be_a_support_or_the_object_is_told(thickness, told):
+    """What it is taken for, and what to give if it is the other."""
+    thick = thickness / np.cos(np.radians(TILTS))[:, None, None]
+    found = recon.normalise(series(30 * ball(0, 0, 9), thick))
+    lines = [r for r in found.remarks if "as a film does" in r]
+    assert len(lines) == bool(told)
+    assert told in "".join(lines)
+    assert ("input.background = 0" in "".join(lines)) == (thickness == 4)
+    assert not any("film" in r for r in recon.normalise(series(30 * ball(0, 0, 9), thick), background=1.0).remarks)
+
+
 def test_what_fills_the_frame_has_no_background_that_the_maps_could_tell():
     grains = 20 * np.random.default_rng(3).random((TILTS.size, 12, 12)) ** 2
     found = recon.normalise(series(np.kron(grains, np.ones((1, 4, 4))), 1.0))

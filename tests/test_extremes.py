@@ -109,6 +109,22 @@ def test_negative_throughout_where_pixels_have_weight():
     assert "no value above 0" in line(TiltSeries.create, {"Co": maps}, TILTS, 1.0, scaled=True, weights=weights)
 
 
+@pytest.mark.parametrize(("factor", "said"), [(1e-30, "less than one"), (1e-7, "less than one"), (1e13, "no detector")])
+def test_values_that_can_be_no_counts(factor, said):
+    """They gave volumes of zeros, or a traceback of the random numbers; as scaled maps they serve."""
+    maps = blob((8, 8)).astype(np.float64) * factor
+    told = line(TiltSeries.create, {"Co": maps}, TILTS, 1.0)
+    assert said in told
+    assert "input.scaled = true" in told
+    assert TiltSeries.create({"Co": maps}, TILTS, 1.0, scaled=True).scaled
+
+
+def test_one_count_is_a_count():
+    maps = np.zeros((len(TILTS), 8, 8))
+    maps[3, 4, 4] = 1
+    assert TiltSeries.create({"Co": maps}, TILTS, 1.0).counts.sum() == 1
+
+
 def test_maps_of_mean_zero_are_told():
     maps = blob((16, 16))
     maps = (maps - maps.mean(axis=(1, 2), keepdims=True)) / maps.std(axis=(1, 2), keepdims=True)

@@ -241,7 +241,7 @@ def _image(path: Path, signals: list[dict[str, Any]]) -> SpectrumImage:
     first, energy, nav = found[0]
     if path.suffix.lower() in (".dm3", ".dm4") and (meant := intensity(first)) != (0.0, 1.0):
         raise InputError(
-            f"{path} says that its numbers mean (stored - {meant[0]:g}) x {meant[1]:g}, and which of the two are counts "
+            f"{path} says that its numbers mean (stored - {meant[0]:g}) x {meant[1]:g}, and which of both are counts "
             "is not known; set the intensity calibration to origin 0 and scale 1 in the program that wrote it"
         )
     recording = recording_of(path, first, energy, nav)

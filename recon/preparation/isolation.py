@@ -37,7 +37,8 @@ EVEN = 1.3  # times its noise's may the spread of the ground be; that of evenly 
 LEAST = 0.08  # share of the frame that the ground takes at least
 STARTS = (2.0, 5.0, 10.0, 20.0, 35.0, 50.0)  # percentiles of the map from which its ground is sought
 SLOPED = 0.3  # share of the frame that a sloping ground takes at least, or any soft edge is one
-FAINT = 0.2  # of the object's height: a fainter film is a support and not the object, see `_matrix`
+FAINT = 0.2  # of the object's height: a fainter film is a support and not the object, see `_film`
+UNSURE = 2.0  # times which it may be off
 FITTED, TELLING = 5, 0.35  # tilts, and range of -log cos of the tilt (45 degrees), that tell a film from a background
 GROWS = 0.25  # power of 1 / cos with which a ground grows that is a film at least in part; a background's is 0
 STEEPEST = 0.6  # of the mean: how far a slope may take the ground from it
@@ -56,6 +57,19 @@ def locate(series: TiltSeries) -> TiltSeries:
     series = screen(without_faults(series))
     scene = look(series)
     return series.evolve(scene=scene, isolated=scene.isolated(series.used))
+
+
+def doubtful_film(share: float) -> tuple[str, ...]:
+    """A line where a film's counts may be either the background's or the object's; none elsewhere."""
+    if not FAINT / UNSURE < share < FAINT * UNSURE:
+        return ()
+    taken, other = "material of the object, background 0", "a support's, give input.background its counts per pixel"
+    if share <= FAINT:
+        taken, other = "those of a support, which are background", "of the object, set input.background = 0"
+    return (
+        f"an even ground of {share:.0%} of the object's height grows with tilt as a film does; its counts are taken as "
+        f"{taken}; if they are {other}",
+    )
 
 
 def look(series: TiltSeries) -> Scene:
@@ -84,33 +98,36 @@ def _each(total: Image, known: Image, seen: NDArray[np.bool_], series: TiltSerie
             empty[i], reach[i], level[i], height[i] = _one(total[i], known[i], seen[i], series.scaled)
     grounded = np.isfinite(level)
     above = np.array([m[s].sum() for m, s in zip(total - known, seen, strict=True)]) - level * seen.sum(axis=(1, 2))
-    if _matrix(series.tilts_deg, level, height, above if (reach == 0).mean() >= CLEAR else None):
-        # what stands out is embedded in it
-        return Scene(np.zeros_like(empty), np.where(grounded, 2, reach), np.zeros_like(grounded))
-    return Scene(empty & seen, reach, grounded)
+    film = _film(series.tilts_deg, level, height, above if (reach == 0).mean() >= CLEAR else None)
+    if film > FAINT:  # what stands out is embedded in it
+        return Scene(np.zeros_like(empty), np.where(grounded, 2, reach), np.zeros_like(grounded), film)
+    return Scene(empty & seen, reach, grounded, film)
 
 
-def _matrix(tilts_deg: Image, level: Image, height: Image, above: Image | None) -> bool:
-    """Whether the ground is material of the object: a film that what stands out is embedded in.
+def _film(tilts_deg: Image, level: Image, height: Image, above: Image | None) -> float:
+    """Share of the object's height that the ground has if it is a film; 0 if it is none.
 
     A film fills the frame as evenly as a background does, but along the beam it gets thicker as ``1 / cos`` of the
     tilt. That is looked for in the logarithm of the level, over the object's total where this is constant (exposure
-    then drops out), beside what is odd in the tilt. A faint one is a support, whose counts are background.
+    then drops out), beside what is odd in the tilt. A faint one is a support, whose counts are background; what stands
+    out of a stronger one is embedded in it, which then is material of the object.
     """
     told = np.isfinite(level) & (level > 0)
     if above is not None:
         told &= above > 0
-    if told.sum() < FITTED or np.median(level[told]) <= FAINT * np.median(height[told]):
-        return False
+    if told.sum() < FITTED:
+        return 0.0
+    share = float(np.median(level[told]) / max(float(np.median(height[told])), 1e-30))
     t = np.radians(tilts_deg[told])
     thicker = -np.log(np.maximum(np.cos(t), 0.05))
     if np.ptp(thicker) < TELLING:
-        return False
+        return 0.0
     value = np.log(level[told]) - (0 if above is None else np.log(above[told]))
     basis = np.stack([np.ones_like(t), t, thicker], axis=1)
     found, *_ = np.linalg.lstsq(basis, value, rcond=None)
     noise = np.sum((value - basis @ found) ** 2) / (told.sum() - 3)
-    return bool(found[2] > max(GROWS, 4 * np.sqrt(noise * np.linalg.inv(basis.T @ basis)[2, 2])))
+    grows = found[2] > max(GROWS, 4 * np.sqrt(noise * np.linalg.inv(basis.T @ basis)[2, 2]))
+    return share if grows else 0.0
 
 
 def _one(

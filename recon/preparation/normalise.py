@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from recon.errors import InputError, JobError
-from recon.preparation.isolation import locate
+from recon.preparation.isolation import doubtful_film, locate
 from recon.preparation.screening import leave_out
 from recon.series.scene import Scene
 from recon.series.tilt_series import ExposureSource, TiltSeries
@@ -69,6 +69,9 @@ def normalise(
     if isolated and gone.size:
         series = leave_out(series, dict.fromkeys(map(int, gone), "the object touches the frame's border, there only"))
     level = _background(series, background, scene, isolated, unit)
+    if background == "auto" and (told := doubtful_film(scene.film)):
+        history = (*series.history, *(f"warning: {line}" for line in told))
+        series = series.evolve(remarks=tuple(dict.fromkeys((*series.remarks, *told))), history=history)
     taken = series.used
     found, errors = np.ones_like(series.exposures), None
     source: ExposureSource = "assumed"
@@ -104,6 +107,7 @@ def normalise(
         history=series.history,
         weights=series.weights,
         left_out=series.left_out,
+        remarks=series.remarks,
         exposures=found,
         exposure_errors=errors,
         exposures_from=source,

@@ -10,6 +10,7 @@ from recon.analysis.composition import Analysis
 from recon.analysis.pair_estimates import PairEstimates
 from recon.analysis.resolution import ShellCorrelation
 from recon.backend import Array
+from recon.errors import InputError
 from recon.files import read_record
 from recon.series.settings import Settings
 from recon.series.volume import Parameters, Record, Solution, Status, StrengthChoice
@@ -95,4 +96,12 @@ def read_job_record(path: Path) -> JobRecord:
     Raises:
         InputError: it cannot be read, or is not whole.
     """
-    return read_record(JobRecord, path, REMEDY)
+    found = read_record(JobRecord, path, REMEDY)
+    if not found.elements:
+        raise InputError(f"{path}: elements is empty; {REMEDY}")
+    for name, pair in found.analysis.pairs.items():
+        if len(pair.only) != 2:
+            raise InputError(f"{path}: analysis.pairs.{name}.only is not about two elements; {REMEDY}")
+    if not found.voxel_size_nm > 0:
+        raise InputError(f"{path}: voxel_size_nm is {found.voxel_size_nm:g}, which must be positive; {REMEDY}")
+    return found

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from recon.errors import InputError
+from recon.series.counts import count_doubts
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
 MIN_TILTS = 3
 NARROWEST, NARROW = 1.0, 20.0  # degrees; tilts that span less are refused, tell nearly nothing of depth
+MOST_COUNTS = 1e12  # of a pixel: at a million a second, eleven days
 NO_MEAN = 1e-4  # standard deviations of the pixels: a mean so near 0 in every map was taken off
 
 
@@ -158,6 +160,10 @@ def _check_stack(
         )
     if not stack.any():
         raise InputError(f"{name} is zero everywhere; leave this element out")
+    if not scaled and not (total := float(stack.sum(dtype=np.float64))) >= 0.5:
+        raise _no_counts(f"{name} holds {total:.2g} counts in all, less than one", stack)
+    if not scaled and stack.max() > MOST_COUNTS:
+        raise _no_counts(f"{name} holds {float(stack.max()):.2g} counts in a pixel, which no detector counts", stack)
     if scaled and _inverted(stack if unused is None or unused.shape != stack.shape else stack[~unused]):
         raise InputError(
             f"{name} has no value above 0 (the largest is {stack.max():g}); a map rises where the element is: change "
@@ -168,6 +174,17 @@ def _check_stack(
     if not np.isfinite(out).all():
         raise InputError(f"{name} holds values above {np.finfo(np.float32).max:.2g}, too large for float32")
     return out
+
+
+def _no_counts(what: str, stack: NDArray[Any]) -> InputError:
+    """The error for values that nobody counted, with what became of them where that can be told."""
+    why = next((d for d in count_doubts(stack, "the file", np.arange(len(stack))) if "wrong order" in d), "")
+    if why:
+        return InputError(f"{what}; {why.removeprefix('the file: ')}")
+    return InputError(
+        f"{what}; export counts, or set input.scaled = true and reconstruct.data_term = 'least-squares' (in Python: "
+        "scaled=True)"
+    )
 
 
 def finite_in_all(stacks: Sequence[NDArray[Any]]) -> NDArray[np.float32] | None:

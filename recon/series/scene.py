@@ -22,11 +22,13 @@ class Scene:
         reach: ``(tilt,)`` 0 where the object is clear of the frame's border, 1 where it touches it, 2 where it spans
             or fills the frame.
         grounded: ``(tilt,)`` True where an even ground was found, so that empty pixels tell the background.
+        film: share of the object's height that the ground has where it grows with tilt as a film does; 0 elsewhere.
     """
 
     empty: NDArray[np.bool_]
     reach: NDArray[np.intp]
     grounded: NDArray[np.bool_]
+    film: float = 0.0
 
     def isolated(self, used: NDArray[np.bool_]) -> bool:
         """Whether the object is a particle that is out of the frame at few of the tilts in use, if any."""

@@ -1,4 +1,4 @@
-"""What DigitalMicrograph keeps beside the values of a DM3 or DM4 file: the stage's tilt, and what a stored number means.
+"""What DigitalMicrograph keeps beside the values of a DM3 or DM4 file: tilts, and what a stored number means.
 
 rosettasciio hands on the tags as they are written, such as ``Microscope Info.Stage Position.Stage Alpha``.
 """
@@ -35,7 +35,7 @@ def stage_tilt(signal: Mapping[str, Any]) -> float | None:
 
 
 def intensity(signal: Mapping[str, Any]) -> tuple[float, float]:
-    """Origin and scale of the stored numbers, which mean ``(stored - origin) * scale``; 0 and 1 where nothing is said."""
+    """Origin and scale of the stored numbers, which mean ``(stored - origin) * scale``; 0 and 1 by default."""
     found = _tag(signal, "ImageData", "Calibrations", "Brightness")
     origin, scale = _number(_under(found, "Origin")), _number(_under(found, "Scale"))
     return origin or 0.0, scale or 1.0
