@@ -35,7 +35,7 @@ class Duration:
     """Seconds of each stage of a run; compilation, which happens once on a machine, aside.
 
     Attributes:
-        reading, alignment, search, reconstruction, uncertainty, regions, output: seconds.
+        reading, alignment, search, reconstruction, uncertainty, regions, halves, output: seconds.
         proposed: whether regions are those that are found in the volumes; where none are, their time is not needed.
     """
 

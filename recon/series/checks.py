@@ -178,7 +178,7 @@ def _check_stack(
 
 def _no_counts(what: str, stack: NDArray[Any]) -> InputError:
     """The error for values that nobody counted, with what became of them where that can be told."""
-    why = next((d for d in count_doubts(stack, "the file", np.arange(len(stack))) if "wrong order" in d), "")
+    why = next((d for d in count_doubts(stack, "the file", range(len(stack))) if "wrong order" in d), "")
     if why:
         return InputError(f"{what}; {why.removeprefix('the file: ')}")
     return InputError(
