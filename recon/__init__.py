@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from recon.io import read, write
     from recon.io.signals import to_signals
     from recon.operators import backproject, project
+    from recon.operators.own import LinearOperator
     from recon.preparation.exclude import exclude
     from recon.preparation.normalise import normalise
     from recon.reconstruction.reconstruct import reconstruct
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from recon.series.alignment import Alignment
     from recon.series.tilt_series import TiltSeries
     from recon.series.volume import Solution, Status, Volume
+    from recon.solvers.own import OwnDataTerm, Regulariser
 
 _WHERE = {
     "Alignment": "series",
@@ -51,9 +53,12 @@ _WHERE = {
     "InputError": "errors",
     "JobError": "errors",
     "LineMaps": "eds.maps",
+    "LinearOperator": "operators.own",
     "OutputError": "errors",
+    "OwnDataTerm": "solvers.own",
     "ReconError": "errors",
     "ReconWarning": "errors",
+    "Regulariser": "solvers.own",
     "ResourceError": "errors",
     "Solution": "series.volume",
     "Status": "series.volume",
@@ -89,9 +94,12 @@ __all__ = [
     "InputError",
     "JobError",
     "LineMaps",
+    "LinearOperator",
     "OutputError",
+    "OwnDataTerm",
     "ReconError",
     "ReconWarning",
+    "Regulariser",
     "ResourceError",
     "Solution",
     "Status",

@@ -13,8 +13,10 @@ from recon.errors import InputError, JobError, teller
 from recon.files import from_json, to_json
 from recon.model.grid import grid
 from recon.model.noise import automatic_strength
+from recon.operators.own import LinearOperator
 from recon.parallel import ALONE, Ranks
 from recon.reconstruction.keeper import Keeper, Nothing
+from recon.reconstruction.own import UNUSABLE, MakeDataTerm, OwnParts, reconstruct_own
 from recon.reconstruction.problem import Problem
 from recon.reconstruction.strength import A0_PER_A1, by_rule, choose
 from recon.series.settings import Settings
@@ -23,6 +25,7 @@ from recon.series.units import series_in, strength_in, unit_of, volume_in
 from recon.series.volume import StrengthChoice, Volume
 from recon.solvers import Record, Solution, Status
 from recon.solvers.fbp import fbp
+from recon.solvers.own import Regulariser
 from recon.solvers.progress import watching
 from recon.solvers.sirt import sirt
 
@@ -35,14 +38,14 @@ FAR = 1e5  # times more or less than the noise asks for, a strength leaves nothi
 
 def reconstruct(
     series: TiltSeries,
-    method: str = "tgv",
+    method: str | Regulariser = "tgv",
     *,
     elements: Sequence[str] | None = None,
-    data_term: str = "poisson",
+    data_term: str | MakeDataTerm = "poisson",
     strength: Strength = "auto",
     tolerance: float = 1e-2,
     max_iterations: int | None = None,
-    projector: str = "auto",
+    projector: str | LinearOperator = "auto",
     thickness: int | str = "auto",
     half_precision: bool = False,
     device: str = "auto",
@@ -54,13 +57,15 @@ def reconstruct(
 
     Args:
         series: aligned and normalised as far as it needs to be.
-        method: ``"tgv"``, ``"tv"`` or ``"none"`` (no regulariser) by PDHG; ``"sirt"``, ``"fbp"``.
+        method: ``"tgv"``, ``"tv"`` or ``"none"`` (no regulariser) by PDHG; ``"sirt"``, ``"fbp"``; or a
+            `recon.Regulariser` of your own, which holds its strength.
         elements: which of the series; all by default. Each is the same whichever others there are.
-        data_term: ``"poisson"`` for counts, ``"least-squares"`` else; for the PDHG methods.
+        data_term: ``"poisson"`` for counts, ``"least-squares"`` else; for the PDHG methods. Or what makes a
+            `recon.OwnDataTerm` of counts, scale and offset, its class for instance.
         strength: a1 of the regulariser, or ``"auto"`` (see `recon.reconstruction.strength`), or a table by element.
         tolerance: certified relative gap at which a PDHG method stops.
         max_iterations: safety net of the PDHG methods (5000), number of iterations of SIRT (30).
-        projector: ``"auto"``, ``"native"`` or ``"astra"``.
+        projector: ``"auto"``, ``"native"`` or ``"astra"``, or a `recon.LinearOperator`.
         thickness: extent along the beam in voxels; the frame's width by default.
         half_precision: keep the duals of the regulariser in 16 bits: a fifth less memory, see `PrimalDual`.
         device: ``"auto"``, ``"cpu"`` or ``"cuda"``.
@@ -76,9 +81,29 @@ def reconstruct(
         Ctrl-C the elements that had not begun are missing.
 
     Raises:
-        JobError: an option out of range.
+        JobError: an option out of range, or a part of your own that is not what it must be (tried before the run).
         InputError: an element that does not exist, or Poisson statistics asked of scaled maps.
+
+    What is your own is solved from SIRT on, with ``strength = "auto"`` as the noise asks for, without checkpoints.
     """
+    own = OwnParts(method, data_term, projector)
+    if own.any:
+        if half_precision or checkpoints is not None:
+            raise JobError(f"half_precision and checkpoints do not go {UNUSABLE}; leave them out")
+        names = series.elements if elements is None else tuple(elements)
+        for name in names:
+            series.index(name)
+        ours = Settings(tolerance=tolerance, max_iterations=max_iterations, thickness=thickness)
+        with watching(progress, tolerance) as step:
+            made = reconstruct_own(
+                series, own, ours, resolve_strengths(series, strength), elements=names,
+                device=backend.resolve_device(device), report=lambda n: None if step is None else named(step, n),
+            )  # fmt: skip
+        _tell_unconverged(made, teller(log))
+        return made
+    assert isinstance(method, str)
+    assert isinstance(data_term, str)
+    assert isinstance(projector, str)
     settings = Settings(method, data_term, None, tolerance, max_iterations, projector, thickness, half_precision)
     return reconstruct_with(
         series,
@@ -137,10 +162,14 @@ def reconstruct_with(
                 break
             run.keeper.keep_volume(volume)
     if log is None:  # a log is told by whoever keeps it
-        for element, volume in volumes.items():
-            if volume.made.status is Status.MAX_ITERATIONS:
-                run.log(f"{WARNING}{element} is {volume.made.status.value}; its gap is {volume.made.gap:.2g}")
+        _tell_unconverged(volumes, run.log)
     return {element: replace(volume, notes=notes) for element, volume in volumes.items()}
+
+
+def _tell_unconverged(volumes: Mapping[str, Volume], log: Log) -> None:
+    for element, volume in volumes.items():
+        if volume.made.status is Status.MAX_ITERATIONS:
+            log(f"{WARNING}{element} is {volume.made.status.value}; its gap is {volume.made.gap:.2g}")
 
 
 def resolve_strengths(series: TiltSeries, strength: Strength) -> dict[str, float | None]:
