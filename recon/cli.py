@@ -183,12 +183,13 @@ def check(path: Path, device: str, out: Path | None, picture: Path | None) -> No
         from recon.job.resources import admit, check_resources, describe, plan
         from recon.preparation.isolation import locate
 
-        job = load_job(path)
+        job, began = load_job(path), time.perf_counter()
         if job.input.maps is None:
             from recon.eds.preview import table
             from recon.eds.write import write_picture
 
             maps = read_spectra_job(job, watch.log)
+            reading = time.perf_counter() - began
             for line in table(maps):
                 click.echo(line)
             drawn = picture or job.path.with_name(f"{job.path.stem}-check.png")
@@ -199,7 +200,8 @@ def check(path: Path, device: str, out: Path | None, picture: Path | None) -> No
             series = spectra_series(job, maps)
         else:
             series = read_job(job)
-        needs = plan(job, locate(series), device)
+            reading = time.perf_counter() - began
+        needs = plan(job, locate(series), device, reading=reading)
         target = out or job.output_dir
         series = admit(job, series)
         for line in describe(job, series, needs, target):

@@ -13,6 +13,8 @@ from commands import stacks as stacks
 
 from recon.job.duration import Duration, duration
 from recon.job.file import Job, load_job
+from recon.job.inputs import read_job
+from recon.job.resources import plan
 
 QUICK = '[align]\nmethod = "none"\n[reconstruct]\nmethod = "sirt"\nmax_iterations = 3\n'
 
@@ -165,3 +167,12 @@ def test_no_alignment_is_no_time(folder):
 )
 def test_time_in_words(seconds, words):
     assert str(Duration(0.1, 0.2, 0.3, seconds, 0.0, 0.0, 0.0, 0.2)).startswith(words)
+
+
+def test_what_reading_took_is_in_the_forecast(folder):
+    """`check` has just read the same files as the run will; spectra take longer than anything that sizes could tell."""
+    made = load_job(job())
+    series = read_job(made)
+    guessed, known = plan(made, series, "cpu"), plan(made, series, "cpu", reading=100.0)
+    assert known.seconds - guessed.seconds == pytest.approx(100, abs=1)
+    assert "reading 100 s" in str(known.duration) or "reading 2 min" in str(known.duration)

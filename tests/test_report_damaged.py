@@ -1,9 +1,14 @@
-"""`recon report` on a folder that was changed or damaged: one line, or a report that says what is missing."""
+"""`recon report` on a folder that was changed or damaged: one line, or a report that says what is missing.
+
+Each value of both records is replaced by something else, a sample of all such cases; ``RECON_SWEEP=1`` in the
+environment takes every value by every replacement, which needs some twenty minutes.
+"""
 
 from __future__ import annotations
 
 import copy
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -14,8 +19,9 @@ from runs import write_run
 from recon.errors import ReconError
 from recon.report.page import rebuild_report
 
-OTHERS = [None, True, 7, -1.5, "text", [], {}, [1], {"a": 1}, 1e400, [[1, 2], [3]]]
+OTHERS = [None, True, 0, 7, -1.5, 1e308, 10**30, "text", "", [], {}, [1], {"a": 1}, 1e400, [[1, 2], [3]]]
 DELETED = object()
+SWEEP = bool(os.environ.get("RECON_SWEEP"))
 
 
 @pytest.fixture(scope="module")
@@ -69,24 +75,26 @@ def outcome(folder):
 
 
 def cases(record):
-    """Each value replaced by one of another type, or left out, in turn."""
+    """Each value replaced by another, most of them of another type, or left out: in turn, or by all of them."""
     for k, at in enumerate(paths(record)):
         was = record
         for key in at:
             was = was[key]
-        others = [v for v in OTHERS if kind(v) != kind(was)]
-        yield at, (*others, DELETED)[k % (len(others) + 1)]
+        others = [v for v in OTHERS if v != was or kind(v) != kind(was)]
+        others += [was[:-1], was * 2] if isinstance(was, list) and was else [-was] if kind(was) == "number" else []
+        every = (*others, DELETED)
+        yield from ((at, new) for new in (every if SWEEP else every[k % len(every) :][:1]))
 
 
 @pytest.mark.parametrize("name", ["alignment.json", "job.json"])
 def test_each_value_of_another_type(run, name):
     record = json.loads((run / name).read_text())
     outcomes = {}
-    every = max(1, len(list(cases(record))) // 40)
+    every = 1 if SWEEP else max(1, len(list(cases(record))) // 40)
     for at, new in list(cases(record))[::every]:
         (run / name).write_text(json.dumps(changed(record, at, new)))
         try:
-            outcomes[at] = outcome(run)
+            outcomes[at, repr(new)] = outcome(run)
         except Exception as exc:
             raise AssertionError(f"{name}: {'.'.join(map(str, at))} = {new!r}: {exc!r}") from exc
     assert len(outcomes) > 15

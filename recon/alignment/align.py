@@ -42,7 +42,7 @@ def align(
     series: TiltSeries,
     method: str = "auto",
     *,
-    reference: Sequence[str] | None = None,
+    reference: Sequence[str] | str | None = None,
     resampled: bool = False,
     log: Log | None = None,
 ) -> TiltSeries:
@@ -69,6 +69,7 @@ def align(
         InputError: an unknown reference element, maps that hold nothing to align on or have nothing in common, fewer
             than three tilts that can be used; with "auto", a frame of fewer than 8 pixels along a side.
     """
+    series = TiltSeries.of(series, "align")
     if method not in METHODS:
         raise JobError(f"align method {method!r} is unknown; use one of {', '.join(METHODS)}")
     say = teller(log)

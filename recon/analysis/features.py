@@ -12,7 +12,7 @@ import numpy as np
 from recon.analysis.mask import mask
 from recon.analysis.phases import sharpened, typical_density
 from recon.errors import InputError
-from recon.series.volume import Volume
+from recon.series.volume import Volume, by_element
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -79,6 +79,7 @@ def features(volumes: Mapping[str, Volume], inside: NDArray[np.bool_] | None = N
     Raises:
         InputError: volumes of different shapes.
     """
+    volumes = by_element(volumes)
     shapes = {v.values.shape for v in volumes.values()}
     if len(shapes) > 1:
         raise InputError(f"the volumes have shapes {', '.join(map(str, shapes))}; they must agree")

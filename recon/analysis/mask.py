@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from recon.errors import InputError, JobError
-from recon.series.volume import Volume
+from recon.series.volume import Volume, by_element
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-def mask(volumes: Mapping[str, Volume], method: str = "auto") -> NDArray[np.bool_]:
+def mask(volumes: Mapping[str, Volume] | Volume, method: str = "auto") -> NDArray[np.bool_]:
     """The particle's shape ``(z, y, x)``: all elements together above a threshold (Longley et al. 2018).
 
     Each element is divided by its typical density, the mean over its own atoms ``sum u^2 / sum u``, so that none is
@@ -27,7 +27,7 @@ def mask(volumes: Mapping[str, Volume], method: str = "auto") -> NDArray[np.bool
     """
     if method not in ("auto", "none"):
         raise JobError(f"mask method {method!r} is unknown; use auto or none")
-    stack = [v.values for v in volumes.values()]
+    stack = [v.values for v in by_element(volumes).values()]
     if not stack:
         raise InputError("there are no volumes to make a mask of")
     if method == "none":

@@ -25,7 +25,7 @@ from recon.reconstruction.problem import Problem
 from recon.series.settings import PRIMAL_DUAL
 from recon.series.tilt_series import TiltSeries
 from recon.series.units import series_in, unit_of, volume_in
-from recon.series.volume import Volume
+from recon.series.volume import Volume, by_element
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -75,6 +75,7 @@ def composition(
         InputError: one line: a region that is empty, outside, of another shape, overlapping, unseen or twice there;
             volumes of another method or series.
     """
+    volumes = by_element(volumes)
     if replicates < 4:
         raise JobError(f"replicates is {replicates}; an interval needs 4 at least")
     if not volumes:

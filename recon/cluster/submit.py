@@ -7,6 +7,7 @@ import json
 import math
 import re
 import subprocess
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -204,11 +205,13 @@ def _forecast(job: Job, settings: Settings) -> tuple[float, int]:
     from recon.job.resources import plan
 
     device = "cuda" if settings.gpus else "cpu"
-    needs = plan(job, read_job(job), device, here=False)
+    began = time.perf_counter()
+    series = read_job(job)
+    needs = plan(job, series, device, here=False, reading=time.perf_counter() - began)
     # the model's rate is that of two cores; memory bandwidth ends the gain
     speed = 1.0 if settings.gpus else min(settings.cores, 16) / 2
-    series = OVERHEAD + max(needs.host_bytes if settings.gpus else needs.memory_bytes, needs.regions_bytes)
-    return needs.seconds / max(len(job.elements), 1) / speed, series
+    held = OVERHEAD + max(needs.host_bytes if settings.gpus else needs.memory_bytes, needs.regions_bytes)
+    return needs.seconds / max(len(job.elements), 1) / speed, held
 
 
 def _arrays(datasets: Sequence[Dataset], folder: Path) -> tuple[list[Row], list[Array]]:

@@ -92,7 +92,7 @@ class LineMaps:
 
 def line_maps(
     source: str | Path | Sequence[str | Path] | Iterable[SpectrumImage],
-    lines: Sequence[str],
+    lines: Sequence[str] | str,
     *,
     tilts: TiltSpec | None = None,
     options: Options | Mapping[str, Any] | None = None,
@@ -118,6 +118,7 @@ def line_maps(
     """
     options = Options.of(options)
     options.check()
+    lines = [lines] if isinstance(lines, str) else lines
     wanted = [find_line(n) for n in lines]
     if not wanted:
         raise InputError('no lines were named; give lines = ["Fe_Ka", ...]')

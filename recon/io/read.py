@@ -83,6 +83,11 @@ def read(
     base = Path(base_dir).expanduser()
     if isinstance(maps, str | os.PathLike):
         maps = {_element_of(Path(maps)): maps}
+    if not isinstance(maps, Mapping) or not all(isinstance(name, str) for name in maps):
+        raise InputError(
+            f"maps is a {type(maps).__name__}; name the maps of each element, as in "
+            '{"Co": maps}, or give the path of one file'
+        )
     if geometry is not None and tilts is not None:
         raise InputError("both tilts and a geometry were given; the geometry says how each map was taken")
     given = None if tilts is None else read_tilts(tilts, base)

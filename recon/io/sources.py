@@ -68,6 +68,11 @@ def source_of(element: str, source: Any, base: Path) -> Source:
     if is_signal(source):
         stack = stack_of(source, element)
         return Source(element, "a signal", stack, tilts_from="the signal")
+    if np.ma.is_masked(source):
+        raise InputError(
+            f"{element} is a masked array, of which the values alone would be read; give the pixels to leave out as "
+            "weights, ~numpy.ma.getmaskarray(maps), for all elements alike"
+        )
     return Source(element, "", StackFile(np.asarray(to_host(source))))
 
 

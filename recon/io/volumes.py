@@ -23,6 +23,7 @@ from recon.io.formats.mrc import read_mrc, write_mrc
 from recon.io.formats.ome_zarr import LATEST, OLDER, read_ome_zarr, write_ome_zarr
 from recon.io.formats.tiff import read_tiff, write_tiff
 from recon.io.formats.vti import read_vti, write_vti
+from recon.series.volume import by_element
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -34,7 +35,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_+.-]*")
 
 
 def write(
-    volumes: Mapping[str, Volume],
+    volumes: Mapping[str, Volume] | Volume,
     folder: str | os.PathLike[str],
     *,
     formats: Sequence[str] = ("tiff",),
@@ -44,7 +45,7 @@ def write(
     """Write volumes, ``mask.tif`` and a short ``job.json`` to a new folder, whole or not at all.
 
     Args:
-        volumes: element to `Volume`; each becomes ``ELEMENT.tif`` and so on.
+        volumes: element to `Volume`, or one by itself; each becomes ``ELEMENT.tif`` and so on.
         folder: must not exist, unless `overwrite` is True and it is a result of recon.
         formats: some of `FORMATS`; see `write_volume`.
         mask: ``(z, y, x)`` bool, the voxels that belong to the object, or None.
@@ -58,7 +59,13 @@ def write(
         OutputError, ResourceError: see `OutputFolder`.
     """
     check_formats(formats)
+    volumes = by_element(volumes)
     _check_volumes(volumes, mask)
+    if not Path(folder).is_dir() and any(str(folder).lower().endswith(ending) for ending, _ in FORMATS.values()):
+        raise InputError(
+            f"{folder} is the name of a file, and recon.write makes a folder with a file for each element; name a "
+            'folder, and the format as formats=["tiff"]'
+        )
     needed = sum(v.values.size for v in volumes.values()) * 4 * len(formats)
     check_disk(folder, needed)
     summary = {

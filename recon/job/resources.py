@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -53,10 +53,13 @@ class Plan:
     regions_bytes: int = 0
 
 
-def plan(job: Job, series: TiltSeries, device: str = "auto", *, here: bool = True) -> Plan:
+def plan(
+    job: Job, series: TiltSeries, device: str = "auto", *, here: bool = True, reading: float | None = None
+) -> Plan:
     """Memory, disk and time of a run, before it starts.
 
-    With `here` false it will run on another machine, ``"cpu"`` or ``"cuda"``, which need not be in this one.
+    With `here` false it will run on another machine, ``"cpu"`` or ``"cuda"``, which need not be in this one. `reading`
+    are the seconds that it took to read the series, if known: those of spectra are many, and depend on the detector.
     """
     device = backend.resolve_device(device) if here else device
     if job.align.method == "auto" and job.align.file is None:
@@ -65,7 +68,11 @@ def plan(job: Job, series: TiltSeries, device: str = "auto", *, here: bool = Tru
     shape = grid(locate(series), job.reconstruct.thickness).shape
     free = None if here else 0
     words = 0 if series.scheme is None else scratch_words(series.aligned_geometry(shape))
-    return forecast(shape, series.n_tilts, series.frame, len(series.elements), job, device, free, words)
+    found = forecast(shape, series.n_tilts, series.frame, len(series.elements), job, device, free, words)
+    if reading is None or found.duration is None:
+        return found
+    took = replace(found.duration, reading=reading)
+    return replace(found, duration=took, seconds=took.total)
 
 
 def forecast(

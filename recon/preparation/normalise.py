@@ -58,6 +58,7 @@ def normalise(
         InputError: a map is empty, so that it has no exposure; the background exceeds the data; exposures that do not
             fit the series; fewer than three tilts can be used.
     """
+    series = TiltSeries.of(series, "normalise")
     if method not in METHODS:
         raise JobError(f"normalise method {method!r} is unknown; use one of {', '.join(METHODS)}")
     unit = unit_of(series)

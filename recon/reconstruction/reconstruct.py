@@ -40,7 +40,7 @@ def reconstruct(
     series: TiltSeries,
     method: str | Regulariser = "tgv",
     *,
-    elements: Sequence[str] | None = None,
+    elements: Sequence[str] | str | None = None,
     data_term: str | MakeDataTerm = "poisson",
     strength: Strength = "auto",
     tolerance: float = 1e-2,
@@ -86,13 +86,12 @@ def reconstruct(
 
     What is your own is solved from SIRT on, with ``strength = "auto"`` as the noise asks for, without checkpoints.
     """
+    series = TiltSeries.of(series, "reconstruct")
     own = OwnParts(method, data_term, projector)
     if own.any:
         if half_precision or checkpoints is not None:
             raise JobError(f"half_precision and checkpoints do not go {UNUSABLE}; leave them out")
-        names = series.elements if elements is None else tuple(elements)
-        for name in names:
-            series.index(name)
+        names = series.named(elements)
         ours = Settings(tolerance=tolerance, max_iterations=max_iterations, thickness=thickness)
         with watching(progress, tolerance) as step:
             made = reconstruct_own(
@@ -122,7 +121,7 @@ def reconstruct_with(
     settings: Settings,
     strength: Strength = "auto",
     *,
-    elements: Sequence[str] | None = None,
+    elements: Sequence[str] | str | None = None,
     device: str = "auto",
     progress: Progress | bool | None = None,
     log: Log | None = None,
@@ -146,8 +145,7 @@ def reconstruct_with(
         series = resample(series, grid(series, settings.thickness).shape[1:])
     volumes: dict[str, Volume] = {}
     with watching(progress, settings.tolerance) as step:
-        for element in series.elements if elements is None else elements:
-            series.index(element)
+        for element in series.named(elements):
             if run.keeper.stopping:
                 break
             kept = run.keeper.volume(element)

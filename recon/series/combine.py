@@ -13,11 +13,11 @@ from recon.series.tilt_series import TiltSeries
 COMBINED = "reference"
 
 
-def combine(series: TiltSeries, reference: Sequence[str] | None = None) -> TiltSeries:
+def combine(series: TiltSeries, reference: Sequence[str] | str | None = None) -> TiltSeries:
     """The sum of some elements' maps, or without `reference` the series' image, as one element, for alignment only."""
     if reference is None and series.image is not None:
         return _of_image(series, series.image)
-    pick = [series.index(name) for name in (reference or series.elements)]
+    pick = [series.index(name) for name in series.named(reference or None)]
     counts = series.counts[pick]
     signal = np.abs(counts).sum(axis=(1, 2, 3), dtype=np.float64)
     if not counts.any():

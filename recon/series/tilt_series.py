@@ -179,6 +179,13 @@ class TiltSeries:
             history=(f"read {', '.join(names)}: {n_tilts} tilts of {counts.shape[2]} x {counts.shape[3]} pixels",),
         )
 
+    @staticmethod
+    def of(value: object, taker: str) -> TiltSeries:
+        """The value, which must be a series; `taker` is the function that was called, for the InputError."""
+        if not isinstance(value, TiltSeries):
+            raise InputError(f"{taker} takes a TiltSeries, as recon.read makes it, not a {type(value).__name__}")
+        return value
+
     @property
     def n_tilts(self) -> int:
         return self.tilts_deg.size
@@ -205,6 +212,11 @@ class TiltSeries:
         if element not in self.elements:
             raise InputError(f"element {element!r} is not in the series; it has {', '.join(self.elements)}")
         return self.elements.index(element)
+
+    def named(self, elements: Sequence[str] | str | None) -> tuple[str, ...]:
+        """Elements that a caller means: one by its name, some, or by default all; InputError for an unknown one."""
+        wanted = self.elements if elements is None else (elements,) if isinstance(elements, str) else tuple(elements)
+        return tuple(self.elements[self.index(name)] for name in wanted)
 
     def offset(self, e: int) -> NDArray[np.float64]:
         """All background of an element by its position, counts per pixel: ``(tilt, y, x)``, or ``(tilt, 1, 1)``."""

@@ -147,6 +147,11 @@ class Volume:
     notes: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     @property
+    def shape(self) -> tuple[int, ...]:
+        """``(z, y, x)`` voxels."""
+        return self.values.shape
+
+    @property
     def made(self) -> Solution:
         """`solution` of a volume that `recon.reconstruct` made.
 
@@ -200,6 +205,22 @@ class Volume:
         middle = [n // 2 for n in self.values.shape]
         planes = [self.values[middle[0]], self.values[:, middle[1]], self.values[:, :, middle[2]].T]
         return in_a_row(repr(self), planes)
+
+
+def by_element(volumes: Mapping[str, Volume] | Volume) -> Mapping[str, Volume]:
+    """Volumes by the name of their element; one volume by itself serves, too.
+
+    Raises:
+        InputError: it is neither.
+    """
+    if isinstance(volumes, Volume):
+        return {volumes.element: volumes}
+    if not isinstance(volumes, Mapping) or not all(isinstance(v, Volume) for v in volumes.values()):
+        raise InputError(
+            f"volumes are a Volume or a table of these by element, as recon.reconstruct returns them, not a "
+            f"{type(volumes).__name__}"
+        )
+    return volumes
 
 
 UNIT = "counts per voxel length per unit exposure"
