@@ -88,7 +88,7 @@ def test_half_precision_goes_on_from_other_solvers_and_strengths(half):
     data = data_for(operator, "poisson")
 
     def duals(solver):
-        p, q = solver._units()
+        p, q = solver.units()
         return np.concatenate([p * solver.p.astype(float).ravel(), q * solver.q.astype(float).ravel()])
 
     there, here = (
@@ -122,7 +122,7 @@ def bound_in_double(solver, tilts):
     rays = np.stack([np.cos(np.radians(tilts)), np.sin(np.radians(tilts)), np.full(len(tilts), -(nu - 1) / 2)], axis=1)
     weights = reference.joseph((nz, nx), nu, rays)
     y, scale = solver.data.feasible(solver.y).astype(float), solver.data.scale.astype(float)
-    q = reference.onto_ball(solver._units()[1] * solver.q.astype(float), float(solver.a0))
+    q = reference.onto_ball(solver.units()[1] * solver.q.astype(float), float(solver.a0))
     p = symmetrised_adjoint(q)
     theta = min(1.0, float(solver.a1) / np.linalg.norm(p, axis=0).max())
     g = np.einsum("tuzx,tuy->zxy", weights, scale * y, optimize=True) + gradient_adjoint(p)

@@ -34,7 +34,6 @@ import numpy as np
 
 from recon.backend import Array, namespace, to_host
 from recon.model.noise import automatic_strength, noise_weights
-from recon.operators import norm2
 from recon.reconstruction.problem import Problem
 from recon.series.tilt_series import TiltSeries
 from recon.series.volume import StrengthChoice
@@ -140,8 +139,7 @@ class StrengthPath:
         self.problem, self.unit, self.stop = problem, unit, stop
         first = unit * FIRST_FACTOR
         self.solver = problem.coarse_to_fine(first, A0_PER_A1 * first, COARSE_TOLERANCE)
-        xp = namespace(self.solver.u)
-        self._projection, self._before = xp.empty_like(self.solver.y), xp.empty_like(self.solver.u)
+        self._projection = namespace(self.solver.y).empty_like(self.solver.y)
 
     def projection(self, factor: float) -> Array | None:
         """``A u`` ``(tilt, u, y)`` at a strength, overwritten by the next; None if stopped."""
@@ -151,13 +149,10 @@ class StrengthPath:
         for _ in range(0, most, EVERY):
             if self.stop is not None and self.stop():
                 return None
-            self._before[...] = solver.u
-            solver.advance(EVERY)
-            self._before -= solver.u
-            moved, size = (norm2(a, solver.g, solver.slab) for a in (self._before, solver.u))  # g is scratch here
+            moved, size = solver.travel(EVERY)
             if moved <= SETTLED * size:
                 break
-        return self.problem.operator(solver.u, self._projection)
+        return solver.projection(self._projection)
 
 
 def of_the_object(projection: Array) -> Array:

@@ -1,6 +1,8 @@
-"""A bound of a linear function of u, which the certificate of the primal-dual methods needs."""
+"""What the certificate of the primal-dual methods is made of, on arrays of the whole volume or of a part of it."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import numpy as np
 
@@ -8,6 +10,7 @@ from recon.backend import Array, kernels, namespace, to_host
 from recon.parallel import Slab
 
 BLIND = 1e-6  # of the largest sensitivity, below which the total of the data says nothing of a voxel
+Sums = tuple[float, float, float]
 HALVINGS = 30  # of the interval in which the best price lies, in its logarithm
 
 
@@ -27,19 +30,29 @@ def largest_gain(
     spread = slab is not None and not slab.whole
     if slab is not None:
         g, sensitivity = slab.compact(g), slab.compact(sensitivity)
-    xp, k = namespace(g), kernels(g)
-    sums = xp.empty((g.shape[0], 3), dtype=np.float64)
-    largest = float(xp.max(sensitivity))
+    largest = float(namespace(g).max(sensitivity))
     least = BLIND * (slab.max(largest) if slab is not None else largest)
+    sums = namespace(g).empty((g.shape[0], 3), dtype=np.float64)
 
-    def at(price: float) -> tuple[float, float, float]:
-        k.excess_sums(g, sensitivity, float(theta), price, least, sums)
-        of_plane = to_host(sums)  # one transfer, where each number would be one
-        excess, reached = (float(v) for v in of_plane[:, :2].sum(axis=0))
-        highest = float(of_plane[:, 2].max())
+    def at(price: float) -> Sums:
+        found = sums_at(price, g, sensitivity, theta, least, sums)
         if slab is not None and spread:
-            return slab.sum(excess), slab.sum(reached), slab.max(highest)
-        return excess, reached, highest
+            return slab.sum(found[0]), slab.sum(found[1]), slab.max(found[2])
+        return found
+
+    return least_over_prices(at, upper, total)
+
+
+def sums_at(price: float, g: Array, sensitivity: Array, theta: float, least: float, sums: Array) -> Sums:
+    """``(sum max(d - price a, 0), sum a where d > price a, max d / a)``; `sums` is scratch, ``(z, 3)`` float64."""
+    kernels(g).excess_sums(g, sensitivity, float(theta), price, least, sums)
+    of_plane = to_host(sums)  # one transfer, where each number would be one
+    excess, reached = (float(v) for v in of_plane[:, :2].sum(axis=0))
+    return excess, reached, float(of_plane[:, 2].max())
+
+
+def least_over_prices(at: Callable[[float], Sums], upper: float, total: float) -> float:
+    """The least of ``price total + upper excess`` over prices, from `sums_at` of the whole volume."""
 
     def bound(price: float) -> tuple[float, float]:
         """Its value at a price, and its slope."""
@@ -63,3 +76,49 @@ def largest_gain(
         best = min(best, value)
         low, high = (middle, high) if slope < 0 else (low, middle)
     return best
+
+
+Within = tuple[int, int] | None  # slices that count, by default all
+
+
+def regulariser_sums(u: Array, w: Array, within: Within = None) -> tuple[float, float]:
+    """``(sum |grad u - w|, sum |E w|)``."""
+    sums = namespace(u).empty((u.shape[0], 2))
+    kernels(u).tgv_value(u, w, sums, **({} if within is None else {"within": within}))
+    first, second = (float(s) for s in to_host(sums).sum(axis=0))
+    return first, second
+
+
+def regulariser_dual(
+    p: Array, q: Array, a0: np.float32, unit: float, scratch: Array, g: Array, within: Within = None
+) -> tuple[Array, float, float]:
+    """Add ``grad* p`` to `g`, where p is ``E* q`` with |q| <= a0 for TGV: a point that is feasible in w.
+
+    Args:
+        p, q, a0: duals of the solver; q has no components for TV.
+        unit: what 1 stands for in p.
+        scratch: takes ``E* q``, ``(3, z, x, y)``; may be p itself.
+        g: ``(z, x, y)``.
+        within: slices that count.
+
+    Returns:
+        p, what 1 stands for in it, and its largest vector.
+    """
+    xp, k = namespace(g), kernels(g)
+    if len(q):
+        largest = xp.empty(g.shape[0], dtype=np.float64)
+        k.tgv_divergence(q, a0, scratch, largest)
+        highest = float(xp.max(largest)) if within is None else _largest(scratch[..., slice(*within)])
+        p, unit = scratch, 1.0
+    else:
+        highest = unit * _largest(p if within is None else p[..., slice(*within)])
+    k.gradient_adjoint(p, np.float32(unit), g)
+    return p, unit, highest
+
+
+def _largest(p: Array) -> float:
+    xp = namespace(p)
+    square = xp.square(p[0], dtype=np.float32)
+    for component in p[1:]:
+        square += xp.square(component, dtype=np.float32)
+    return float(xp.sqrt(xp.max(square)))

@@ -27,6 +27,16 @@ def enlarge(a: Array, out: Array, factor: int, there: Slab | None = None, here: 
         begin, first = here.held()[0], want[here.ranks.rank][0]
         end = want[here.ranks.rank][1]
         a = np.ascontiguousarray(a[..., first:end]) if there.whole else there.fetch(a, want)
+    return _interpolate(a, out, factor, sizes, begin, first)
+
+
+def enlarge_window(a: Array, out: Array, factor: int, n: int, begin: int) -> Array:
+    """The same for `out` with the slices from `begin` on of an array with n of them."""
+    return _interpolate(a, out, factor, (a.shape[-1], n), begin, 0)
+
+
+def _interpolate(a: Array, out: Array, factor: int, sizes: tuple[int, int], begin: int, first: int) -> Array:
+    """`a` has the slices from `first` on of the coarse array, `out` those from `begin` on of the fine one."""
     if namespace(a) is np:
         from scipy import ndimage
     else:

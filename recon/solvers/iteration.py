@@ -7,27 +7,26 @@ from dataclasses import replace
 import numpy as np
 
 from recon.backend import Array, kernels, namespace
-from recon.kernels import STEPS
 from recon.operators import Operator, norm2, norm_estimate
 from recon.parallel import slab_of
 from recon.solvers.data_terms import DataTerm
 from recon.solvers.grids import enlarge
+from recon.solvers.steps import (
+    FIELDS,
+    ORDER,
+    RELAXATION,
+    VECTORS,
+    Arrays,
+    Previous,
+    Strengths,
+    first_weight,
+    norm_of_differences,
+    primal_dual_step,
+    scales_from,
+    without_tiny_numbers,
+    without_what_does_not_exist,
+)
 from recon.solvers.weights import SAMPLED, Balance, Weights
-
-ORDER = {"none": 0, "tv": 1, "tgv": 2}
-# What is declared here is allocated, and counted before a run (`recon.solvers.memory`): components of each array of
-# the volume's size, by the order of the regulariser.
-FIELDS: tuple[dict[str, int], ...] = tuple(
-    {
-        "u": 1, "w": 3 * (order == 2), "p": 3 * (order >= 1), "q": 6 * (order == 2),
-        "u_bar": 1, "g": 1, "sensitivity": 1, "w_bar": 3 * (order == 2),
-    }
-    for order in range(3)
-)  # fmt: skip
-VECTORS = ("w", "p", "q", "w_bar")
-STATE, DUALS, SCRATCH = ("u", "w", "p", "q"), ("p", "q"), ("u_bar", "g", "sensitivity")  # w_bar on GPUs only
-_AT_ONCE = 1 << 24  # elements, of a whole volume's
-RELAXATION = 1.6  # z <- z + 1.6 (T(z) - z); below 2. Of 1.4 to 1.95, 1.6 and 1.7 take the fewest iterations
 
 
 class PrimalDualIteration:
@@ -112,10 +111,10 @@ class PrimalDualIteration:
         # A^T s, and the norms of the blocks
         self._sensitivity = operator.adjoint(data.scale, xp.empty(shape, dtype=np.float32))
         norm_a = norm_estimate(_Scaled(operator, data.scale), self.u, work=(self.u_bar, self.g))
-        norm_d = float(np.sqrt(4 * sum(n > 1 for n in (*shape[:2], self.slab.n)))) or 1.0
+        norm_d = norm_of_differences((*shape[:2], self.slab.n))
         weights = Weights(norm_a, norm_d, order, plain=method == "plain")
-        self._unit_weight = self._first_weight(norm_a)
-        first = self._unit_weight if omega is None else omega
+        self.unit_weight = self._first_weight(norm_a)
+        first = self.unit_weight if omega is None else omega
         self.weights = weights if omega is None and weights.plain else replace(weights, omega=first)
         if start is not None:
             self.y[...] = data.derivative(operator(self.u, self._stack))
@@ -127,33 +126,35 @@ class PrimalDualIteration:
 
     def step(self, rho: float = 1.0) -> None:
         """One iteration, over-relaxed by `rho`; the formulas are those of the class."""
-        s, relax = self.weights, np.float32(rho)
-        tau, sigma_p, sigma_q = np.float32(s.tau), np.float32(s.sigma_p), np.float32(s.sigma_q)
-        self._xp.multiply(self.data.scale, self.y, out=self._stack)
-        self.operator.adjoint(self._stack, self.g)
-        self._k.tgv_step(
-            self.u, self.w, self.u_bar, self.w_bar, self.p, self.q, self.g, tau, tau, sigma_p, sigma_q,
-            self.a1, self.a0, relax,
-        )  # fmt: skip
+        arrays = Arrays(self.u, self.w, self.p, self.q, self.y, self.u_bar, self.w_bar, self.g, self._stack)
+        primal_dual_step(arrays, self.operator, self.data, self.weights, self.strengths, rho)
         self.slab.refresh(self.u, self.w, self.p, self.q)
-        self.operator(self.u_bar, self._stack)
-        self.data.dual_step(self.y, self._stack, s.sigma_y, relax)
         self.iteration += 1
 
-    def advance(self, iterations: int) -> None:
-        """Some iterations with their balances; after the last one z is T(z), so that p and q are feasible."""
-        for left in range(iterations - 1, -1, -1):
-            self._iterate(last=left == 0)
-
-    def _iterate(self, *, last: bool) -> None:
-        """One iteration and maybe a balance; the last before a check is not relaxed, so p and q stay in their balls."""
+    def go_on(self, end: int, *, check: bool) -> None:
+        """One iteration and maybe a balance; the one to `end` is not relaxed, so p and q stay in their balls."""
+        last = self.iteration + 1 == end
         self.step(1.0 if last or self.weights.plain else RELAXATION)
         if self.iteration % 10 == 0 or last:
             self.maybe_balance()
 
-    def _units(self) -> tuple[float, float]:
-        """The value of 1 in p and q as they are stored: 16-bit duals count in steps of their strengths."""
-        return (float(self.a1) / STEPS, float(self.a0) / STEPS) if self.p.dtype == np.int16 else (1.0, 1.0)
+    @property
+    def strengths(self) -> Strengths:
+        return Strengths(self.a1, self.a0)
+
+    def units(self) -> tuple[float, float]:
+        """The value of 1 in p and q as they are stored."""
+        return self.strengths.units(self.p)
+
+    @property
+    def voxels(self) -> float:
+        """Of the whole volume."""
+        return float(np.prod(self.u.shape[:2])) * self.slab.n
+
+    def component(self, name: str, k: int) -> Array:
+        """u, or one component of w, p or q."""
+        found: Array = self.u if name == "u" else getattr(self, name)[k]
+        return found
 
     def _state(self) -> list[Array]:
         return [self.u, self.w, self.p, self.q, self.y]
@@ -167,16 +168,11 @@ class PrimalDualIteration:
     # ------------------------------------------------------------------ weights
 
     def _first_weight(self, norm_a: float) -> float:
-        """omega = |y| / |u| (blocks of norm 1), by the size of the data.
-
-        u is a uniform density that gives the total of the counts; for y, half a count in each was best
-        of the constants tried on simulated particles. Balancing takes it from there.
-        """
         pixels = self.slab.sum(float((self.data.scale > 0).sum()))
-        volume = self.slab.sum(float(self._xp.sum(self.slab.inner(self._sensitivity) > 0)))
-        return float(norm_a * pixels**0.5 * 0.5 / max(self._mean_density() * volume**0.5, 1e-30))
+        voxels = self.slab.sum(float(self._xp.sum(self.slab.inner(self._sensitivity) > 0)))
+        return first_weight(norm_a, pixels, self.mean_density(), voxels)
 
-    def _mean_density(self) -> float:
+    def mean_density(self) -> float:
         """The uniform u that gives the total of the counts."""
         total = max(self.slab.sum(float(self._xp.sum(self.data.counts, dtype=np.float64))), 1.0)
         seen = self.slab.sum(float(self._xp.sum(self.slab.inner(self._sensitivity), dtype=np.float64)))
@@ -184,15 +180,8 @@ class PrimalDualIteration:
 
     def _begin_to_balance(self) -> None:
         """At a new start: earlier travel no longer counts, and balances move the weights as far as at first."""
-        self._without_tiny_numbers()
+        without_tiny_numbers(self.u)
         self.balance.begin(self.iteration, self._watched())
-
-    def _without_tiny_numbers(self) -> None:
-        """Numbers near the smallest float32 make every later product slow."""
-        planes = max(1, _AT_ONCE // self.u[0].size)
-        for k in range(0, len(self.u), planes):
-            part = self.u[k : k + planes]
-            part[self._xp.abs(part) < 1e-30] = 0
 
     def maybe_balance(self) -> None:
         """Balance the weights if it is time for it."""
@@ -200,13 +189,13 @@ class PrimalDualIteration:
             return
         watched = self._watched()
         part = len(watched[0]) / len(self.u)
-        travel = self.balance.travelled(watched, self._units(), part, self.weights, self.slab.sum)
+        travel = self.balance.travelled(watched, self.units(), part, self.weights, self.slab.sum)
         size = norm2(self.u, self.g, self.slab)  # g is scratch between iterations
         self.weights = self.weights.balanced(travel, self.balance.pace(self.iteration), size)
-        self._without_tiny_numbers()
+        without_tiny_numbers(self.u)
         self.balance.measure_from(self.iteration, watched)
 
-    def continue_from(self, other: PrimalDualIteration, factor: int = 1) -> None:
+    def continue_from(self, other: Previous, factor: int = 1) -> None:
         """Start where another solver stands: of the same data, or of its maps binned by `factor`.
 
         A density in counts per voxel length grows with factor^3 when pixels are summed and voxels grow, w with
@@ -217,27 +206,20 @@ class PrimalDualIteration:
             other: its volume lies around the same centre as this one's; its frames too, up to a pixel.
             factor: voxels of this volume along an edge of one of the other's.
         """
-        (p, q), (p_there, q_there) = self._units(), other._units()
-        scales: dict[str, float] = {"u": factor**-3, "w": factor**-4}
-        scales["p"] = float(self.a1 / other.a1) * p_there / p
-        scales["q"] = float(self.a0 / other.a0) * q_there / q
-        for name, scale in scales.items():
-            mine, theirs = getattr(self, name), getattr(other, name)
-            for part, source in zip(mine, theirs, strict=True) if name != "u" else [(mine, theirs)]:
-                new = enlarge(np.float32(scale) * source, self.g, factor, other.slab, self.slab)
+        for name, scale in scales_from(self.strengths, self.units(), other, factor).items():
+            mine = getattr(self, name)
+            for k, part in enumerate([mine] if name == "u" else mine):
+                new = enlarge(np.float32(scale) * other.component(name, k), self.g, factor, other.slab, self.slab)
                 part[...] = new if part.dtype == new.dtype else self._xp.rint(new, out=new)
-            if name in "wpq" and len(mine):  # what does not exist, see kernels, must stay 0
-                mine[0, -1], mine[1, :, -1] = 0, 0
-                if self.slab.at_end:
-                    mine[2, :, :, -1] = 0
+                without_what_does_not_exist(name, part, k, at_end=self.slab.at_end)
         if factor > 1:
             self.y[...] = self.data.derivative(self.operator(self.u, self._stack))
         else:
+            assert isinstance(other, PrimalDualIteration)
             self.y[...] = self.data.feasible(other.y) * (self.data.scale > 0)
-        omega = other.weights.omega * self._unit_weight / other._unit_weight
+        omega = other.weights.omega * self.unit_weight / other.unit_weight
         self.weights = replace(self.weights.with_share(other.weights.share), omega=omega)
-        voxels = [float(np.prod(s.u.shape[:2])) * s.slab.n for s in (other, self)]
-        self.coarse_iterations = (other.iteration + other.coarse_iterations) * voxels[0] / voxels[1]
+        self.coarse_iterations = (other.iteration + other.coarse_iterations) * other.voxels / self.voxels
         self._begin_to_balance()
 
     def release(self) -> None:

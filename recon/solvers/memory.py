@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from recon.backend import free_memory
 from recon.geometry.tilt_geometry import Shape2, Shape3
 from recon.operators.warp import ROTATED
-from recon.solvers.iteration import DUALS, FIELDS, ORDER, SCRATCH, STATE
+from recon.solvers.steps import DUALS, FIELDS, ORDER, SCRATCH, STATE
 from recon.solvers.weights import SAMPLED
 
 WORD = 4  # bytes of a float32

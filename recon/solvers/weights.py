@@ -167,14 +167,20 @@ class Balance:
             weights: whose norms are those of the blocks.
             total: sums over the ranks that have other slices.
         """
-        xp = namespace(watched[0])
-
-        def square(row: Array, before: Array) -> Array:
-            total: Array = xp.sum(xp.square(xp.subtract(row, before, dtype=np.float32)), dtype=np.float64)
-            return total
-
-        u, w, p, q, y = (
-            unit**2 * total(float(sum(square(row, row0) for row, row0 in zip(a, b, strict=True))))
-            for unit, a, b in zip((1.0, 1.0, *units, 1.0), watched, self.before, strict=True)
+        sums = (
+            total(sum(squared_change(row, row0) for row, row0 in zip(a, b, strict=True)))
+            for a, b in zip(watched, self.before, strict=True)
         )
-        return Travel(((u + w) / part) ** 0.5, y**0.5 * weights.norm_a, ((p + q) / part) ** 0.5 * weights.norm_d)
+        return travel_of(tuple(sums), units, part, weights)
+
+
+def squared_change(now: Array, before: Array) -> float:
+    """``|now - before|^2``, summed in float64."""
+    xp = namespace(now)
+    return float(xp.sum(xp.square(xp.subtract(now, before, dtype=np.float32)), dtype=np.float64))
+
+
+def travel_of(changes: tuple[float, ...], units: tuple[float, float], part: float, weights: Weights) -> Travel:
+    """Travel from `squared_change` of u, w, p, q and y, of the first four on a `part` of the planes."""
+    u, w, p, q, y = (unit**2 * c for unit, c in zip((1.0, 1.0, *units, 1.0), changes, strict=True))
+    return Travel(((u + w) / part) ** 0.5, y**0.5 * weights.norm_a, ((p + q) / part) ** 0.5 * weights.norm_d)
