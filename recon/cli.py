@@ -206,7 +206,7 @@ def check(path: Path, device: str, out: Path | None, picture: Path | None) -> No
         series = admit(job, series)
         for line in describe(job, series, needs, target):
             click.echo(line)
-        check_resources(needs, target)
+        check_resources(needs, target, job.reconstruct.memory)
         check_target(target, overwrite=True)
         if target.exists():
             click.echo(f"note: {target} exists; a run needs --overwrite, --resume or another --out")

@@ -163,6 +163,14 @@ def _whole(number: str) -> int:
     return int(number)
 
 
+def bytes_of(text: str) -> int | None:
+    """Bytes of ``"16 GB"``; G, GB and GiB are 2**30, as schedulers take them. None where it is no size."""
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kKMGT])?(?:i?B)?\s*", text)
+    if found is None or float(found[1]) <= 0:
+        return None
+    return int(float(found[1]) * 1024 ** " KMGT".index((found[2] or " ").upper()))
+
+
 def reserved(name: str, *, whole_run: bool = True) -> str | None:
     """Why a file of results that is called like an element would be mistaken for another one; None if it would not.
 

@@ -129,13 +129,15 @@ def minutes(value: Any, where: str = "time") -> int | str:
 
 
 def size(value: Any, where: str = "memory") -> int | str:
-    """``"auto"``, or bytes of ``"16 GB"``; G, GB and GiB are 2**30, as schedulers take them."""
+    """``"auto"``, or bytes of ``"16 GB"``."""
+    from recon.files import bytes_of
+
     if value == "auto":
         return "auto"
-    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kKMGT])?(?:i?B)?\s*", value) if isinstance(value, str) else None
-    if found is None or float(found[1]) <= 0:
+    found = bytes_of(value) if isinstance(value, str) else None
+    if found is None:
         raise JobError(f"{where}: memory is {value!r}; give it as '16 GB', or 'auto'")
-    return int(float(found[1]) * 1024 ** " KMGT".index((found[2] or " ").upper()))
+    return found
 
 
 __all__ = ["SITE", "Settings", "minutes", "site_file", "site_settings", "size"]

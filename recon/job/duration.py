@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import os
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 from recon.alignment.start import FINE
 from recon.analysis.halves import ITERATIONS as ITERATIONS_OF_A_HALF
@@ -53,6 +53,10 @@ class Duration:
     def stages(self) -> dict[str, float]:
         """Seconds of each stage, by name."""
         return {f.name: float(getattr(self, f.name)) for f in fields(self) if f.name != "proposed"}
+
+    def slower(self, times: float) -> Duration:
+        """What it takes if iterations take so many times as long."""
+        return replace(self, search=times * self.search, reconstruction=times * self.reconstruction)
 
     @property
     def total(self) -> float:

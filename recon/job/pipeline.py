@@ -23,7 +23,7 @@ from recon.job.inputs import input_hashes, read_job
 from recon.job.interrupts import Interrupts
 from recon.job.locks import Lock
 from recon.job.progress import Watcher
-from recon.job.resources import Plan, check_options, check_resources, plan
+from recon.job.resources import Plan, check_options, check_resources, gib, plan
 from recon.job.results import Result, finished, state_of, write_result
 from recon.job.stages import Stages, compile_ahead
 from recon.model.resampling import resample
@@ -41,17 +41,20 @@ def process(
     watch: Watcher | None = None,
     checkpoints: Checkpoints | None = None,
     ranks: Ranks = ALONE,
+    budget: int | None = None,
 ) -> Result:
     """All stages after `read`, with a job's options or the defaults.
 
     With `checkpoints`, what they hold is taken from there, and a stop by Ctrl-C during a reconstruction gives
-    the result as far as it came; see `Result.interrupted`.
+    the result as far as it came; see `Result.interrupted`. `budget` is the most memory that a reconstruction may take,
+    by default what the job says.
 
     Raises:
         StoppedError: Ctrl-C during a reconstruction, without `checkpoints`.
     """
     job = job or Job.model_construct()
-    stages = Stages(job, backend.resolve_device(device), watch or Watcher(), checkpoints, ranks)
+    budget = job.reconstruct.memory if budget is None else budget
+    stages = Stages(job, backend.resolve_device(device), watch or Watcher(), checkpoints, ranks, budget=budget)
     read = series
     series, record = stages.aligned(read)
     if job.align.resample:
@@ -171,15 +174,21 @@ def run_job(
             for line in series.history[lines:]:
                 watch.log(line)
             check_options(job, series)  # what is wrong with them is told before the work
-            needs = plan(job, series, device)
+            needs = plan(job, series, device, shared=ranks.size)
             check_ranks(ranks, series.frame[0])
-            check_resources(replace(needs, memory_bytes=needs.memory_bytes * local_ranks() // ranks.size), target)
+            of_ranks = replace(needs, memory_bytes=needs.memory_bytes * local_ranks() // ranks.size)
+            check_resources(of_ranks, target, job.reconstruct.memory)
+            if needs.streaming is not None:
+                watch.log(_in_slabs(needs))
             if admit is not None:
                 admit(needs)
             reading = round(time.perf_counter() - clock, 3)
             if not part.whole:
-                return _do_part(series, job, part, Stages(job, device, watch, checkpoints, ranks))
-            result = process(series, job, device=device, watch=watch, checkpoints=checkpoints, ranks=ranks)
+                stages = Stages(job, device, watch, checkpoints, ranks, budget=needs.budget)
+                return _do_part(series, job, part, stages)
+            result = process(
+                series, job, device=device, watch=watch, checkpoints=checkpoints, ranks=ranks, budget=needs.budget
+            )
             result.timings["read"] = reading
             write_result(result, target, job=job, hashes=hashes, overwrite=replacing)
         except KeyboardInterrupt as exc:
@@ -188,6 +197,15 @@ def run_job(
             raise checkpoints.stopped(f"{target} holds what there was: {state_of(result)}", kept=True)
         checkpoints.clear()
     return target
+
+
+def _in_slabs(needs: Plan) -> str:
+    how = needs.streaming
+    assert how is not None
+    return (
+        f"the volume is worked on in {how.windows} slabs, {how.block} iterations on each at a time; as a whole it "
+        f"needs more memory than {gib(needs.budget or 0)}"
+    )
 
 
 def _check_earlier(job: Job, part: Part, checkpoints: Checkpoints) -> None:

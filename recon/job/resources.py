@@ -22,8 +22,12 @@ from recon.preparation.normalise import normalise
 from recon.preparation.screening import screen
 from recon.reconstruction.reconstruct import resolve_strengths
 from recon.series.combine import combine
+from recon.series.settings import PRIMAL_DUAL
 from recon.series.tilt_series import TiltSeries
-from recon.solvers.memory import Memory, available, needed, needed_for_regions
+from recon.solvers.memory import Memory, Streaming, available, needed, needed_for_regions, streaming
+from recon.solvers.scratch import scratch_folder
+
+AUTOMATIC = 0.8  # of the free memory that is taken where a volume does not fit and no budget is given
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,8 @@ class Plan:
         host_bytes: peak on the host; on the CPU the same as `memory_bytes`.
         duration: the seconds by stage.
         regions_bytes: peak on the device of asking about places, which a run leaves out where memory is short.
+        streaming: how the volume is worked on where memory does not hold it; it is in the other numbers.
+        budget: bytes that the reconstruction may take then.
     """
 
     volume: tuple[int, int, int]
@@ -51,15 +57,24 @@ class Plan:
     host_bytes: int = 0
     duration: Duration | None = None
     regions_bytes: int = 0
+    streaming: Streaming | None = None
+    budget: int | None = None
 
 
 def plan(
-    job: Job, series: TiltSeries, device: str = "auto", *, here: bool = True, reading: float | None = None
+    job: Job,
+    series: TiltSeries,
+    device: str = "auto",
+    *,
+    here: bool = True,
+    reading: float | None = None,
+    shared: int = 1,
 ) -> Plan:
     """Memory, disk and time of a run, before it starts.
 
     With `here` false it will run on another machine, ``"cpu"`` or ``"cuda"``, which need not be in this one. `reading`
     are the seconds that it took to read the series, if known: those of spectra are many, and depend on the detector.
+    Where ranks share the volumes, `shared` is how many; the numbers are those of all.
     """
     device = backend.resolve_device(device) if here else device
     if job.align.method == "auto" and job.align.file is None:
@@ -67,8 +82,9 @@ def plan(
     # where the object is not isolated, the volume is wider than the frame
     shape = grid(locate(series), job.reconstruct.thickness).shape
     free = None if here else 0
-    words = 0 if series.scheme is None else scratch_words(series.aligned_geometry(shape))
-    found = forecast(shape, series.n_tilts, series.frame, len(series.elements), job, device, free, words)
+    words = None if series.scheme is None else scratch_words(series.aligned_geometry(shape))
+    sizes = (shape, series.n_tilts, series.frame, len(series.elements))
+    found = forecast(*sizes, job, device, free, words, in_memory=shared > 1)
     if reading is None or found.duration is None:
         return found
     took = replace(found.duration, reading=reading)
@@ -83,17 +99,22 @@ def forecast(
     job: Job,
     device: str,
     free: int | None = None,
-    projector_words: int = 0,
+    projector_words: int | None = None,
+    in_memory: bool = False,
 ) -> Plan:
     """The plan for a volume of a shape ``(z, y, x)`` with `free` bytes of memory, by default this machine's.
 
-    `projector_words` are what the projector holds beside the arrays of a single axis.
+    `projector_words` are what the projector holds of a geometry that is none of a single axis; then a volume that does
+    not fit is not streamed, nor is one that is to be `in_memory`.
+
+    Raises:
+        ResourceError: the memory that the job may take does not even do for slabs.
     """
     voxels = math.prod(shape)
     options = job.reconstruct
     sizes = (shape, n_tilts, frame, n_elements, options.method, device, options.half_precision)
     memory = needed(*sizes, searched(options, n_elements) > 0)
-    held = 4 * projector_words
+    held = 4 * (projector_words or 0)
     memory = Memory(memory.host + held * (device == "cpu"), memory.device + held * (device == "cuda"))
     # an uncertainty adds a volume of results, and two sums while it is found
     sure = bool(job.reconstruct.uncertainty)
@@ -103,27 +124,56 @@ def forecast(
     fields = places + (places and n_elements)
     asking = needed_for_regions(shape, n_tilts, frame, fields, options.method, device) if places else 0
     took = duration(shape, n_tilts, frame, n_elements, job, device, cores=None if free is None else 2)
-    return Plan(
-        shape,
-        memory.device if device == "cuda" else memory.host + more,
-        available(device) if free is None else free,
-        results * len(job.output.formats),
-        took.total,
-        device,
-        memory.host + more,
-        took,
-        asking,
-    )
+    free = available(device) if free is None else free
+    solving = memory.device if device == "cuda" else memory.host + more
+    budget = None if in_memory or projector_words is not None else _budget(job, solving, free)
+    slabs = None
+    if budget is not None:
+        # results of the others are there meanwhile
+        others = 0 if device == "cuda" else 4 * voxels * (n_elements - 1)
+        how = (options.method, device, lambda k: k + 1, options.half_precision)
+        slabs = streaming(max(budget - others - more * (device == "cpu"), 1), shape, n_tilts, frame, *how)
+        solving = slabs.memory + others + more * (device == "cpu")
+        took = took.slower(slabs.cost)
+        memory = Memory(memory.host + slabs.store if device == "cuda" else solving - more, solving)
+    disk = results * len(job.output.formats)
+    return Plan(shape, solving, free, disk, took.total, device, memory.host + more, took, asking, slabs, budget)
 
 
-def check_resources(needs: Plan, out: Path) -> None:
-    """Raise ResourceError, saying how much is needed, if memory or disk will not do."""
+def _budget(job: Job, needed_bytes: int, free: int) -> int | None:
+    """Bytes that a reconstruction in slabs may take; None where it is done in memory."""
+    options = job.reconstruct
+    if options.method not in PRIMAL_DUAL or options.uncertainty:
+        return None
+    if options.memory is not None:
+        return options.memory if needed_bytes > options.memory else None
+    return int(AUTOMATIC * free) if needed_bytes > free > 0 else None
+
+
+def check_resources(needs: Plan, out: Path, job_memory: int | None = None) -> None:
+    """Raise ResourceError, saying how much is needed, if memory or disk will not do.
+
+    `job_memory` is what the job allows.
+    """
     if needs.memory_bytes > needs.available_bytes:
         what = "device memory" if needs.device == "cuda" else "memory"
         raise ResourceError(
             f"a volume of {' x '.join(map(str, needs.volume))} voxels needs {gib(needs.memory_bytes)} of {what}, "
             f"{gib(needs.available_bytes)} are free; bin the maps, set reconstruct.thickness, "
             "set reconstruct.half_precision, or use a larger machine"
+        )
+    if needs.budget is None and job_memory is not None and needs.memory_bytes > job_memory:
+        raise ResourceError(
+            f"a volume of {' x '.join(map(str, needs.volume))} voxels needs {gib(needs.memory_bytes)} of memory, "
+            f"reconstruct.memory allows {gib(job_memory)}, and slabs are for tgv, tv and none on series with one tilt "
+            "axis, without uncertainty; raise it, or leave it out"
+        )
+    if needs.streaming is not None and needs.device == "cpu":
+        check_disk(scratch_folder() / "recon", needs.streaming.store)
+    if needs.streaming is not None and needs.device == "cuda" and needs.host_bytes > available("cpu"):
+        raise ResourceError(
+            f"the slabs that wait beside the GPU take {gib(needs.host_bytes)} of the host's memory, "
+            f"{gib(available('cpu'))} are free; bin the maps, or use a larger machine"
         )
     check_disk(out, needs.disk_bytes)
 
@@ -194,11 +244,28 @@ def describe(job: Job, series: TiltSeries, needs: Plan, out: Path) -> list[str]:
         f"memory: {gib(needs.memory_bytes)} needed, {gib(needs.available_bytes)} free"
         + (f" on the GPU; {gib(needs.host_bytes)} on the host" if needs.device == "cuda" else "")
         + (f"; {gib(needs.regions_bytes)} to ask about regions" if needs.regions_bytes else "")
-        + (", which is left out" if needs.regions_bytes > needs.available_bytes else ""),
+        + (
+            ", which is left out"
+            if needs.regions_bytes > min(needs.available_bytes, needs.budget or needs.available_bytes)
+            else ""
+        ),
+        *_slabs(needs),
         f"disk: {gib(needs.disk_bytes)} in {out}",
         f"time: {needs.duration or _minutes(needs.seconds)}; on {_where(needs.device)}, compilation aside",
     ]
     return lines
+
+
+def _slabs(needs: Plan) -> list[str]:
+    """How the volume is worked on if memory does not hold it."""
+    how = needs.streaming
+    if how is None:
+        return []
+    where = f"on the host, {gib(how.store)}" if needs.device == "cuda" else f"{gib(how.store)} in {scratch_folder()}"
+    return [
+        f"slabs: {how.windows} along the tilt axis, {how.block} iterations on each at a time; the others wait {where}; "
+        f"about {how.cost:.1f} times the time"
+    ]
 
 
 def _minutes(seconds: float) -> str:

@@ -54,6 +54,7 @@ class Stages:
         watch: where progress goes.
         keeper: checkpoints of the run, or None.
         ranks: that share each volume.
+        budget: bytes that a reconstruction may take; None for all that are free.
         timings: seconds by stage.
     """
 
@@ -62,6 +63,7 @@ class Stages:
     watch: Watcher
     keeper: Checkpoints | None
     ranks: Ranks = ALONE
+    budget: int | None = None
     timings: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -117,7 +119,8 @@ class Stages:
         options = self.job.reconstruct
         self.watch.tolerance = options.tolerance
         with self.timed("reconstruct"), backend.device_errors():
-            call = Call(series, options.settings, options.strength, elements, self.device)
+            settings = replace(options.settings, memory=self.budget)
+            call = Call(series, settings, options.strength, elements, self.device)
             volumes = call.run(self.ranks, self.keeper, self.watch)
             for name, volume in volumes.items():
                 solution = volume.made
@@ -157,7 +160,7 @@ class Stages:
             fields = len(regions or ()) + len(found_there) + len(volumes)
             shape = grid(series, job.reconstruct.thickness).shape
             need = needed_for_regions(shape, series.n_tilts, series.frame, fields, job.reconstruct.method, self.device)
-            free = available(self.device)
+            free = min(available(self.device), self.budget or need)
             if need > free:
                 self.watch.log(
                     f"warning: regions not asked about: that needs {gib(need)} of memory, {gib(free)} are free"

@@ -12,6 +12,7 @@ from recon.errors import GeometryError
 from recon.model.noise import noise_weights
 from recon.operators import Operator, aligned_projector, make_projector
 from recon.operators.slabs import SlabProjector
+from recon.operators.windows import WindowedProjector
 from recon.parallel import ALONE, Ranks, rows_of
 from recon.series.tilt_series import TiltSeries
 from recon.solvers.data_terms import DataTerm, LeastSquares, Poisson
@@ -60,8 +61,11 @@ def make_data_term(
 def reachable(data: DataTerm, operator: Operator) -> DataTerm:
     """The data term without pixels that no voxel reaches: drift carried them out of the volume."""
     xp = backend.namespace(data.counts)
-    ones = xp.ones(operator.domain_shape, dtype=np.float32)
-    seen = operator(ones, xp.empty(operator.range_shape, dtype=np.float32)) > 0
+    room = xp.empty(operator.range_shape, dtype=np.float32)
+    if isinstance(operator, WindowedProjector):
+        seen = operator.forward(operator.ones, room) > 0
+    else:
+        seen = operator(xp.ones(operator.domain_shape, dtype=np.float32), room) > 0
     if rows_of(operator, 0).ranks.max(0.0 if bool(seen.all()) else 1.0) == 0.0:
         return data
     return replace(data, counts=data.counts * seen, scale=data.scale * seen, offset=data.offset * seen)

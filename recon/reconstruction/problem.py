@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from recon.model.assembly import make_data_term, make_operator, reachable
 from recon.model.grid import Grid, grid
 from recon.operators import Operator
+from recon.operators.windows import WindowedProjector
 from recon.parallel import ALONE, HALO, Ranks, Slab, rows_of, slab_of
 from recon.series.binning import binned
 from recon.series.settings import Settings
 from recon.series.tilt_series import TiltSeries
 from recon.solvers.data_terms import DataTerm
+from recon.solvers.memory import Streaming, needed, streaming
 from recon.solvers.pdhg import PrimalDual
+from recon.solvers.resident import place
 from recon.solvers.sirt import sirt
+from recon.solvers.streaming import StreamedPrimalDual
 
 if TYPE_CHECKING:
     from recon.backend import Array
@@ -35,6 +40,7 @@ class Problem:
         settings: how it is to be solved.
         device: ``"cpu"`` or ``"cuda"``.
         ranks: that share the volume by slices; then operator and data are this rank's part.
+        streaming: how it is worked on where the memory that it may take does not hold it.
     """
 
     series: TiltSeries
@@ -45,6 +51,7 @@ class Problem:
     settings: Settings
     device: str
     ranks: Ranks = ALONE
+    streaming: Streaming | None = None
 
     @classmethod
     def of(
@@ -60,6 +67,14 @@ class Problem:
         settings = replace(settings or Settings(), **options)
         where = grid(series, settings.thickness)
         data = make_data_term(series, element, settings.data_term, device, ranks)
+        streamed = _streamed(series, where, settings, device, ranks)
+        if streamed:
+            windows = WindowedProjector(
+                series.tilts_deg, series.alignment, series.frame, where.shape, data.counts, settings.projector
+            )
+            plan = _plan(series, where, settings, device, windows.halo)
+            windows.split(plan.windows, plan.halo)
+            return cls(series, element, where, windows, reachable(data, windows), settings, device, ranks, plan)
         operator = make_operator(series, where.shape, data.counts, settings.projector, ranks)
         return cls(series, element, where, operator, reachable(data, operator), settings, device, ranks)
 
@@ -88,8 +103,23 @@ class Problem:
         """The slices of the volume that `operator` works on."""
         return slab_of(self.operator, self.where.shape[1])
 
+    def fresh_solver(self, a1: float, a0: float) -> Solver:
+        """A solver that starts from nothing."""
+        if self.streaming is None:
+            return self.solver_from(None, a1, a0)
+        assert isinstance(self.operator, WindowedProjector)
+        return StreamedPrimalDual(
+            self.operator,
+            self.data,
+            place(self.streaming, self.device),
+            regulariser=self.settings.method,
+            a1=a1,
+            a0=a0,
+            half_precision=self.settings.half_precision,
+        )
+
     def solver_from(self, start: Array | None, a1: float, a0: float) -> PrimalDual:
-        """A solver that starts from a volume ``(z, x, y)``, or from nothing."""
+        """A solver in memory that starts from a volume ``(z, x, y)``, or from nothing."""
         return PrimalDual(
             self.operator,
             self.data,
@@ -105,7 +135,7 @@ class Problem:
         guess = sirt(self.operator, self.data, iterations=10).value
         return self.solver_from(guess, a1, a0)
 
-    def coarse_to_fine(self, a1: float, a0: float, tolerance: float) -> PrimalDual:
+    def coarse_to_fine(self, a1: float, a0: float, tolerance: float) -> Solver:
         """A solver that starts from the solution at half the size, which starts likewise.
 
         The coarse grid gives the large parts of the object at an eighth of the cost; the fine one adds the
@@ -116,6 +146,29 @@ class Problem:
         coarse = self.coarser(2).coarse_to_fine(a1 / 2, a0 / 4, tolerance)
         coarse.run(tolerance, COARSE_ITERATIONS)
         coarse.release()
-        solver = self.solver_from(None, a1, a0)
+        solver = self.fresh_solver(a1, a0)
         solver.continue_from(coarse, 2)
         return solver
+
+
+Solver = PrimalDual | StreamedPrimalDual
+
+
+def _streamed(series: TiltSeries, where: Grid, settings: Settings, device: str, ranks: Ranks) -> bool:
+    """Whether the volume is worked on in slabs."""
+    if settings.memory is None or not settings.certified or ranks.size > 1 or series.scheme is not None:
+        return False
+    if min(series.frame) < 2 * SMALLEST_FRAME:  # the coarsest grid
+        return False
+    search = settings.strength is None and settings.method != "none"
+    how = (settings.method, device, settings.half_precision, search)
+    need = needed(where.shape, series.n_tilts, series.frame, 1, *how)
+    return (need.device if device == "cuda" else need.host) > settings.memory
+
+
+def _plan(series: TiltSeries, where: Grid, settings: Settings, device: str, halo: Callable[[int], int]) -> Streaming:
+    assert settings.memory is not None
+    return streaming(
+        settings.memory, where.shape, series.n_tilts, series.frame, settings.method, device, halo,
+        settings.half_precision,
+    )  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -48,6 +49,7 @@ def reconstruct(
     projector: str | LinearOperator = "auto",
     thickness: int | str = "auto",
     half_precision: bool = False,
+    memory: int | None = None,
     device: str = "auto",
     progress: Progress | bool | None = None,
     log: Log | None = None,
@@ -68,6 +70,8 @@ def reconstruct(
         projector: ``"auto"``, ``"native"`` or ``"astra"``, or a `recon.LinearOperator`.
         thickness: extent along the beam in voxels; the frame's width by default.
         half_precision: keep the duals of the regulariser in 16 bits: a fifth less memory, see `PrimalDual`.
+        memory: bytes that it may take where it computes, by default all that are free; with less than it needs, a PDHG
+            method works on slabs, which wait in a file (``RECON_SCRATCH``, else TMPDIR) or on the host of a GPU.
         device: ``"auto"``, ``"cpu"`` or ``"cuda"``.
         progress: True for a live line on a terminal or in a notebook; or what is called with the element's name and a
             `Record` at every check.
@@ -89,8 +93,8 @@ def reconstruct(
     series = TiltSeries.of(series, "reconstruct")
     own = OwnParts(method, data_term, projector)
     if own.any:
-        if half_precision or checkpoints is not None:
-            raise JobError(f"half_precision and checkpoints do not go {UNUSABLE}; leave them out")
+        if half_precision or memory is not None or checkpoints is not None:
+            raise JobError(f"half_precision, memory and checkpoints do not go {UNUSABLE}; leave them out")
         names = series.named(elements)
         ours = Settings(tolerance=tolerance, max_iterations=max_iterations, thickness=thickness)
         with watching(progress, tolerance) as step:
@@ -103,7 +107,8 @@ def reconstruct(
     assert isinstance(method, str)
     assert isinstance(data_term, str)
     assert isinstance(projector, str)
-    settings = Settings(method, data_term, None, tolerance, max_iterations, projector, thickness, half_precision)
+    how = (tolerance, max_iterations, projector, thickness, half_precision, memory)
+    settings = Settings(method, data_term, None, *how)
     return reconstruct_with(
         series,
         settings,
@@ -144,6 +149,9 @@ def reconstruct_with(
 
         series = resample(series, grid(series, settings.thickness).shape[1:])
     volumes: dict[str, Volume] = {}
+    memory = settings.memory
+    if memory is not None and run.device == "cpu":  # the volumes of the other elements are there as well
+        memory = max(1, memory - 4 * math.prod(grid(series, settings.thickness).shape) * (len(series.elements) - 1))
     with watching(progress, settings.tolerance) as step:
         for element in series.named(elements):
             if run.keeper.stopping:
@@ -152,7 +160,7 @@ def reconstruct_with(
             if kept is not None:
                 volumes[element] = kept
                 continue
-            of_element = replace(settings, strength=strengths[element])
+            of_element = replace(settings, strength=strengths[element], memory=memory)
             report = None if step is None else named(step, element)
             volumes[element] = volume = _volume(series, element, of_element, run, report)
             assert volume.solution is not None
@@ -261,7 +269,7 @@ def _certified(problem: Problem, a1: float, run: _Run, report: Callable[[Record]
     """The primal-dual solution, from where an earlier run was stopped if it was."""
     settings, element = problem.settings, problem.element
     if run.keeper.has_state(element):
-        solver = problem.solver_from(None, a1, A0_PER_A1 * a1)
+        solver = problem.fresh_solver(a1, A0_PER_A1 * a1)
         run.keeper.restore(element, solver)
     else:
         solver = problem.coarse_to_fine(a1, A0_PER_A1 * a1, settings.tolerance)

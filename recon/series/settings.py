@@ -33,6 +33,8 @@ class Settings:
         projector: ``"auto"``, ``"native"`` or ``"astra"``.
         thickness: extent along the beam in voxels, or ``"auto"``.
         half_precision: keep the duals of the regulariser in 16 bits.
+        memory: bytes that a reconstruction may take where it computes; None for all that are free. With less than it
+            needs, a primal-dual method works on slabs, see `recon.solvers.streaming`.
 
     Examples:
         >>> Settings("sirt").iterations, Settings("sirt").certified
@@ -47,6 +49,7 @@ class Settings:
     projector: str = "auto"
     thickness: int | str = "auto"
     half_precision: bool = False
+    memory: int | None = None
 
     def check(self) -> Settings:
         """These settings, or a JobError that names the value out of range and the remedy."""
@@ -61,6 +64,8 @@ class Settings:
             raise JobError(f"tolerance is {self.tolerance:g}; a relative gap lies between 0 and 1, such as 1e-2")
         if self.max_iterations is not None and self.max_iterations < 1:
             raise JobError(f"max_iterations is {self.max_iterations}; it must be at least 1")
+        if self.memory is not None and self.memory < 1:
+            raise JobError(f"memory is {self.memory} bytes; it must be positive")
         return self
 
     @property

@@ -83,6 +83,8 @@ class Parameters:
         operator_norm: ``|s A|``.
         primal_weight, share: see `recon.solvers.PrimalDual`.
         coarse_iterations: what the start cost on coarser grids, in iterations on this one.
+        windows, block: slabs that the volume was worked on in, and iterations on each at a time, where memory did not
+            hold it as a whole.
     """
 
     a1: float
@@ -93,6 +95,8 @@ class Parameters:
     primal_weight: float
     share: float
     coarse_iterations: float
+    windows: int = 1
+    block: int = 1
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,11 +6,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from recon.backend import free_memory
+from recon.errors import ResourceError
 from recon.geometry.tilt_geometry import Shape2, Shape3
 from recon.operators.warp import ROTATED
+from recon.operators.windows import spans
 from recon.solvers.steps import DUALS, FIELDS, ORDER, SCRATCH, STATE
 from recon.solvers.weights import SAMPLED
 
@@ -81,6 +84,93 @@ def needed(
         on_host = _STACKS[method] if method == "fbp" else 4  # filtered there
         return Memory(host=results + WORD * (voxels + on_host * pixels), device=solved)
     return Memory(host=solved + results - WORD * voxels, device=0)
+
+
+@dataclass(frozen=True)
+class Streaming:
+    """How a volume that is larger than memory is worked on.
+
+    Attributes:
+        windows: slabs.
+        block: iterations on each at a time.
+        halo: slices on each side of a slab.
+        memory: bytes at the peak on the device that computes.
+        store: bytes in a file, or on the host of a GPU.
+        cost: time of an iteration, in that of one with all in memory, by a rough model.
+    """
+
+    windows: int
+    block: int
+    halo: int
+    memory: int
+    store: int
+    cost: float
+
+
+BLOCKS = (1, 2, 5, 10)  # iterations, which end where weights are balanced
+# Time in which the state of a voxel is written and read, in that of an iteration: 104 bytes at 2 GB/s, 22 ns
+_TRAVEL = 2.4
+# Arrays of the stack's size: counts, scale, offset, a weight; y, the next and the last one; A u; four in float64
+_STACKS_IN_WINDOWS = 16
+_STACKS_OF_WINDOW = 6  # counts, scale, offset, a weight, y, A u
+
+
+def streaming(
+    budget: int,
+    volume: Shape3,
+    n_tilts: int,
+    frame: Shape2,
+    method: str,
+    device: str,
+    halo: Callable[[int], int],
+    half_precision: bool = False,
+) -> Streaming:
+    """The fastest way, by a rough model, to reconstruct one element on a volume ``(z, y, x)`` in a budget of bytes.
+
+    Args:
+        halo: slices on each side for so many iterations at a time, `WindowedProjector.halo`.
+
+    Raises:
+        ResourceError: the budget does not do for any.
+    """
+    nz, ny, nx = volume
+    fields, plane, voxels, pixels = FIELDS[ORDER[method]], nz * nx, math.prod(volume), n_tilts * math.prod(frame)
+    slots = 2 if device == "cuda" else 1
+    state = sum(fields[n] for n in STATE) - (sum(fields[n] for n in DUALS) / 2 if half_precision else 0)
+    scratch = 2 + (fields["w_bar"] if device == "cuda" or half_precision else 0)
+    best: Streaming | None = None
+    least = math.inf
+    for block in BLOCKS:
+        edge = halo(block)
+        for windows in range(2, ny // max(edge, 1) + 1):
+            found = spans(ny, windows, edge)
+            held, total = max(h[1] - h[0] for _, h in found), sum(h[1] - h[0] for _, h in found)
+            if min(own[1] - own[0] for own, _ in found) < max(own[0] - h[0] for own, h in found):
+                break  # halos reach beyond the neighbour
+            stacks = pixels * (_STACKS_IN_WINDOWS + ROTATED + (_STACKS_OF_WINDOW + ROTATED) * held / ny)
+            working = (slots * state + scratch) * held * plane + edge * plane
+            # a coarser grid's state and a component of it, and then the result, with next to nothing of a window
+            start, end = _COARSER * (state + 2) * voxels + 3 * held * plane, voxels + held * plane
+            bytes_ = WORD * math.ceil(stacks + max(working, start, end))
+            least = min(least, bytes_)
+            if bytes_ > budget:
+                continue
+            cost = total / ny * (1 + _TRAVEL / block * (windows - 1) / windows)
+            if best is None or cost < best.cost:
+                store = WORD * math.ceil(state * plane * (total + 2 * (total - ny)) + (state / SAMPLED + 3) * voxels)
+                best = Streaming(windows, block, edge, bytes_, store, cost)
+            break  # more windows cost more
+    if best is None:
+        raise ResourceError(
+            f"{_gib(budget)} of memory do not do for a volume of {nz} x {ny} x {nx} voxels, not even in slabs"
+            + (f", which take {_gib(math.ceil(least))}" if math.isfinite(least) else "")
+            + "; raise reconstruct.memory, or bin the maps"
+        )
+    return best
+
+
+def _gib(n: int) -> str:
+    return f"{n / 2**30:.2f} GiB"
 
 
 def needed_for_regions(volume: Shape3, n_tilts: int, frame: Shape2, fields: int, method: str, device: str) -> int:

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from recon.backend import Array, kernels, namespace, to_host
 from recon.geometry.tilt_geometry import Shape3
 from recon.operators.windows import Window, WindowedProjector
-from recon.solvers.scratch import Lane, Store, Wait
+from recon.solvers.memory import Streaming
+from recon.solvers.scratch import AtOnce, FileStore, Lane, OnStream, PinnedStore, Store, Wait, scratch_folder
 from recon.solvers.steps import STATE, VECTORS
 from recon.solvers.weights import SAMPLED, squared_change
 
@@ -33,6 +34,17 @@ class Place:
     lane: Lane
     slots: int
     block: int
+
+
+def place(how: Streaming, device: str) -> Place:
+    """Where the windows of a plan wait.
+
+    Raises:
+        ResourceError: the disk for temporary files has no room.
+    """
+    if device == "cuda":
+        return Place(PinnedStore(), OnStream(), 2, how.block)
+    return Place(FileStore(scratch_folder(), how.store), AtOnce(), 1, how.block)
 
 
 class WindowedState:
@@ -105,11 +117,16 @@ class WindowedState:
     def save(self, state: dict[str, Array], w: Window, *, edges_only: bool) -> None:
         """A window's arrays, and what its neighbours renew their halos from."""
         low, high = w.within
-        after = w.held[1] - w.held[0] - high
+        # as many as the neighbours hold of it
+        first = self.operator.windows[w.number - 1].halo[1] if w.number else 0
+        last = self.operator.windows[w.number + 1].halo[0] if w.number + 1 < len(self.operator.windows) else 0
         for name, k, part in self.each(state):
             if not edges_only:
                 self.store.put((name, w.number, k), part)
-            for there, halo, at in (("first", low, slice(low, 2 * low)), ("last", after, slice(high - after, high))):
+            for there, halo, at in (
+                ("first", first, slice(low, low + first)),
+                ("last", last, slice(high - last, high)),
+            ):
                 if halo:
                     edge = self._xp.ascontiguousarray(part[..., at])
                     self.store.put((there, 1 - self._generation, w.number, name, k), edge)
@@ -312,4 +329,4 @@ class Later:
         return out
 
 
-__all__ = ["Place", "WindowedState"]
+__all__ = ["Place", "WindowedState", "place"]

@@ -21,6 +21,7 @@ from recon.backend import Array, kernels, namespace
 from recon.files import from_json
 from recon.operators.windows import Window, WindowedProjector, scaled_norm, sum_of_squares
 from recon.parallel import ALONE, Slab
+from recon.series.volume import Parameters
 from recon.solvers.bounds import BLIND, Sums, least_over_prices, regulariser_dual, regulariser_sums, sums_at
 from recon.solvers.certified import CertifiedRun, Numbers
 from recon.solvers.data_terms import DataTerm
@@ -95,7 +96,7 @@ class StreamedPrimalDual(CertifiedRun):
         self._anew = True  # whether travel is to be measured from the next state on
         self._found = _Found([])
         self._seen, self._seen_voxels, self._most = 0.0, 0.0, 0.0  # sum, voxels and largest of A^T s
-        for w, part in operator.adjoint(data.scale, self.kept.own_room):
+        for w, part in operator.backward(data.scale, self.kept.own_room):
             self._seen += float(self._xp.sum(part, dtype=np.float64))
             self._seen_voxels += float(self._xp.sum(part > 0))
             self._most = max(self._most, float(self._xp.max(part)))
@@ -332,6 +333,10 @@ class StreamedPrimalDual(CertifiedRun):
         return -self.data.conjugate(theta * self.data.feasible(self.y)) - gain
 
     # ------------------------------------------------------------------ stop and go on
+
+    def parameters(self) -> Parameters:
+        """The numbers that it ends with."""
+        return replace(super().parameters(), windows=len(self.operator.windows), block=self.place.block)
 
     def value(self) -> Array:
         """u, on the host."""

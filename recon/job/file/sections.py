@@ -157,6 +157,9 @@ class Reconstruct(Section):
     """Voxels along the beam; the frame's width by default."""
     half_precision: bool = False
     """The regulariser's duals in 16 bits, where memory is short and counts are few."""
+    memory: Annotated[int | None, PlainValidator(values.memory)] = None
+    """Most that a reconstruction may take, such as `"8 GB"`, of the GPU's memory where one computes: with less than it
+    needs, slabs wait in a file or on the host. By default what is free. It changes a result by rounding only."""
     uncertainty: Annotated[int, PlainValidator(values.replicates)] = 0
     """Replicates behind standard deviations and intervals, such as 20; 0 for none."""
     halves: bool = True
@@ -176,6 +179,7 @@ class Reconstruct(Section):
             projector=self.projector,
             thickness=self.thickness,
             half_precision=self.half_precision,
+            memory=self.memory,
         )
 
 
@@ -270,7 +274,7 @@ class Job(Section):
     def resolved(self) -> dict[str, Json]:
         """Every parameter as plain JSON values; paths relative to the job file's folder where they lie in it.
 
-        Without ``[cluster]``, since the result is the same wherever it is made.
+        Without ``[cluster]`` and the memory that it may take, since the result is the same wherever it is made.
         """
 
         def plain(value: Any) -> Any:
@@ -281,4 +285,5 @@ class Job(Section):
                 return {key: plain(item) for key, item in value.items()}
             return [plain(item) for item in value] if isinstance(value, tuple | list) else value
 
-        return {"job_file": self._path.name, **plain(self.model_dump(exclude={"cluster"}))}
+        made = self.model_dump(exclude={"cluster": True, "reconstruct": {"memory"}})
+        return {"job_file": self._path.name, **plain(made)}

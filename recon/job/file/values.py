@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from pydantic import ValidationInfo
 
-from recon.files import matching, reserved
+from recon.files import bytes_of, matching, reserved
 
 _ELEMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_+-]*")
 FORMATS = ("tiff", "mrc", "ome-zarr", "ome-zarr-0.4", "hspy", "emd", "vti")  # those of recon.io, which brings NumPy
@@ -173,6 +173,16 @@ def thickness(value: Any) -> int | Literal["auto"]:
     if value < 1:
         raise ValueError(f"is {value}; it must be at least 1 voxel")
     return value
+
+
+def memory(value: Any) -> int | None:
+    """Bytes of a text such as '8 GB'; None for what there is."""
+    if value is None:
+        return None
+    found = bytes_of(value) if isinstance(value, str) else None
+    if found is None:
+        raise ValueError(f"must be an amount of memory such as '8 GB', not {describe(value)}")
+    return found
 
 
 def replicates(value: Any) -> int:
