@@ -48,12 +48,13 @@ __global__ void gradient_adjoint(const Dual* p, float* out, int nz, int nx, int 
     out[here.at] += factor * difference::gradient_adjoint(p + here.at, v).at[0];
 }
 
-// values[z] = (sum |grad u - w|, sum |E w|) of a plane, zero before; order 1 is TV: there is no w.
+// values[z] = (sum |grad u - w|, sum |E w|) of a plane, over begin <= y < end, zero before; order 1 is TV: there is no w.
 template <int order>
-__global__ void tgv_value(const float* u, const float* w, double* values, int nz, int nx, int ny) {
+__global__ void tgv_value(const float* u, const float* w, double* values, int nz, int nx, int ny, int begin,
+                          int end) {
     const Group<1> here(nz, nx, ny);
     float first = 0, second = 0;
-    if (here.inside) {
+    if (here.inside && here.y >= begin && here.y < end) {
         const difference::Voxels<1> v(here, nz, nx, ny);
         Lane a[3], b[6];
         difference::gradient(u + here.at, v, a);

@@ -266,12 +266,11 @@ def gradient_adjoint(p, factor, out):  # type: ignore[no-untyped-def]
 
 
 def tgv_value(u, w, values, within=None):  # type: ignore[no-untyped-def]
-    """``values[z] = (sum |grad u - w|, sum |E w|)`` of each plane; slices ``within`` are those of ranks, CPU only."""
-    if within is not None:
-        raise BackendError("several ranks share a volume on the CPU only; use device = 'cpu', or one rank")
+    """``values[z] = (sum |grad u - w|, sum |E w|)`` of each plane, over the slices ``within``, by default all."""
     values.fill(0)
     order = 2 if w.shape[0] else 1
-    _launch("certificate.cu", f"tgv_value<{order}>", u.shape, (u, w), (values,), u.shape)
+    sizes = (*u.shape, *(within or (0, u.shape[2])))
+    _launch("certificate.cu", f"tgv_value<{order}>", u.shape, (u, w), (values,), sizes)
 
 
 def excess_sums(g, sensitivity, theta, price, least, sums):  # type: ignore[no-untyped-def]
