@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 import os
+import socket
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from recon.backend import Array
+from recon.backend import Array, is_device_array, namespace, to_host
 from recon.errors import BackendError, JobError
 
 HALO = 2  # slices that one iteration of TGV looks at on each side
@@ -28,6 +29,8 @@ ASLEEP = 0.02  # seconds between two looks for an order
 # what the launchers of MPI put into the environment of their processes
 _LAUNCHED = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "PMIX_RANK", "MPI_LOCALNRANKS")
 _LOCAL = ("MPI_LOCALNRANKS", "OMPI_COMM_WORLD_LOCAL_SIZE")
+
+_LOCAL_NUMBER = ("OMPI_COMM_WORLD_LOCAL_RANK", "MPI_LOCALRANKID", "SLURM_LOCALID")
 
 
 class Communicator(Protocol):
@@ -43,6 +46,15 @@ class Communicator(Protocol):
     def iprobe(self, source: int, tag: int) -> bool: ...
     def Isend(self, buffer: Any, dest: int, tag: int = 0) -> Any: ...  # noqa: N802
     def Irecv(self, buffer: Any, source: int, tag: int = 0) -> Any: ...  # noqa: N802
+
+
+@dataclass(frozen=True, eq=False)
+class Message:
+    """What a rank sends to another one, or room for what it gets from it; contiguous arrays."""
+
+    other: int
+    sent: Array | None = None
+    got: Array | None = None
 
 
 @dataclass(frozen=True)
@@ -109,29 +121,105 @@ class Ranks:
         """
         first, end = want[self.rank]
         begin, stop = have[self.rank]
+        xp = namespace(a)
         if self.comm is None or (begin, stop) == (first, end) == (min(h[0] for h in have), max(h[1] for h in have)):
-            return np.ascontiguousarray(a[..., first - begin : end - begin])
-        out = np.empty((*a.shape[:-1], end - first), a.dtype)
-        pending, received = [], []
+            return _contiguous(a[..., first - begin : end - begin])
+        out: Array = xp.empty((*a.shape[:-1], end - first), a.dtype)
+        messages, received = [], []
         for other in range(self.size):
             low, high = max(begin, want[other][0]), min(stop, want[other][1])
             if low < high and other != self.rank:
-                part = np.ascontiguousarray(a[..., low - begin : high - begin])
-                pending.append((self.comm.Isend(part, other), part))
+                messages.append(Message(other, sent=_contiguous(a[..., low - begin : high - begin])))
             low, high = max(first, have[other][0]), min(end, have[other][1])
             if low >= high:
                 continue
             if other == self.rank:
                 out[..., low - first : high - first] = a[..., low - begin : high - begin]
             else:
-                buffer = np.empty((*a.shape[:-1], high - low), a.dtype)
-                received.append((self.comm.Irecv(buffer, other), buffer, low, high))
-        for request, buffer, low, high in received:
-            request.Wait()
+                buffer = xp.empty((*a.shape[:-1], high - low), a.dtype)
+                messages.append(Message(other, got=buffer))
+                received.append((buffer, low, high))
+        self.swap(messages)
+        for buffer, low, high in received:
             out[..., low - first : high - first] = buffer
-        for request, _ in pending:
-            request.Wait()
         return out
+
+    def swap(self, messages: Sequence[Message]) -> None:
+        """Send and get arrays, all at once; between two ranks in the order given.
+
+        Arrays of a GPU go over NCCL where each rank has a GPU of its own, else through the host. NCCL has not run on a
+        GPU so far.
+        """
+        assert self.comm is not None
+        arrays = [m.sent if m.got is None else m.got for m in messages]
+        if any(is_device_array(a) for a in arrays):
+            wire = _nccl(self)
+            if wire is not None:
+                wire.swap(messages)
+                return
+        tags: dict[tuple[int, bool], int] = {}
+        waiting, landing = [], []
+        for m in messages:
+            tag = tags[m.other, m.got is None] = tags.get((m.other, m.got is None), -1) + 1
+            if m.got is None:
+                assert m.sent is not None
+                part = to_host(m.sent)
+                waiting.append((self.comm.Isend(part, m.other, tag), part))
+            else:
+                room = m.got if not is_device_array(m.got) else np.empty(m.got.shape, m.got.dtype)
+                landing.append((self.comm.Irecv(room, m.other, tag), room, m.got))
+        for request, room, target in landing:
+            request.Wait()
+            if room is not target:
+                target[...] = namespace(target).asarray(room)
+        for request, _ in waiting:
+            request.Wait()
+
+
+def _contiguous(a: Array) -> Array:
+    """A copy in C order, or the array itself if it is."""
+    found: Array = namespace(a).ascontiguousarray(a)
+    return found
+
+
+class _Nccl:
+    """NCCL's communicator of all ranks. Has not run on a GPU so far."""
+
+    def __init__(self, ranks: Ranks, nccl: Any) -> None:
+        name = ranks.tell(nccl.get_unique_id() if ranks.rank == 0 else None)
+        self._nccl, self._comm = nccl, nccl.NcclCommunicator(ranks.size, name, ranks.rank)
+
+    def swap(self, messages: Sequence[Message]) -> None:
+        import cupy
+
+        stream = cupy.cuda.get_current_stream().ptr
+        self._nccl.groupStart()
+        for m in messages:
+            call, a = (self._comm.send, m.sent) if m.got is None else (self._comm.recv, m.got)
+            assert a is not None
+            call(a.data.ptr, a.nbytes, self._nccl.NCCL_INT8, m.other, stream)  # type: ignore[attr-defined]
+        self._nccl.groupEnd()
+
+
+_WIRES: dict[int, _Nccl | None] = {}  # by communicator, made when first asked for, by all ranks at once
+
+
+def _nccl(ranks: Ranks) -> _Nccl | None:
+    """NCCL, which wants a GPU of its own for each rank; None where that cannot be."""
+    key = id(ranks.comm)
+    if key not in _WIRES:
+        import cupy
+
+        try:
+            from cupy.cuda import nccl
+        except ImportError:
+            nccl = None
+        assert ranks.comm is not None
+        device = cupy.cuda.Device()
+        mine = None if nccl is None else (socket.gethostname(), device.pci_bus_id)
+        seen = ranks.comm.allgather(mine)
+        _WIRES[key] = _Nccl(ranks, nccl) if None not in seen and len(set(seen)) == ranks.size else None
+    return _WIRES[key]
 
 
 ALONE = Ranks()
@@ -190,14 +278,14 @@ class Slab:
 
     def compact(self, a: Array) -> Array:
         """The same in C order."""
-        return a if self.whole else np.ascontiguousarray(self.inner(a))
+        return a if self.whole else _contiguous(self.inner(a))
 
     def cut(self, a: Array, *, halo: bool = True) -> Array:
         """What it holds of a whole array."""
         if self.whole:
             return a
         begin, end = self.held() if halo else self.own()
-        return np.ascontiguousarray(a[..., begin:end])
+        return _contiguous(a[..., begin:end])
 
     def gather(self, a: Array, *, everywhere: bool = False) -> Array:
         """The whole array on rank 0, or on all; on the others an array without slices."""
@@ -217,23 +305,22 @@ class Slab:
         comm = self.ranks.comm
         if comm is None or self.ranks.size == 1:
             return
-        first, end = self.within
-        rank, halo, rows = self.ranks.rank, self.halo, [a.reshape(-1, a.shape[-1]) for a in arrays if a.size]
-        waiting = []
+        (first, end), rank, halo = self.within, self.ranks.rank, self.halo
+        messages, received = [], []
         for other, mine, theirs in (
             (rank - 1, slice(first, first + halo), slice(0, first)),
             (rank + 1, slice(end - halo, end), slice(end, self.size)),
         ):
             if not 0 <= other < self.ranks.size:
                 continue
-            for tag, a in enumerate(rows):
-                sent = np.ascontiguousarray(a[:, mine])
-                got = np.empty_like(sent)
-                waiting.append((comm.Isend(sent, other, tag), comm.Irecv(got, other, tag), a, theirs, got))
-        for send, receive, a, theirs, got in waiting:
-            receive.Wait()
+            for a in (a.reshape(-1, a.shape[-1]) for a in arrays if a.size):
+                sent = _contiguous(a[:, mine])
+                got = namespace(a).empty_like(sent)
+                messages += [Message(other, sent=sent), Message(other, got=got)]
+                received.append((a, theirs, got))
+        self.ranks.swap(messages)
+        for a, theirs, got in received:
             a[:, theirs] = got
-            send.Wait()
 
     def sum(self, value: float) -> float:
         return self.ranks.sum(value)
@@ -280,9 +367,28 @@ def launched() -> Ranks:
     return Ranks(MPI.COMM_WORLD) if MPI.COMM_WORLD.Get_size() > 1 else ALONE
 
 
+def use_own_gpu() -> None:
+    """Of several GPUs of a machine, each of its ranks takes one. Has not run on a GPU so far."""
+    import cupy
+
+    number = next((os.environ[n] for n in _LOCAL_NUMBER if os.environ.get(n, "").isdigit()), "0")
+    cupy.cuda.Device(int(number) % cupy.cuda.runtime.getDeviceCount()).use()
+
+
 def local_ranks() -> int:
     """Ranks of ``mpirun`` on this machine."""
     return int(next((os.environ[n] for n in _LOCAL if os.environ.get(n, "").isdigit()), "1"))
 
 
-__all__ = ["ALONE", "HALO", "Ranks", "Slab", "check_ranks", "launched", "local_ranks", "rows_of", "slab_of"]
+__all__ = [
+    "ALONE",
+    "HALO",
+    "Ranks",
+    "Slab",
+    "check_ranks",
+    "launched",
+    "local_ranks",
+    "rows_of",
+    "slab_of",
+    "use_own_gpu",
+]

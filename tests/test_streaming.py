@@ -215,18 +215,20 @@ def large(tmp_path, monkeypatch):
     return tmp_path
 
 
+PLACE = "[regions]\nmiddle = { centre = [24, 24, 24], semi_axes = [3, 3, 3] }\n"
+
+
 def with_memory(name, memory, more=""):
     text = (
         '[input]\nmaps = { Co = "Co.npy" }\ntilts = "tilts.rawtlt"\npixel_size_nm = 5.0\n[align]\nmethod = "none"\n'
         f"[reconstruct]\nstrength = 1.0\nmax_iterations = 40\ntolerance = 1e-9\n{memory}{more}"
-        "[regions]\nmiddle = { centre = [24, 24, 24], semi_axes = [3, 3, 3] }\n"
     )
     Path(name).write_text(text)
 
 
 def test_a_job_in_slabs(large):
-    with_memory("whole.toml", "")
-    with_memory("slabs.toml", 'memory = "6 MB"\n')
+    with_memory("whole.toml", "", PLACE)
+    with_memory("slabs.toml", 'memory = "6 MB"\n', PLACE)
     shown = invoke("check", "slabs.toml")
     assert "slabs: " in shown.output
     assert "slabs: " not in invoke("check", "whole.toml").output

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from recon.job.progress import Watcher
-from recon.parallel import ALONE, Ranks
+from recon.parallel import ALONE, Ranks, use_own_gpu
 from recon.reconstruction.keeper import Keeper, Shared
 from recon.reconstruction.reconstruct import Strength, reconstruct_with
 from recon.series.settings import Settings
@@ -32,6 +32,8 @@ class Call:
         """Reconstruct, with the others if there are any."""
         if ranks.size > 1 and ranks.rank == 0:
             ranks.order(self)
+        if ranks.size > 1 and self.device == "cuda":
+            use_own_gpu()
         return reconstruct_with(
             self.series,
             self.settings,

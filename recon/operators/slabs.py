@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
-from recon.backend import Array, is_device_array, kernels, namespace
-from recon.errors import BackendError
+from recon.backend import Array, kernels, namespace
 from recon.geometry.tilt_geometry import Shape2, Shape3, TiltGeometry
 from recon.operators.single_axis import single_axis_projector
 from recon.operators.warp import affine, ideal_geometry
@@ -39,8 +38,6 @@ class SlabProjector:
         projector: str,
         ranks: Ranks,
     ) -> None:
-        if is_device_array(like):
-            raise BackendError("several ranks work on CPUs only so far; use --device cpu, or one rank with the GPU")
         nz, ny, nx = volume
         check_ranks(ranks, min(ny, frame[0]))
         self.slab, self.rows = Slab(ranks, ny, HALO), Slab(ranks, frame[0])
@@ -65,8 +62,8 @@ class SlabProjector:
             return
         self._ideal_wanted = [self._ideal_of(*self.rows.own(rank)) for rank in everyone]
         self._rows_wanted = [self._rows_of(*self.slab.held(rank)) for rank in everyone]
-        self._forward = self._shifted(first, self._ideal_wanted[ranks.rank][0])
-        self._backward = self._shifted(self._rows_wanted[ranks.rank][0], self.slab.held()[0])
+        self._forward = xp.asarray(self._shifted(first, self._ideal_wanted[ranks.rank][0]))
+        self._backward = xp.asarray(self._shifted(self._rows_wanted[ranks.rank][0], self.slab.held()[0]))
 
     def __call__(self, x: Array, out: Array) -> Array:
         self.projector(x, self._ideal)

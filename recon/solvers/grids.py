@@ -26,7 +26,7 @@ def enlarge(a: Array, out: Array, factor: int, there: Slab | None = None, here: 
         want = [_needed(here.held(rank), sizes, factor) for rank in range(here.ranks.size)]
         begin, first = here.held()[0], want[here.ranks.rank][0]
         end = want[here.ranks.rank][1]
-        a = np.ascontiguousarray(a[..., first:end]) if there.whole else there.fetch(a, want)
+        a = namespace(a).ascontiguousarray(a[..., first:end]) if there.whole else there.fetch(a, want)
     return _interpolate(a, out, factor, sizes, begin, first)
 
 
