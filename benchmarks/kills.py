@@ -29,7 +29,8 @@ from recon.simulate import simulate
 
 ROOT = Path(__file__).resolve().parent.parent
 JOB = (
-    'regions = "none"\n[input]\nmaps = { Co = "../Co.npy", Zn = "../Zn.npy" }\ntilts = "../tilts.rawtlt"\npixel_size_nm = 5.0\n'
+    'regions = "none"\n[input]\nmaps = { Co = "../Co.npy", Zn = "../Zn.npy" }\n'
+    'tilts = "../tilts.rawtlt"\npixel_size_nm = 5.0\n'
     '[align]\nmethod = "none"\n[reconstruct]\nstrength = 1.0\ntolerance = 1e-9\nmax_iterations = 150\n'
 )
 PAGE = ("write", "run")  # modes whose jobs write their report, which takes half of a small job's time
