@@ -61,7 +61,10 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 def expected_modules() -> set[str]:
     """What the tree says a wheel holds, the device code under its installed name."""
-    own = {p.relative_to(ROOT) for p in (ROOT / "recon").rglob("*.py")} | {Path("recon/py.typed"), Path("recon/report/napari.yaml")}
+    own = {p.relative_to(ROOT) for p in (ROOT / "recon").rglob("*.py")} | {
+        Path("recon/py.typed"),
+        Path("recon/report/napari.yaml"),
+    }
     own |= {p.relative_to(ROOT) for p in (ROOT / "recon" / "report" / "assets").iterdir()}
     own = {p.as_posix() for p in own if p.parts[1] != "kernels"}
     device = {p.name for pattern in ("*.py", "*.cu", "*.cuh") for p in (ROOT / "kernels").glob(pattern)}
