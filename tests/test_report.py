@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import re
 import shutil
@@ -14,6 +15,7 @@ from commands import folder as folder  # a fixture
 from commands import stacks as stacks
 from runs import amount, write_run
 
+from recon.job.file import load_job
 from recon.report.answer import _limits
 from recon.report.run_folder import read_run
 
@@ -63,6 +65,17 @@ def test_the_report_is_rebuilt(finished):
     assert "report.html written" in done.stderr
     assert (finished / "report.html").read_text() == first
     assert not list(finished.glob(".*"))
+
+
+def test_the_job_file_repeats_the_run(ran):
+    """What the page saves is a job file that resolves to the same parameters, beside the data."""
+    page = (ran / "report.html").read_text(encoding="utf-8")
+    text = html.unescape(re.search(r"<pre id=job tabindex=0>(.*?)</pre>", page, flags=re.DOTALL)[1])
+    again = ran.parent / "again.toml"
+    again.write_text(text, encoding="utf-8")
+    record = json.loads((ran / "job.json").read_text())["job"]
+    found = json.loads(json.dumps(load_job(again).resolved()))
+    assert found | {"job_file": "job.toml"} == record
 
 
 def test_a_folder_that_is_no_run(folder):
@@ -154,7 +167,9 @@ def test_runs_stand_side_by_side(tmp_path):
     page = text_of((tmp_path / "both.html").read_text(encoding="utf-8"))
     assert "<i>one" not in page
     assert page.count("<th scope=row>&lt;i&gt;one</th><td class=n>mixed</td><td class=n>Co and Zn</td>") == 2
-    assert page.count("<th scope=row>two</th>") == 4 + 2  # answers, then elements
+    assert page.count("<th scope=row>two</th>") == 4 + 1 + 2 + 2  # answers, what is shared, resolution, elements
+    assert page.count("<td class=n>0.4</td><td class=n>0.3</td><td class=n>0.5</td>") == 2 * 3
+    assert page.count("<td class=n>13.8</td>") == 4
     assert not (one / "report.html").exists()
 
 

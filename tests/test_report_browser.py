@@ -35,6 +35,12 @@ def browser():
         found.close()
 
 
+def to_the_volume(page):
+    """Scroll to where the volume is, which then begins to be drawn."""
+    page.locator(".stage").scroll_into_view_if_needed()
+    page.wait_for_selector("#viewer.ready", timeout=WAIT)
+
+
 class Seen:
     """A page, and whatever it asked for or complained about."""
 
@@ -49,6 +55,8 @@ class Seen:
         )
         self.page.goto(address, wait_until="domcontentloaded")
         self.page.wait_for_function("document.documentElement.dataset.ready")
+        to_the_volume(self.page)
+        self.page.wait_for_selector("#viewer[data-drawn]", state="attached")
 
     def pixels(self, selector):
         """The colours of a canvas, ``(y * x * 4)`` bytes, once it has come to rest."""
@@ -222,6 +230,8 @@ def test_slices_work_without_webgl(browser, address):
                          "(HTMLCanvasElement.prototype.getContext)")  # fmt: skip
     page.goto(address, wait_until="domcontentloaded")
     page.wait_for_function("document.documentElement.dataset.ready", timeout=WAIT)
+    to_the_volume(page)
+    page.wait_for_selector(".flat:visible", timeout=WAIT)
     assert not page.locator(".space").is_visible()
     assert page.locator(".flat").is_visible()
     page.locator(SLICE).click(position={"x": 40, "y": 60})
@@ -233,6 +243,7 @@ def test_it_prints(browser, address):
     page = browser.new_page()
     page.goto(address, wait_until="domcontentloaded")
     page.wait_for_function("document.documentElement.dataset.ready", timeout=WAIT)
+    to_the_volume(page)
     page.emulate_media(media="print")
     assert not page.locator(".panel").is_visible()
     assert not page.locator(".take").first.is_visible()

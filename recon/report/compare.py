@@ -7,10 +7,12 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
+from recon.analysis.pair_estimates import PARTS, Estimate
 from recon.errors import InputError
 from recon.io import whole_file
 from recon.report.answer import warnings
 from recon.report.drawing import PAGE_MM, inline, table
+from recon.report.resolution import CURVES, period
 from recon.report.run_folder import RunFolder, read_run
 from recon.report.slices import slices
 from recon.report.viewer import page
@@ -34,6 +36,8 @@ def compare_runs(folders: Sequence[Path], target: Path) -> Path:
     parts = [
         f"<header><h1>{title}</h1></header><main>",
         f"<section aria-labelledby=answers><h2 id=answers>What each place holds</h2>{_answers(runs)}</section>",
+        f"<section aria-labelledby=pairs><h2 id=pairs>What two elements share</h2>{_pairs(runs)}</section>",
+        f"<section aria-labelledby=resolution><h2 id=resolution>Resolution</h2>{_resolution(runs)}</section>",
         f"<section aria-labelledby=runs><h2 id=runs>How each run ended</h2>{_ends(runs)}</section>",
         "<section aria-labelledby=slices><h2 id=slices>Slices</h2>",
     ]
@@ -60,6 +64,32 @@ def _answers(runs: Sequence[RunFolder]) -> str:
     ]  # fmt: skip
     heads = ["run", "place", "verdict", "element", "of pure phase", "95 % from", "to"]
     return table(heads, rows, "answers", "what each place holds, run by run") if rows else "<p>No run asked.</p>"
+
+
+def _pairs(runs: Sequence[RunFolder]) -> str:
+    def cells(e: Estimate) -> list[str]:
+        return ["" if math.isnan(v) else f"{v:.3g}".replace("-", "&minus;") for v in (e.value, e.low95, e.high95)]
+
+    rows = [
+        [html.escape(r.name), html.escape(f"{p.first} and {p.second}"), *(c for k in PARTS for c in cells(p[k]))]
+        for r in runs
+        for p in r.job.pairs.values()
+        if set(PARTS) <= set(p.figures)
+    ]
+    heads = ["run", "pair"]
+    for words in ("the first alone", "the second alone", "both"):
+        heads += [f"{words}, part of the matter", "95 % from", "to"]
+    return table(heads, rows, "pairs", "what two elements share, run by run") if rows else "<p>No run tells.</p>"
+
+
+def _resolution(runs: Sequence[RunFolder]) -> str:
+    rows = [
+        [html.escape(r.name), html.escape(n), *(period(c, key) for key in CURVES)]
+        for r in runs
+        for n, c in r.resolution.items()
+    ]
+    heads = ["run", "element", *(f"{words}, nm" for words, _ in CURVES.values())]
+    return table(heads, rows, "resolution", "resolution, run by run") if rows else "<p>No run made halves.</p>"
 
 
 def _ends(runs: Sequence[RunFolder]) -> str:

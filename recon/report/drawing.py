@@ -39,6 +39,7 @@ def inline(figure: Figure, alt: str, name: str, caption: str = "") -> str:
         caption: a sentence that says what to look for.
     """
     data = base64.b64encode(svg(figure)).decode()
+    wide, high = (round(inches * 96) for inches in figure.get_size_inches())  # of the page's pixels
     said = f"<figcaption>{html.escape(caption)}</figcaption>" if caption else ""
     shown = html.escape(name)
     sizes = "".join(
@@ -48,7 +49,9 @@ def inline(figure: Figure, alt: str, name: str, caption: str = "") -> str:
         for mm in (COLUMN_MM, PAGE_MM)
     )
     return (
-        f'<figure><img alt="{html.escape(alt)}" src="data:image/svg+xml;base64,{data}">{said}</figure>'
+        # a browser draws what is far below when it is scrolled to; its room is kept until then
+        f'<figure><img loading=lazy width={wide} height={high} alt="{html.escape(alt)}" '
+        f'src="data:image/svg+xml;base64,{data}">{said}</figure>'
         f"<div class=take data-name='{shown}'>"
         f"<button type=button data-kind=svg aria-label='save {shown} as SVG'>SVG</button>{sizes}</div>"
     )

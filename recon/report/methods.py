@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import html
 import json
+from collections.abc import Mapping
+from pathlib import Path
 
+from recon.analysis.resolution import THRESHOLD
 from recon.report.drawing import table
+from recon.report.resolution import period
 from recon.report.run_folder import RunFolder
+from recon.series.settings import MAX_ITERATIONS
 
 REFERENCES = {
     "bredies2010": (
@@ -25,6 +30,24 @@ REFERENCES = {
     "longley2018": (
         "article", "L. Longley and others", "Liquid phase blending of metal-organic frameworks", "Nat. Commun.", "9",
         "2135", "2018", "10.1038/s41467-018-04553-6",
+    ),
+    "condat2013": (
+        "article", "L. Condat", "A primal-dual splitting method for convex optimization involving Lipschitzian, "
+        "proximable and linear composite terms", "J. Optim. Theory Appl.", "158", "460--479", "2013",
+        "10.1007/s10957-012-0245-9",
+    ),
+    "harauz1986": (
+        "article", "G. Harauz and M. van Heel", "Exact filters for general geometry three dimensional reconstruction",
+        "Optik", "73", "146--156", "1986", "",
+    ),
+    "rosenthal2003": (
+        "article", "P. B. Rosenthal and R. Henderson", "Optimal determination of particle orientation, absolute hand, "
+        "and contrast loss in single-particle electron cryomicroscopy", "J. Mol. Biol.", "333", "721--745", "2003",
+        "10.1016/j.jmb.2003.07.013",
+    ),
+    "quenouille1956": (
+        "article", "M. H. Quenouille", "Notes on bias in estimation", "Biometrika", "43", "353--360", "1956",
+        "10.1093/biomet/43.3-4.353",
     ),
     "manders1993": (
         "article", "E. M. M. Manders and F. J. Verbeek and J. A. Aten", "Measurement of co-localization of objects in "
@@ -67,7 +90,7 @@ def paragraph(run: RunFolder) -> tuple[str, list[str]]:
                 "tgv": "3D total generalised variation of second order", "tv": "3D total variation",
                 "none": "no regulariser",
             }[s.method]  # fmt: skip
-            keys += ["chambolle2011", *(["bredies2010"] if s.method == "tgv" else [])]
+            keys += ["chambolle2011", "condat2013", *(["bredies2010"] if s.method == "tgv" else [])]
             text = f"{name} was reconstructed with {term} and {regulariser}"
             if p is not None and s.method != "none":
                 a0 = f", a0 = {p.a0:.4g}" if s.method == "tgv" else ""
@@ -82,6 +105,18 @@ def paragraph(run: RunFolder) -> tuple[str, list[str]]:
             keys.append("vanaarle2016")
         said.append(f"{text}.")
     said.append(f"Volumes have {shape} voxels of {run.voxel_nm:g} nm; densities are {job.unit}.")
+    if run.resolution:
+        keys += ["harauz1986", "rosenthal2003"]
+        found = ", ".join(f"{n} {period(c)} nm" for n, c in run.resolution.items())
+        said.append(
+            "The counts were divided by binomial thinning into independent halves, which were reconstructed likewise; "
+            f"their Fourier shell correlation falls to {THRESHOLD:g} at: {found}."
+        )
+    if any(e.sure for pair in job.pairs.values() for e in pair.figures.values()):
+        keys.append("quenouille1956")
+        said.append(
+            "Statistics of two elements were corrected by the jackknife of these halves, which gave their intervals."
+        )
     if job.analysis.uncertainty:
         keys.append("efron1993")
         most = max(u.replicates for u in job.analysis.uncertainty.values())
@@ -135,13 +170,50 @@ def methods_section(run: RunFolder) -> str:
         rows = [[html.escape(n), html.escape(h)] for n, h in job.inputs.items()]
         parts.append(table(["input file", "SHA-256"], rows, "inputs", "input files and their hashes"))
     if job.job is not None:
-        resolved = json.dumps(job.job, indent=1, default=str)
+        name = f"{Path(str(job.job.get('job_file', 'job.toml'))).stem}-resolved.toml"
         parts.append(
-            "<details><summary>The job, every parameter resolved</summary>"
-            f"<pre id=job tabindex=0>{html.escape(resolved)}</pre>{_save('job', 'job-resolved.json', 'the job')}"
-            "</details>"
+            "<details><summary>The job file, every parameter resolved</summary><p class=note>Its paths are relative to "
+            "the folder of the job that was run; put it there.</p>"
+            f"<pre id=job tabindex=0>{html.escape(job_toml(job.job))}</pre>"
+            f"{_save('job', html.escape(name, quote=True), 'the job file')}</details>"
         )
     return "".join(parts)
+
+
+def job_toml(resolved: Mapping[str, object]) -> str:
+    """The job file that says what `recon.job.file.Job.resolved` holds; what is None there is left out, as in any job.
+
+    Args:
+        resolved: JSON values.
+    """
+    lines = ["# every parameter of a run of recon, as it was resolved"]
+    tables = []
+    given = resolved.get("input")
+    of_spectra = isinstance(given, Mapping) and given.get("maps") is None
+    for key, value in resolved.items():
+        if key == "job_file" or value is None or (key == "maps" and not of_spectra):
+            continue
+        if isinstance(value, Mapping):
+            if value.get("method") == "sirt" and value.get("max_iterations") == MAX_ITERATIONS:
+                value = {k: v for k, v in value.items() if k != "max_iterations"}  # SIRT has a number of its own
+            tables.append(f"\n[{_key(key)}]")
+            tables += [f"{_key(k)} = {_value(v)}" for k, v in value.items() if v is not None]
+        else:
+            lines.append(f"{_key(key)} = {_value(value)}")
+    return "\n".join([*lines, *tables]) + "\n"
+
+
+def _key(name: str) -> str:
+    return name if name.isascii() and name.replace("_", "").replace("-", "").isalnum() else json.dumps(name)
+
+
+def _value(value: object) -> str:
+    if isinstance(value, Mapping):
+        return "{ " + ", ".join(f"{_key(str(k))} = {_value(v)}" for k, v in value.items() if v is not None) + " }"
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(_value(v) for v in value if v is not None)}]"
+    # TOML writes strings, true, false and numbers as JSON does, but for 1e400 and DEL, which no job holds
+    return json.dumps(value)
 
 
 def _save(source: str, name: str, what: str) -> str:

@@ -101,15 +101,19 @@ def places() -> Any:
     from napari.layers import Labels
     from napari.utils.notifications import show_info
 
-    def save(labels: Labels, folder: Path = Path(), name: str = "place") -> str:
+    # `labels` and `name` are the widget's own
+    def save(drawn: Labels, folder: Path = Path(), first: str = "place") -> str:
         """Save drawn places as masks, and show what a job file says to ask about them."""
-        lines = save_places(np.asarray(labels.data), folder, float(labels.scale[-1]), name)
+        lines = save_places(np.asarray(drawn.data), folder, float(drawn.scale[-1]), first)
         show_info("\n".join(lines))
         return "\n".join(lines)
 
     # under postponed annotations magicgui cannot look up names of this function
-    save.__annotations__ = {"labels": Labels, "folder": Path, "name": str, "return": str}
-    return magicgui(save, folder={"mode": "d", "label": "folder of the job"}, call_button="save", result_widget=True)
+    save.__annotations__ = {"drawn": Labels, "folder": Path, "first": str, "return": str}
+    return magicgui(
+        save, drawn={"label": "drawn places"}, folder={"mode": "d", "label": "folder of the job"},
+        first={"label": "names begin with"}, call_button="save", result_widget=True,
+    )  # fmt: skip
 
 
 def _folder(path: str | os.PathLike[str]) -> Path:

@@ -105,7 +105,7 @@ def _run(run: RunFolder) -> str:
     else:
         parts.append(alignment_section(run.alignment, run.folder))
         parts.append("<h3>Residuals, and what no tilt saw</h3>" + judge_section(run.alignment, run.folder))
-    parts.append("<h3>Resolution</h3>" + resolution_section(run.job.resolution))
+    parts.append("<h3>Resolution</h3>" + resolution_section(run.resolution))
     searched = {n: e.choice for n, e in run.job.elements.items() if e.choice is not None and e.choice.error}
     if searched:
         parts.append("<h3>Strength of the regulariser</h3>")

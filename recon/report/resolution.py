@@ -29,10 +29,7 @@ def resolution_section(found: Mapping[str, ShellCorrelation]) -> str:
             "<p class=note>The resolution was not measured: the run made no halves (halves = false in [reconstruct], "
             "maps that are no counts, too little memory, or an older version).</p>"
         )
-    rows = [
-        [html.escape(name), *(_nm(curves.resolution_nm(key), curves.voxel_size_nm) for key in CURVES)]
-        for name, curves in found.items()
-    ]
+    rows = [[html.escape(name), *(period(curves, key) for key in CURVES)] for name, curves in found.items()]
     heads = ["element", *(f"{words}, nm" for words, _ in CURVES.values())]
     text = (
         "The counts were divided by chance into two independent halves, each half was reconstructed, and the two "
@@ -48,10 +45,12 @@ def resolution_section(found: Mapping[str, ShellCorrelation]) -> str:
     return curves + table(heads, rows, "resolution", caption)
 
 
-def _nm(period: float, voxel: float) -> str:
-    if np.isinf(period):
+def period(curves: ShellCorrelation, key: str = "whole") -> str:
+    """Where a curve falls below the threshold, nm, in words."""
+    found, least = curves.resolution_nm(key), 2 * curves.voxel_size_nm
+    if np.isinf(found):
         return "none"
-    return f"{2 * voxel:.3g} or better" if period <= 2 * voxel else f"{period:.3g}"
+    return f"{least:.3g} or better" if found <= least else f"{found:.3g}"
 
 
 def resolution_figure(found: Mapping[str, ShellCorrelation], width_mm: float = PAGE_MM) -> Figure:

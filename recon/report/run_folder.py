@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from recon.analysis.resolution import ShellCorrelation
 from recon.errors import InputError
 from recon.files import read_record
 from recon.io import find_volume
@@ -100,6 +101,11 @@ class RunFolder:
     def unit(self) -> str:
         """Of the densities."""
         return self.job.unit
+
+    @property
+    def resolution(self) -> dict[str, ShellCorrelation]:
+        """Fourier shell correlation of the halves of each element that has a volume."""
+        return {n: c for n, c in self.job.resolution.items() if n in self.volumes}
 
     def typical(self, element: str) -> float:
         """Density of an element's pure phase; 0 where the run did not find one."""

@@ -13,6 +13,10 @@ const INCH = 25.4, DPI = 300;
 
 /** A PNG of an image or a canvas, so many millimetres wide at 300 dots an inch. */
 async function png(source, name, mm) {
+  if (source.decode) {  // one that is drawn only when it is scrolled to
+    source.loading = 'eager';
+    await source.decode();
+  }
   const wide = source.naturalWidth || source.width, high = source.naturalHeight || source.height;
   const width = mm ? Math.round(mm / INCH * DPI) : wide;
   const canvas = Object.assign(document.createElement('canvas'), { width, height: Math.round(width * high / wide) });
@@ -47,4 +51,7 @@ for (const button of document.querySelectorAll('[data-copy]')) {
     new Blob([document.getElementById(button.dataset.copy).textContent], { type: 'text/plain' })));
 }
 // what is folded away is printed all the same
-window.addEventListener('beforeprint', () => { for (const part of document.querySelectorAll('details')) part.open = true; });
+window.addEventListener('beforeprint', () => {
+  for (const part of document.querySelectorAll('details')) part.open = true;
+  for (const image of document.images) image.loading = 'eager';
+});

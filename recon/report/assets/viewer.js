@@ -72,7 +72,7 @@ function frame(over, view, volumes) {
 }
 
 /** Sliders and boxes write into the state; several may show the same thing. */
-function controls(root, state, view) {
+function controls(root, state, space) {
   for (const input of root.querySelectorAll('[data-element]')) {
     const own = state.elements[+input.dataset.element], key = input.dataset.key;
     if (key === 'on') input.checked = own.on;
@@ -90,10 +90,10 @@ function controls(root, state, view) {
   cut?.addEventListener('input', clip);
   depth?.addEventListener('input', clip);
   root.querySelector('[name=side]')?.addEventListener('input', (event) => {
-    if (view) view.sets = event.target.checked ? ['result', 'truth'] : ['result'];
+    if (space.view) space.view.sets = event.target.checked ? ['result', 'truth'] : ['result'];
     state.change({});
   });
-  root.querySelector('[name=home]')?.addEventListener('click', () => { view?.reset(); view?.ask(); });
+  root.querySelector('[name=home]')?.addEventListener('click', () => { space.view?.reset(); space.view?.ask(); });
   for (const input of root.querySelectorAll('[data-axis]')) {
     const axis = +input.dataset.axis;
     input.addEventListener('input', () => {
@@ -105,34 +105,21 @@ function controls(root, state, view) {
   }
 }
 
-async function start() {
-  const root = document.getElementById('viewer');
-  if (!root) return;
+/** The viewer: volumes, slices, values and controls; the third dimension starts when it comes into view. Gives what
+ * chooses a region. */
+async function build(root) {
   const about = JSON.parse(document.getElementById('about').textContent);
   const volumes = new Volumes(about, await unpack('voxels')), state = new State(volumes);
   const slices = [...root.querySelectorAll('canvas[data-plane]')].map((canvas) => new Slice(canvas, volumes, state));
-  const values = root.querySelector('.values');
-  let view = null;
-  try {
-    view = new View3D(root.querySelector('canvas.rays'), volumes, state);
-  } catch {
-    root.querySelector('.space').hidden = true;
-    root.querySelector('.flat').hidden = false;
-  }
+  const values = root.querySelector('.values'), pins = [...root.querySelectorAll('.pin')];
+  const space = { view: null };
   const choose = (k, go = true) => {
     const region = k === state.region ? 0 : k, patch = { region };
     if (region && go) Object.assign(patch, { at: [...volumes.regions[region - 1].centre], hover: null });
     state.change(patch);
   };
-  const pins = [...root.querySelectorAll('.pin')];
   pins.forEach((pin, i) => pin.addEventListener('click', () => choose(i + 1)));
-  for (const link of document.querySelectorAll('[data-region]')) {
-    link.addEventListener('click', () => {
-      if (state.region !== +link.dataset.region) choose(+link.dataset.region);
-      root.scrollIntoView({ block: 'start' });
-    });
-  }
-  controls(root, state, view);
+  controls(root, state, space);
   let last = '';
   state.views.push(() => {
     // a pointer that only passes by changes the values, not the pictures
@@ -144,31 +131,76 @@ async function start() {
     const chosen = root.querySelector('.chosen');
     if (chosen) chosen.textContent = state.region ? volumes.regions[state.region - 1].sentence : '';
   });
-  if (view) {
-    let seen = '';
-    state.views.push(() => {
-      const key = JSON.stringify([state.elements, state.clip, state.region, view.sets]);
-      if (key !== seen) view.ask();
-      seen = key;
-    });
-    view.choose = choose;
-    const over = root.querySelector('canvas.over');
-    view.drawn = () => {
-      frame(over, view, volumes);
-      pins.forEach((pin, i) => {
-        const [u, v] = view.place(volumes.regions[i].centre);
-        pin.style.left = `${100 * u}%`;
-        pin.style.top = `${100 * v}%`;
-      });
-    };
-    view.draw(0.02);  // a first picture, which also tells what the machine can do
-  }
   state.change({});
   root.classList.add('ready');
-  document.documentElement.dataset.ready = String(Math.round(performance.now()));
+  when(root.querySelector('.stage'), () => { space.view = third(root, volumes, state, choose, pins); });
+  return (k) => { if (state.region !== k) choose(k); };
 }
 
-start().catch((error) => {
-  const said = document.querySelector('#viewer .failed');
-  if (said) { said.hidden = false; said.textContent += ` (${error.message})`; }
-});
+/** The view in three dimensions, drawn once; null where the browser has no WebGL2. */
+function third(root, volumes, state, choose, pins) {
+  let view;
+  try {
+    view = new View3D(root.querySelector('canvas.rays'), volumes, state);
+  } catch {
+    root.querySelector('.space').hidden = true;
+    root.querySelector('.flat').hidden = false;
+    return null;
+  }
+  if (root.querySelector('[name=side]')?.checked) view.sets = ['result', 'truth'];
+  let seen = '';
+  state.views.push(() => {
+    const key = JSON.stringify([state.elements, state.clip, state.region, view.sets]);
+    if (key !== seen) view.ask();
+    seen = key;
+  });
+  view.choose = choose;
+  const over = root.querySelector('canvas.over');
+  view.drawn = () => {
+    frame(over, view, volumes);
+    pins.forEach((pin, i) => {
+      const [u, v] = view.place(volumes.regions[i].centre);
+      pin.style.left = `${100 * u}%`;
+      pin.style.top = `${100 * v}%`;
+    });
+    root.dataset.drawn = 'yes';
+  };
+  view.draw(0.02);  // a first picture, which also tells what the machine can do
+  state.change({});
+  performance.mark('drawn in three dimensions');
+  return view;
+}
+
+/** Call once `what` is nearly in view, or when the page is printed. */
+function when(what, act) {
+  const go = () => {
+    watch.disconnect();
+    window.removeEventListener('beforeprint', go);
+    act();
+  };
+  const watch = new IntersectionObserver((seen) => { if (seen.some((s) => s.isIntersecting)) go(); }, { rootMargin: '200px' });
+  window.addEventListener('beforeprint', go);
+  watch.observe(what);
+}
+
+/** Volumes take their time to unpack and draw: that begins when a reader comes near, or asks for a place. */
+function start(root) {
+  let built = null;
+  const failed = (error) => {
+    const said = root.querySelector('.failed');
+    said.hidden = false;
+    said.textContent += ` (${error.message})`;
+  };
+  const need = () => (built ??= build(root));
+  when(root, () => need().catch(failed));
+  for (const link of document.querySelectorAll('[data-region]')) {
+    link.addEventListener('click', () => {
+      root.scrollIntoView({ block: 'start' });
+      need().then((show) => show(+link.dataset.region), failed);
+    });
+  }
+}
+
+if (document.getElementById('viewer')) start(document.getElementById('viewer'));
+document.documentElement.dataset.ready = String(Math.round(performance.now()));
+performance.mark('ready');

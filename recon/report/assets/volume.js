@@ -49,10 +49,12 @@ void main() {
     if (all < .01) continue;
     float peak = max(max(w.x, w.y), max(w.z, w.w));
     vec3 colour = (w.x * colours[0] + w.y * colours[1] + w.z * colours[2] + w.w * colours[3]) / peak;
-    vec3 slope = vec3(
-      sum(weights(q + vec3(voxel.x, 0, 0))) - sum(weights(q - vec3(voxel.x, 0, 0))),
-      sum(weights(q + vec3(0, voxel.y, 0))) - sum(weights(q - vec3(0, voxel.y, 0))),
-      sum(weights(q + vec3(0, 0, voxel.z))) - sum(weights(q - vec3(0, 0, voxel.z))));
+    // a step to one side only, and one loop for the three: half the samples, and a program that compiles in half the time
+    vec3 slope = vec3(0);
+    for (int k = 0; k < 3; k++) {
+      vec3 axis = vec3(k == 0, k == 1, k == 2);
+      slope += 2. * axis * (sum(weights(q + axis * voxel)) - all);
+    }
     float steep = length(slope);
     vec3 lamp = turn * normalize(vec3(.5, .7, 1));
     float lit = mix(.85, .3 + .7 * abs(dot(slope, lamp)) / max(steep, 1e-4), clamp(4. * steep, 0., 1.));
