@@ -92,10 +92,10 @@ def _sentences(first: str, second: str, s: PairStatistics, sure: PairEstimates |
             f"The border between the phases is {_nm(wide, size)}{how}, from 10 to 90 %; the particle's own surface is "
             f"{_nm(s.edge.width, size)}, and what is sharp cannot look sharper. "
         )
-        sharp = s.true_width < max(1.0, 0.7 * s.edge.width)
+        own = float(np.sqrt(max(wide**2 - s.edge.width**2, 0.0))) if not math.isnan(s.edge.width) else math.nan
+        sharp = own < max(1.0, 0.7 * s.edge.width)
         lines.append(
-            width
-            + ("So it may be sharp." if sharp else f"So about {_nm(s.true_width, size)} of it is the specimen's own.")
+            width + ("So it may be sharp." if sharp else f"So about {_nm(own, size)} of it is the specimen's own.")
         )
     lines += [_hangs(a, s.first), _hangs(b, s.second)]
     for name, other, (pieces, largest) in ((a, b, s.without_first), (b, a, s.without_second)):
@@ -123,7 +123,7 @@ def _hangs(name: str, found: Connectivity) -> str:
 
 def _table(first: str, second: str, s: PairStatistics, sure: PairEstimates | None, size: float) -> str:
     a, b = html.escape(first), html.escape(second)
-    factor = {"": 1.0, "voxel": size, "face": size * size}
+    factor = {"": 1.0, "voxel": size}
 
     def number(value: float, digits: int = 3) -> str:
         return "" if math.isnan(value) else f"{value:.{digits}g}".replace("-", "&minus;")
@@ -134,6 +134,8 @@ def _table(first: str, second: str, s: PairStatistics, sure: PairEstimates | Non
         shown = kind.of(s)
         found = sure[name] if sure is not None and name in sure.figures else Estimate(shown, shown)
         cells = (shown, found.value, found.low68, found.high68, found.low95, found.high95)
+        if kind.unit == "face":
+            return [text, *("" if math.isnan(v) else f"{v * size * size:.0f}" for v in cells)]
         return [text, *(number(v * factor[kind.unit]) for v in cells)]
 
     def plain(text: str, said: str) -> list[str]:
