@@ -194,6 +194,10 @@ def job_toml(resolved: Mapping[str, object]) -> str:
         if key == "job_file" or value is None or (key == "maps" and not of_spectra):
             continue
         if isinstance(value, Mapping):
+            if value.get("scheme") == "single-axis":
+                continue  # there is nothing more to say of it
+            if "scheme" in value and value["scheme"] != "dual-axis":
+                value = {k: v for k, v in value.items() if k != "axis_deg"}
             if value.get("method") == "sirt" and value.get("max_iterations") == MAX_ITERATIONS:
                 value = {k: v for k, v in value.items() if k != "max_iterations"}  # SIRT has a number of its own
             tables.append(f"\n[{_key(key)}]")
@@ -204,7 +208,11 @@ def job_toml(resolved: Mapping[str, object]) -> str:
 
 
 def _key(name: str) -> str:
-    return name if name.isascii() and name.replace("_", "").replace("-", "").isalnum() else json.dumps(name)
+    return (
+        name
+        if name.isascii() and name.replace("_", "").replace("-", "").isalnum()
+        else json.dumps(name, ensure_ascii=False)
+    )
 
 
 def _value(value: object) -> str:
@@ -213,7 +221,7 @@ def _value(value: object) -> str:
     if isinstance(value, list | tuple):
         return f"[{', '.join(_value(v) for v in value if v is not None)}]"
     # TOML writes strings, true, false and numbers as JSON does, but for 1e400 and DEL, which no job holds
-    return json.dumps(value)
+    return json.dumps(value, ensure_ascii=False)
 
 
 def _save(source: str, name: str, what: str) -> str:
