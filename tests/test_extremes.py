@@ -166,3 +166,35 @@ def test_densities_that_spread_are_no_pure_phase():
     (line,) = told(noise)
     assert line.startswith("Co has no one pure phase: where it is densest it has ")
     assert "typical density" in line
+
+
+@pytest.mark.parametrize("pattern", [np.full((24, 24), 7), np.indices((24, 24)).sum(0) % 2])
+def test_maps_that_look_alike_however_they_are_moved(pattern):
+    """They ended in a singular matrix."""
+    series = normalise(TiltSeries.create({"Co": np.broadcast_to(pattern, (len(TILTS), 24, 24))}, TILTS, 1.0))
+    told = line(align, series, log=lambda _: None)
+    assert "nothing to align on" in told or "nothing in common" in told
+
+
+def test_counts_in_pixels_that_are_left_out():
+    """One bright pixel in all maps is taken for the camera's, and then there is nothing."""
+    maps = np.zeros((len(TILTS), 24, 24))
+    maps[:, 12, 12] = 50
+    assert "all its counts are in pixels that are left out" in line(
+        normalise, TiltSeries.create({"A": maps}, TILTS, 1.0)
+    )
+
+
+@pytest.mark.parametrize(("kind", "half"), [(np.int8, 128), (np.int16, 32768)])
+def test_unsigned_numbers_saved_as_signed_ones(kind, half):
+    maps = np.minimum(blob((16, 16)), 100) * (blob((16, 16)) > 20)
+    told = line(TiltSeries.create, {"Co": (maps - half).astype(kind)}, TILTS, 1.0)
+    assert f"begins at -{half}" in told
+    assert "export it without a sign" in told
+
+
+def test_an_element_of_three_counts_is_told():
+    maps = np.zeros((len(TILTS), 8, 8))
+    maps[[1, 3, 5], 4, 4] = 1
+    with pytest.warns(recon.ReconWarning, match="Zn: 3 counts in all, which say next to nothing"):
+        recon.read({"Co": blob((8, 8)), "Zn": maps}, TILTS, 1.0)

@@ -18,6 +18,7 @@ import numpy as np
 from recon.alignment.linear import Linear, Priors
 from recon.alignment.pose import Pose, free_directions, translation
 from recon.alignment.samples import Blobs, Samples, with_maps
+from recon.errors import InputError
 from recon.series.alignment import Alignment
 from recon.series.tilt_series import TiltSeries
 
@@ -101,7 +102,13 @@ class JointFit:
         self._linear = None
         found = self.linear
         free = free_directions(self.pose, self.used, hold)
-        move = free @ np.linalg.solve(free.T @ found.information @ free, free.T @ found.gradient)
+        try:
+            move = free @ np.linalg.solve(free.T @ found.information @ free, free.T @ found.gradient)
+        except np.linalg.LinAlgError as exc:
+            raise InputError(
+                "the maps hold nothing to align on: moving one changes nothing in how it fits the others; check that "
+                "they show the object, or set align.method = 'none'"
+            ) from exc
         each = move[:-1].reshape(-1, 3)
         # a step beyond the width of what is matched is a guess
         largest = 3 * float(np.hypot(WIDTH * self.blobs.spacing, self.samples.sigma))

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from recon.io.tilts import TiltSpec
 
 PathLike = str | os.PathLike[str]
+FEW = 50  # counts of an element in all maps: too few for any volume
 
 
 def read(
@@ -189,6 +190,8 @@ def _doubts(series: TiltSeries, stacks: Sequence[NDArray[np.generic]]) -> list[s
     if not series.scaled:
         for name, stack in zip(series.elements, stacks, strict=True):
             out += count_doubts(stack, name, series.tilts_deg)
+            if (total := float(stack.sum(dtype=np.float64))) < FEW:
+                out.append(f"{name}: {total:.3g} counts in all, which say next to nothing of where the element is")
     return out
 
 

@@ -74,6 +74,11 @@ def unusable(series: TiltSeries) -> dict[int, str]:
         counts = float((total[i] * seen[i]).sum())
         if level[i] <= BLANK * typical:
             out[int(i)] = f"blank, {counts:.0f} counts in all where {typical * area[i]:.0f} are typical"
+            if not counts:
+                hidden = total[i].any()
+                out[int(i)] = (
+                    "all its counts are in pixels that are left out" if hidden else "blank, it holds no counts"
+                )
         elif shown > 4 and structure[i] < 1.5:
             out[int(i)] = f"blank, its {counts:.0f} counts are spread like noise over the frame"
         elif (plateau := _plateau(total[i], seen[i])) > 0:

@@ -153,9 +153,15 @@ def _check_stack(
         )
     if stack.size and stack.min() < 0 and not scaled:
         tilt, y, x = np.unravel_index(np.argmin(stack), stack.shape)
+        low, half = float(stack.min()), next((h for h in (2**7, 2**15, 2**31) if stack.min() == -h), 0)
+        if half and stack.dtype.kind == "i" and np.median(stack) < 0:
+            raise InputError(
+                f"{name} begins at {low:g}, the least signed number of its size, so {half} seem to have been taken off; "
+                "export it without a sign, or add them"
+            )
         raise InputError(
-            f"{name} holds negative counts ({stack.min():g} at tilt {tilt + 1}, pixel ({y}, {x})); use raw counts "
-            "without background subtraction, or set input.scaled = true and reconstruct.data_term = 'least-squares' "
+            f"{name} holds negative counts ({low:g} at tilt {tilt + 1}, pixel ({y}, {x})); use raw counts without "
+            "background subtraction, or set input.scaled = true and reconstruct.data_term = 'least-squares' "
             "(in Python: scaled=True)"
         )
     if not stack.any():

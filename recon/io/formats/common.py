@@ -153,7 +153,7 @@ def choose(names: Sequence[str], element: str | None, path: str | Path, what: st
         if len(near) > 1:
             raise InputError(f"{path} holds {len(near)} {what} named {element} ({told}); export one to a file")
         raise InputError(
-            f"{path} holds no {element}, its {what} are {told}; call the element so, or export one to a file"
+            f"{path} holds no {element} but the {what} {told}; call the element so, or export one to a file"
         )
     if len(names) == 1:
         return 0
