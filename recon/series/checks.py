@@ -156,7 +156,7 @@ def _check_stack(
         low, half = float(stack.min()), next((h for h in (2**7, 2**15, 2**31) if stack.min() == -h), 0)
         if half and stack.dtype.kind == "i" and np.median(stack) < 0:
             raise InputError(
-                f"{name} begins at {low:g}, the least signed number of its size, so {half} seem to have been taken off; "
+                f"{name} begins at {low:g}, its least signed number, so {half} seem to have been taken off; "
                 "export it without a sign, or add them"
             )
         raise InputError(
