@@ -9,12 +9,18 @@ need.
 from __future__ import annotations
 
 import atexit
+import contextlib
 import os
 import subprocess
 import sys
 
 import numpy as np
 from numba import types
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
 
 from recon.kernels import compiling, cpu, cpu_certificate, cpu_general, cpu_joseph, cpu_layout, cpu_tgv
 
@@ -158,8 +164,23 @@ def warm(names=(*PROJECTION, *SOLVER), processes=None):  # type: ignore[no-untyp
 
 
 def _compile(names):  # type: ignore[no-untyped-def]
+    """Compile kernels, each once for all processes that share the cache: the tasks of an array often begin together."""
     for name in names:
-        CALLS[name][2]()
+        with _alone(name):
+            if not _is_kept(name):
+                CALLS[name][2]()
+
+
+@contextlib.contextmanager
+def _alone(name):  # type: ignore[no-untyped-def]
+    """Wait for other processes that compile this kernel. Where files cannot be locked, they all compile it, as well."""
+    with contextlib.ExitStack() as stack:
+        # a lock that its holder's end releases, however it ends; unlinked by nobody, since others may wait for it
+        with contextlib.suppress(OSError, AttributeError, TypeError):
+            compiling.KEPT.mkdir(parents=True, exist_ok=True)
+            lock = stack.enter_context(open(compiling.KEPT / f"{name.replace(':', '-')}.lock", "w"))
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def _shares(names, n):  # type: ignore[no-untyped-def]

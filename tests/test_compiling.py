@@ -58,6 +58,21 @@ def test_a_job_compiles_nothing_itself():
     assert {"project", "backproject", "tgv_step", "tgv_divergence"} <= set(taken)
 
 
+@pytest.mark.skipif(os.name != "posix", reason="files are locked as on POSIX")
+def test_processes_that_begin_together_compile_once(tmp_path):
+    """As the tasks of an array do on a node that has compiled nothing yet."""
+    script = (
+        "from recon.kernels import warm; warm._compile(['excess_sums']); "
+        "print(sum(warm.CALLS['excess_sums'][0].stats.cache_misses.values()))"
+    )
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "NUMBA_CACHE_DIR": str(tmp_path)}
+    both = [
+        subprocess.Popen([sys.executable, "-c", script], env=environment, stdout=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    assert sorted(process.communicate(timeout=HANGS)[0] for process in both) == ["0\n", "1\n"]
+
+
 def test_a_run_goes_on_until_it_needs_a_kernel(monkeypatch):
     said, happened = [], []
 
