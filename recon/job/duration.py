@@ -16,7 +16,7 @@ from recon.job.file.sections import Reconstruct
 from recon.series.settings import PRIMAL_DUAL
 
 ITERATIONS = 800  # of one element to the default tolerance, on the grid of the result
-HALF = 1.15 * ITERATIONS_OF_A_HALF  # with the coarser grids that it starts from
+HALF = 1.5 * ITERATIONS_OF_A_HALF  # with the start on coarser grids and the checks, see benchmarks/resolution.py
 SEARCH = 500  # more where the strength is searched for, see benchmarks/strength.py
 PER_VOXEL, PER_RAY = 10.8e-9, 0.77e-9  # seconds of one core, an iteration and a voxel: regulariser; and for each tilt
 OVERHEAD = 6e-4  # seconds an iteration, whatever the size

@@ -164,7 +164,7 @@ class Reconstruct(Section):
     """Replicates behind standard deviations and intervals, such as 20; 0 for none."""
     halves: bool = True
     """Whether each element is reconstructed twice more, from independent halves of its counts, for at most 200
-    iterations: for its resolution and for the intervals of what two elements share. Adds about a quarter to the time of
+    iterations: for its resolution and for the intervals of what two elements share. Takes about half as long again as
     the reconstruction with its search."""
 
     @property
