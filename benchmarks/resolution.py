@@ -57,7 +57,7 @@ def one(kind: str, size: int, seed: int) -> dict[str, Any]:
         made[iterations] = halves(series, volumes, iterations=iterations)
         cost[iterations] = (time.process_time() - clock) / whole
     best = correlations(made[max(ITERATIONS)])
-    rows = {str(i): told(volumes, h, best) | {"cost": round(cost[i], 3)} for i, h in made.items()}
+    rows = {f"{i} iterations": told(volumes, h, best) | {"cost": round(cost[i], 3)} for i, h in made.items()}
     return {"kind": kind, "size": size, "seed": seed, "reconstruction_cpu_s": round(whole, 2), "halves": rows}
 
 
