@@ -25,6 +25,7 @@ from recon.analysis.interfaces import area
 from recon.analysis.pair_estimates import pair_estimates
 from recon.analysis.pair_phases import BOTH, FIRST, PURE, SECOND
 from recon.analysis.pairs import pair_statistics
+from recon.files import json_text
 from recon.simulate import Ellipsoid, Particle, simulate
 
 A, B, MIX, NONE = (1.0, 0.0), (0.0, 0.8), (0.5, 0.4), (0.0, 0.0)
@@ -162,6 +163,8 @@ def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
             if name not in row["sure"]:
                 continue
             true, e = row["truth"][name], row["sure"][name]
+            if not np.isfinite(e["value"]):
+                continue  # no border was found
             unit = true if name == "interface" else 1.0
             shown.append(abs(e["shown"] - true) / unit)
             value.append(abs(e["value"] - true) / unit)
@@ -201,7 +204,7 @@ def main() -> None:
                 sure = "" if e is None else "estimate {value:.4g} [{low95:.4g} to {high95:.4g}]".format(**e)
                 print(f"   {key:18s} truth {value!s:22s} found {found[key]} {sure}", flush=True)
             record = {"summary": summary(rows), "cases": rows}
-            args.out.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+            args.out.write_text(json_text(record), encoding="utf-8")
     print(json.dumps(record["summary"], indent=1))
 
 
