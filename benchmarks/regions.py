@@ -1,6 +1,7 @@
 """What `recon.composition` answers on simulated particles, against the truth: coverage, widths, verdicts, cost.
 
-    python benchmarks/regions.py run [--kinds ...] [--seeds 0 1] [--doses 5 40 300] [--size 32] [--blind] --rows FILE
+    python benchmarks/regions.py run [--kinds ...] [--seeds 0 1] [--doses 5 40 300] [--size 32] [--blind] [--likelihood]
+                                       --rows FILE
     python benchmarks/regions.py show --rows FILE ... [--output FILE]
 
 Particles of five kinds (`recon.simulate.particles`), none of them the demo's. A run simulates, aligns if it is blind,
@@ -17,7 +18,7 @@ import argparse
 import itertools
 import json
 import time
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +27,15 @@ import numpy as np
 from recon.alignment.align import align
 from recon.analysis.answers import ElementAnswer
 from recon.analysis.features import features
+from recon.analysis.intervals import Errors
 from recon.analysis.places import places
-from recon.analysis.regions import REPLICATES, composition, reach
+from recon.analysis.regions import REPLICATES, composition
 from recon.job.demo import register
 from recon.preparation.normalise import normalise
 from recon.reconstruction.reconstruct import reconstruct
 from recon.series.tilt_series import TiltSeries
-from recon.simulate import KINDS, Truth, random_particle, simulate
+from recon.series.volume import Volume
+from recon.simulate import KINDS, Particle, Truth, random_particle, simulate
 
 FOUND = 0.4  # Dice's coefficient of a place that was found with one that was painted
 SAME = 0.02  # of the pure phase: truths of a place that differ by less are the same question
@@ -44,8 +47,26 @@ def known(series: TiltSeries, truth: Truth) -> TiltSeries:
     return series.evolve(alignment=truth.alignment, exposures=s, background=s * truth.background, isolated=True)
 
 
-def case(kind: str, seed: int, dose: float, size: int, blind: bool) -> list[dict[str, Any]]:
-    """Everything about one particle, one row for each element of each place, and one for the particle."""
+@dataclass(frozen=True)
+class Case:
+    """A particle, recorded and reconstructed.
+
+    Attributes:
+        about: kind, seed, dose, size, blind.
+        particle, truth, series, volumes: what they say.
+        cpu: processor time of alignment and of reconstruction, seconds.
+    """
+
+    about: dict[str, Any]
+    particle: Particle
+    truth: Truth
+    series: TiltSeries
+    volumes: dict[str, Volume]
+    cpu: tuple[float, float]
+
+
+def recorded(kind: str, seed: int, dose: float, size: int, blind: bool) -> Case:
+    """Simulate, align if it is blind, reconstruct."""
     particle = random_particle(kind, size, seed)
     series, truth = simulate(particle, size=size, dose=dose, seed=seed, drift=1.5 if size < 64 else 3.0)
     clock = [time.process_time()]
@@ -53,18 +74,29 @@ def case(kind: str, seed: int, dose: float, size: int, blind: bool) -> list[dict
     clock.append(time.process_time())
     volumes = reconstruct(series, device="cpu")
     clock.append(time.process_time())
-    answers = composition(series, volumes, device="cpu")
-    clock.append(time.process_time())
-    true = {n: v * np.float32(truth.exposures.mean() if blind else 1) for n, v in truth.volumes.items()}
-    pure = {n: float(v.max()) for n, v in true.items()}
-    painted = {n: particle.inside(n, size).astype(np.float32) for n in particle.regions}
-    if blind:
-        moved = register({n: v.values for n, v in volumes.items()}, {**true})
-        true = moved.truth
-        painted = {n: moved.follow(f) for n, f in painted.items()}
-    found = features(volumes)
-    asked = {p.name: p for p in places(list(found.values()), (size,) * 3)} if found else {}
     about = {"kind": kind, "seed": seed, "dose": dose, "size": size, "blind": blind}
+    return Case(about, particle, truth, series, volumes, (clock[1] - clock[0], clock[2] - clock[1]))
+
+
+def asked_about(case: Case, likelihood: bool) -> list[dict[str, Any]]:
+    """One row for each element of each place, and one for the particle."""
+    size, blind, particle, volumes = case.about["size"], case.about["blind"], case.particle, case.volumes
+    start = time.process_time()
+    answers = composition(case.series, volumes, device="cpu", likelihood=likelihood)
+    spent = time.process_time() - start
+    painted = {n: particle.inside(n, size).astype(np.float32) for n in particle.regions}
+    motion: dict[str, Any] = {}
+    unit = 1.0
+    if blind:  # the truth lies where the reconstruction lies, projected voxels of it anew rather than interpolated
+        unit = float(case.truth.exposures.mean())
+        true = {n: v * np.float32(unit) for n, v in case.truth.volumes.items()}
+        found = register({n: v.values for n, v in volumes.items()}, true)
+        motion = {"translation": found.translation, "turn_deg": found.turn_deg}
+        painted = {n: found.follow(f) for n, f in painted.items()}
+    true = dict(zip(particle.elements, particle.volume(size, **motion), strict=True))
+    pure = {n: float(v.max()) for n, v in true.items()}
+    density = {n: float(v.max()) * unit for n, v in case.truth.volumes.items()}
+    asked = {p.name: p for p in places(list(features(volumes).values()), (size,) * 3)} if len(answers) else {}
     hit: dict[str, str] = {}
     rows = []
     for name, region in answers.regions.items():
@@ -76,17 +108,17 @@ def case(kind: str, seed: int, dose: float, size: int, blind: bool) -> list[dict
         for element, answer in region.elements.items():
             expected = float(np.average(true[element], weights=place.weight)) / pure[element]
             rows.append(
-                about
+                case.about
                 | {"region": name, "painted": best if best in hit else "", "truth": expected, "voxels": region.voxels}
                 | {"element_verdict": answer.verdict, "verdict": region.verdict, **asdict(answer)}
-                | {"pure_error": answer.pure / pure[element] - 1, "outline": region.outline}
+                | {"pure_error": answer.pure / density[element] - 1, "found_again": region.found_again}
+                | {"inside": float(place.weight.sum())}
             )
-    spent = np.diff(clock)
     rows.append(
-        about
+        case.about
         | {"region": None, "painted": len(painted), "found": len(hit), "asked": len(answers)}
-        | {"cpu_align": spent[0], "cpu_reconstruct": spent[1], "cpu_composition": spent[2]}
-        | {"iterations": sum(answers.iterations.values())}
+        | {"cpu_align": case.cpu[0], "cpu_reconstruct": case.cpu[1], "cpu_composition": spent}
+        | {"iterations": sum(answers.iterations.values()), "likelihood": likelihood}
     )
     return rows
 
@@ -98,7 +130,7 @@ def run(options: argparse.Namespace) -> None:
     for seed, dose, kind in itertools.product(options.seeds, options.doses, options.kinds):
         if (kind, seed, dose, options.size, options.blind) in done:
             continue
-        rows = case(kind, seed, dose, options.size, options.blind)
+        rows = asked_about(recorded(kind, seed, dose, options.size, options.blind), options.likelihood)
         with options.rows.open("a", encoding="utf-8") as file:
             file.writelines(json.dumps(r) + "\n" for r in rows)
         print(
@@ -117,7 +149,7 @@ def anew(row: dict[str, Any]) -> dict[str, Any]:
     pull = max(abs(answer.half_strength - answer.fraction), abs(answer.twice_strength - answer.fraction))
     ends: dict[str, Any] = {}
     for level in (68, 95):
-        half = reach(level / 100, REPLICATES, answer.repeatability, answer.bias, pull, answer.fraction)
+        half = Errors(REPLICATES, answer.repeatability, answer.bias, pull).reach(level / 100)
         ends |= {f"low{level}": max(0.0, answer.fraction - half), f"high{level}": answer.fraction + half}
     return row | ends | {"element_verdict": replace(answer, **ends).verdict}
 
@@ -177,6 +209,7 @@ def main() -> None:
     runs.add_argument("--doses", nargs="+", type=float, default=[40.0])
     runs.add_argument("--size", type=int, default=32)
     runs.add_argument("--blind", action="store_true")
+    runs.add_argument("--likelihood", action="store_true")
     runs.add_argument("--rows", type=Path, required=True)
     shows = commands.add_parser("show")
     shows.add_argument("--rows", nargs="+", type=Path, required=True)

@@ -11,7 +11,10 @@ from scipy import ndimage
 import recon
 from recon.analysis.answers import Composition, ElementAnswer
 from recon.analysis.phases import typical_density
-from recon.analysis.places import Box, Ellipsoid, moved, places
+from recon.analysis.features import Feature
+from recon.analysis.intervals import Errors
+from recon.analysis.layout import Sparse, lay_out, lay_out_anew
+from recon.analysis.places import Box, Ellipsoid, place_of, places
 from recon.errors import InputError, JobError
 from recon.series.volume import Volume
 from recon.simulate import KINDS, random_particle, simulate
@@ -47,10 +50,25 @@ def test_a_box_has_its_volume():
     assert f[3, 2, 2] == pytest.approx(0.5)
 
 
-@pytest.mark.parametrize("outwards", [-0.4, -0.1, 0.2, 0.4])
-def test_a_moved_border_changes_a_ball_by_its_surface(outwards):
-    ball = Ellipsoid.sphere((12, 12, 12), 6.0).fraction((25, 25, 25))
-    assert moved(ball, outwards).sum() == pytest.approx(4 / 3 * np.pi * (6 + outwards) ** 3, rel=0.06)
+def feature(fraction):
+    return Feature("A in B 1", "A", "B", "inclusion", fraction, 0.1)
+
+
+def test_a_place_that_was_found_is_asked_about_over_its_inside():
+    """Voxels at its border hold a part of what lies beside it."""
+    ball = Ellipsoid.sphere((12, 12, 12), 4.0).fraction((25, 25, 25))
+    place = place_of(feature(ball), "it")
+    at = np.argwhere(place.weight > 0)
+    away = np.linalg.norm(at - 12, axis=1)
+    assert (ball[place.weight > 0] == 1).all()
+    assert 2.2 <= away.max() <= 3.2  # a voxel less than the ball
+    assert set(np.unique(place.weight)) == {0, 1}
+    np.testing.assert_array_equal(place.fraction, ball)
+
+
+def test_a_place_too_small_for_an_inside_is_asked_about_as_it_is():
+    ball = Ellipsoid.sphere((12, 12, 12), 1.6).fraction((25, 25, 25))
+    assert place_of(feature(ball), "it").weight.sum() >= 8
 
 
 WRONG = {
@@ -119,6 +137,61 @@ def test_every_kind_of_particle_is_repeatable():
         assert one != random_particle(kind, SIZE, 4)
 
 
+# ---------------------------------------------------------------- places found anew, intervals
+
+
+def shifted(volumes, by):
+    return {n: Volume(np.roll(v.values, by, axis=(0, 1, 2)), 5.0, n) for n, v in volumes.items()}
+
+
+def test_places_of_another_recording_are_those_that_are_found_there():
+    volumes = blurred(random_particle("inclusions", SIZE, 20))
+    inside = recon.analysis.mask.mask(volumes)
+    found = recon.features(volumes, inside)
+    asked = places(list(found.values()), inside.shape)
+    laid = lay_out(volumes, inside, asked, found)
+    again = lay_out_anew(shifted(volumes, (1, 0, 0)), asked, True)
+    assert all(again.found)
+    for one, other in zip([*laid.weights, *laid.fields], [*again.weights, *again.fields], strict=True):
+        np.testing.assert_allclose(np.roll(one.full, 1, axis=0), other.full, atol=1e-5)
+    assert sum(f.full for f in again.fields).max() <= 1 + 1e-5
+    given = lay_out_anew(shifted(volumes, (1, 0, 0)), asked, False)
+    for place, weight in zip(asked, given.weights, strict=True):
+        np.testing.assert_array_equal(place.weight, weight.full)
+
+
+def test_a_place_that_is_not_found_again_stays_where_it_was():
+    volumes = blurred(random_particle("inclusions", SIZE, 20))
+    ball = place_of(feature(Ellipsoid.sphere((3, 3, 3), 2.5).fraction((SIZE,) * 3)), "it")  # of nothing
+    again = lay_out_anew(volumes, [ball], True)
+    assert again.found == [False]
+    np.testing.assert_array_equal(again.weights[0].full, ball.weight)
+
+
+def test_a_sparse_field_is_the_field():
+    field = np.random.default_rng(0).uniform(-1, 1, (4, 5, 6)).clip(0).astype(np.float32)
+    np.testing.assert_array_equal(Sparse.of(field).full, field)
+
+
+@pytest.mark.parametrize("level", [0.68, 0.95])
+def test_intervals_of_noise_alone_hold_as_often_as_stated(level):
+    """Few recordings, as many answers as it takes: how often the interval of their scatter holds the error."""
+    rng, held = np.random.default_rng(0), []
+    for _ in range(4000):
+        *off, own = rng.normal(0, 10.0, 9)  # so far that what recordings do not show is nothing
+        found = Errors.of(np.array([0.5, 0.5, 0.5]), np.array(off))
+        held.append(abs(own) <= found.reach(level))
+    low, high = level - 0.02, level + 0.07  # the mean of so few is off by a third of the scatter, which counts as well
+    assert low <= np.mean(held) <= high
+
+
+def test_what_another_strength_changes_widens_an_interval():
+    off = np.array([0.01, -0.01, 0.0, 0.005, -0.005])
+    near, far = (Errors.of(np.array([0.5, 0.5, 0.5 + d]), off) for d in (0.0, 0.2))
+    assert far.pull == pytest.approx(0.2)
+    assert far.reach(0.95) > 0.39 > near.reach(0.95)
+
+
 # ---------------------------------------------------------------- answers
 
 
@@ -137,6 +210,7 @@ def test_the_other_metal_is_told_from_none(answered):
     assert found.found
     assert len(found) == 2
     for region in found.regions.values():
+        assert region.found_again > 0.5
         label = 1 + list(found).index(region.name)
         true = {n: particle.inside(n, SIZE) & (found.labels == label) for n in particle.regions}
         name = max(true, key=lambda n: true[n].sum())

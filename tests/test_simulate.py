@@ -87,6 +87,16 @@ def test_the_volume_holds_what_the_shapes_hold():
         assert profile @ axis / profile.sum() == pytest.approx(centre, abs=5e-4)  # 1e-4 off
 
 
+def test_a_moved_volume_is_the_volume_moved():
+    """By whole voxels and a right angle nothing but the order of voxels changes."""
+    particle = one(Ellipsoid((0.05, -0.1, 0.08), (0.2, 0.15, 0.1), (1.0,), (20, 10, -30)))
+    at_rest = particle.volume(16, samples=3)
+    shifted = particle.volume(16, samples=3, translation=(1, -2, 3))
+    np.testing.assert_allclose(shifted, np.roll(at_rest, (1, -2, 3), axis=(1, 2, 3)), atol=1e-6)
+    turned = particle.volume(16, samples=3, turn_deg=90)
+    np.testing.assert_allclose(turned, np.rot90(at_rest, -1, axes=(2, 3)), atol=1e-6)
+
+
 def test_the_painter_s_rule():
     outer = Ellipsoid((0, 0, 0), (0.3, 0.3, 0.3), (1.0,))
     void = Ellipsoid((0.05, 0, 0), (0.1, 0.1, 0.1), (0.0,))

@@ -92,6 +92,7 @@ class RegionAnswer:
         outline: standard error of where its border lies, voxels; 0 where it was given.
         elements: element to answer.
         ratios: of each pair.
+        found_again: share of the simulated recordings in which the place was found; None where it was given.
     """
 
     name: str
@@ -99,6 +100,7 @@ class RegionAnswer:
     outline: float
     elements: Mapping[str, ElementAnswer]
     ratios: tuple[Ratio, ...] = ()
+    found_again: float | None = None
 
     @property
     def verdict(self) -> str:
@@ -157,7 +159,7 @@ class Composition:
         for name, region in self.regions.items():
             entry: dict[str, Any] = {n: _plain(asdict(a)) for n, a in region.elements.items()}
             entry |= {"verdict": region.verdict, "why": region.why}
-            entry |= {"voxels": region.voxels, "outline": region.outline}
+            entry |= {"voxels": region.voxels, "outline": region.outline, "found_again": region.found_again}
             entry["ratios"] = [_plain(asdict(r)) for r in region.ratios]
             out[name] = entry
         return out
@@ -169,7 +171,9 @@ class Composition:
         for name, entry in record.items():
             elements = {n: ElementAnswer(**a) for n, a in entry.items() if isinstance(a, dict)}
             ratios = tuple(_ratio(r) for r in entry["ratios"])
-            regions[name] = RegionAnswer(name, entry["voxels"], entry["outline"], elements, ratios)
+            regions[name] = RegionAnswer(
+                name, entry["voxels"], entry["outline"], elements, ratios, entry.get("found_again")
+            )
         return cls(regions, labels, **{"replicates": 0, "seed": 0, "found": False, **how})
 
     def _repr_html_(self) -> str:

@@ -1,26 +1,27 @@
-"""Regions of one element, asked about by themselves: the fits, and simulated recordings for their intervals.
+"""Regions of one element, asked about by themselves: the fits, and recordings simulated from them.
 
 What stands out is free of the regulariser (`recon.solvers.regions`): the places that are asked about, other places that
 were found, and the domains of the elements, since a domain that the regulariser shrinks takes what is next to it along.
-Intervals come from recordings simulated from that fit, each with its own noise, an alignment and exposures drawn from
-their standard errors, and regions whose borders are moved by theirs.
+
+A simulated recording has its own noise, and an alignment and exposures drawn from their standard errors. It goes the
+way of the data: it is reconstructed, its places and domains are found in what comes out
+(`recon.analysis.replicates`), and it is asked about these. What it answers can be compared with what it was made from.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from recon import backend
-from recon.analysis.places import moved
 from recon.model.assembly import make_operator
 from recon.reconstruction.problem import Problem
 from recon.reconstruction.strength import A0_PER_A1
 from recon.series.tilt_series import TiltSeries
-from recon.solvers.data_terms import LeastSquares
+from recon.solvers.data_terms import DataTerm, LeastSquares
 from recon.solvers.regions import RegionSolver
 
 if TYPE_CHECKING:
@@ -32,51 +33,31 @@ if TYPE_CHECKING:
 EVERY = 25  # iterations after which means are looked at
 SETTLED = 3e-3  # of the pure phase: a change of every mean at which a fit is done
 FIRST, NEXT = 300, 150  # iterations at most, of the first fit and of each other
-REPLICATE = 100  # iterations of a simulated recording, which starts where the fit stands
-HELD = 75  # iterations of a fit in which a region is held at a density
+WARM = 100  # iterations that bring the duals to where a volume stands
+RECONSTRUCTED, ASKED = 75, 60  # iterations of a simulated recording, each from where the data's own stand
+NONE, SOME = 60, 30  # iterations of a fit in which a region is held at none; at some, which is near where it stands
+SHARPER = 2.0  # how much faster the part of a voxel rises across a border that is sharp, than across one that was found
 STRENGTHS = (1.0, 0.5, 2.0)
 
 
 @dataclass(frozen=True, eq=False)
-class Fields:
-    """What may stand out of its surroundings, ``(z, y, x)`` fractions of a voxel each.
-
-    Attributes:
-        free: the fields of places, asked about or only found, with the standard errors of their borders.
-        domains: of the elements, before places are taken out.
-    """
-
-    free: Sequence[tuple[NDArray[np.float32], float]]
-    domains: Sequence[NDArray[np.float32]]
-
-    def drawn(self, rng: np.random.Generator | None = None) -> list[NDArray[np.float32]]:
-        """All fields, disjoint; with a generator each border is moved by its error."""
-        out: list[NDArray[np.float32]] = []
-        left = np.ones_like(self.domains[0]) if self.domains else np.ones_like(self.free[0][0])
-        for fraction, error in self.free:
-            shift = 0.0 if rng is None else error * float(rng.standard_normal())
-            field = np.minimum(moved(fraction, shift), left)
-            out.append(field)
-            left = left - field
-        out += [domain * left for domain in self.domains]
-        return out
-
-
-@dataclass(frozen=True, eq=False)
 class Asked:
-    """What one element's fits and simulated recordings gave.
+    """What one element's fits gave.
 
     Attributes:
         means: ``(strength, place)`` densities at `STRENGTHS`; the last place is the pure phase.
-        drawn: ``(replicate, place)``, of the simulated recordings.
         log_ratios: ``(place,)`` of "present" over "absent", without the last; nan where not asked for.
-        iterations: spent.
+        model: ``(z, x, y)`` on the host, the volume of the first fit, of which recordings are simulated.
     """
 
     means: NDArray[np.float64]
-    drawn: NDArray[np.float64]
     log_ratios: NDArray[np.float64]
-    iterations: int
+    model: NDArray[np.float32]
+
+    @property
+    def fractions(self) -> NDArray[np.float64]:
+        """``(strength, place)``: densities over that of the pure phase."""
+        return np.asarray(self.means[:, :-1] / np.maximum(self.means[:, -1:], 1e-30))
 
 
 class Asking:
@@ -85,69 +66,74 @@ class Asking:
     Args:
         problem: of the element, as it was reconstructed.
         regulariser, a1: as well.
-        start: the solved volume, ``(z, x, y)``.
-        fields: what may stand out.
-        weights: ``(z, y, x)`` of each place, over which its mean is taken; the last is the pure phase.
+        start: a volume, ``(z, x, y)``.
+        fields: disjoint fields of what may stand out, ``(z, y, x)`` fractions of a voxel each.
+
+    Attributes:
+        iterations: spent.
     """
 
     def __init__(
-        self, problem: Problem, regulariser: str, a1: float, start: Array, fields: Fields,
-        weights: Sequence[NDArray[np.float32]],
-    ) -> None:  # fmt: skip
-        self.problem, self.a1, self.fields = problem, a1, fields
+        self, problem: Problem, regulariser: str, a1: float, start: Array, fields: Sequence[NDArray[np.float32]]
+    ) -> None:
+        self.problem, self.a1, self.iterations = problem, a1, 0
         self._xp = backend.namespace(problem.data.counts)
         self.solver = RegionSolver(
             problem.operator,
             problem.data,
-            self._placed(fields.drawn()),
+            self._placed(fields),
             regulariser=regulariser,
             a1=a1,
             a0=A0_PER_A1 * a1,
             start=start,
         )
-        self._weights = []
+
+    # ------------------------------------------------------------------ the data
+
+    def ask(self, weights: Sequence[NDArray[np.float32]], *, likelihood: bool = True) -> Asked:
+        """Fit, fit at other strengths, and hold regions at none and at some.
+
+        Args:
+            weights: ``(z, y, x)`` of each place, over which its mean is taken; the last is the pure phase.
+            likelihood: whether places are held.
+        """
+        parts = self._parts(weights)
+        found = [self._settle(parts, FIRST)]
+        fitted, balanced = self.solver.snapshot(), self.solver.weights
+        model = self._sharp()
+        for factor in STRENGTHS[1:]:
+            self._at(factor)
+            found.append(self._settle(parts, NEXT))
+        self._at(1.0)
+        means = np.array(found)
+        self.solver.weights = balanced
+        ratios = np.full(len(parts) - 1, np.nan)
+        if likelihood:
+            ratios[:] = [
+                self._log_ratio(p, m, means[0, -1], fitted) for p, m in zip(parts, means[0, :-1], strict=False)
+            ]
+        return Asked(means, ratios, model)
+
+    def _sharp(self) -> NDArray[np.float32]:
+        """The volume of the fit, its borders as sharp as those of an object are: blurred ones would blur once more."""
+        model = backend.to_host(self.solver.u).copy()
+        for c, f in zip(backend.to_host(self.solver.c), map(backend.to_host, self.solver.fractions), strict=True):
+            model += np.float32(c) * (np.clip(0.5 + (f - 0.5) * np.float32(SHARPER), 0, 1) - f)
+        return np.asarray(np.maximum(model, np.float32(0)))
+
+    def _parts(self, weights: Sequence[NDArray[np.float32]]) -> list[tuple[Array, Array]]:
+        """Where each weight is not zero, and its parts there, of sum 1."""
+        out = []
         for weight in self._placed(weights):
             at = self._xp.flatnonzero(weight)
             part = weight.reshape(-1)[at].astype(np.float64)
-            self._weights.append((at, part / part.sum()))
-        self.iterations = 0
+            out.append((at, part / part.sum()))
+        return out
 
-    def means(self) -> NDArray[np.float64]:
+    def _means(self, parts: Sequence[tuple[Array, Array]]) -> NDArray[np.float64]:
         """Density of each place in the present u."""
         u = self.solver.u.reshape(-1)
-        return np.array([float((u[at] * part).sum()) for at, part in self._weights])
-
-    def ask(self, replicates: int, seed: int, *, likelihood: Callable[[int], bool] = lambda k: True) -> Asked:
-        """Fit, fit at other strengths, hold regions at none and at some, and simulate.
-
-        Args:
-            replicates: simulated recordings.
-            seed: of the random numbers.
-            likelihood: whether the place at a position is to be held.
-        """
-        found = [self._settle(FIRST)]
-        fitted, weights = self.solver.snapshot(), self.solver.weights
-        for factor in STRENGTHS[1:]:
-            self._at(factor)
-            found.append(self._settle(NEXT))
-        self._at(1.0)
-        means = np.array(found)
-        data, solver = self.problem.data, self.solver
-        model = fitted[0]
-        drawn = []
-        for r in range(replicates):
-            rng = np.random.default_rng([seed, self.problem.series.index(self.problem.element), r])
-            counts = _recorded(self.problem, model, rng, np.random.default_rng([seed, r]))
-            solver.weights = weights
-            solver.anew(replace(data, counts=counts), self._placed(self.fields.drawn(rng)), fitted)
-            self._advance(REPLICATE)
-            drawn.append(self.means())
-        solver.weights = weights
-        ratios = np.full(len(self._weights) - 1, np.nan)
-        for k in range(len(ratios)):
-            if likelihood(k):
-                ratios[k] = self._log_ratio(k, means[0, k], means[0, -1], fitted)
-        return Asked(means, np.array(drawn), ratios, self.iterations)
+        return np.array([float((u[at] * part).sum()) for at, part in parts])
 
     def _placed(self, fields: Sequence[NDArray[np.float32]]) -> list[Array]:
         """``(z, y, x)`` of the result as ``(z, x, y)`` of the grid that is solved for, on the device."""
@@ -162,29 +148,31 @@ class Asking:
         self.solver.advance(iterations)
         self.iterations += iterations
 
-    def _settle(self, most: int) -> NDArray[np.float64]:
+    def _settle(self, parts: Sequence[tuple[Array, Array]], most: int) -> NDArray[np.float64]:
         """The means, once they have settled."""
-        before = self.means()
+        before = self._means(parts)
         for _ in range(0, most, EVERY):
             self._advance(EVERY)
-            now = self.means()
+            now = self._means(parts)
             if np.abs(now - before).max() <= SETTLED * max(now[-1], 1e-30):
                 break
             before = now
         return now
 
-    def _log_ratio(self, k: int, density: float, pure: float, fitted: Sequence[Array]) -> float:
+    def _log_ratio(self, part: tuple[Array, Array], density: float, pure: float, fitted: Sequence[Array]) -> float:
         """log likelihood of "some" minus that of "none", each with the rest fitted anew."""
         from recon.analysis.answers import ABSENT
 
-        none, some = (self._held(k, t, fitted) for t in (0.0, max(density, ABSENT * pure)))
+        none, some = (
+            self._held(part, t, fitted, n) for t, n in ((0.0, NONE), (max(density, ABSENT * pure), SOME))
+        )  # fmt: skip
         return none - some
 
-    def _held(self, k: int, density: float, fitted: Sequence[Array]) -> float:
+    def _held(self, part: tuple[Array, Array], density: float, fitted: Sequence[Array], iterations: int) -> float:
         """D at the best fit in which a place holds one density; there u is nothing but the regulariser's choice."""
-        at, part = self._weights[k]
+        at, share = part
         fraction = self._xp.zeros(self.solver.u.size, np.float32)
-        fraction[at] = part / part.max()
+        fraction[at] = share / share.max()
         fraction = fraction.reshape(self.solver.u.shape)
         operator = _Without(self.problem.operator, fraction)
         data = self.problem.data
@@ -193,11 +181,75 @@ class Asking:
         solver = self.solver
         solver.operator, before = operator, solver.operator
         try:
-            solver.anew(held, solver.fractions, fitted)
-            self._advance(HELD)
+            solver.anew(held, fitted)
+            self._advance(iterations)
             return held.value(operator(solver.u, self._xp.empty_like(data.counts)))
         finally:
             solver.operator = before
+
+    # ------------------------------------------------------------------ simulated recordings
+
+    def reconstructed(self, model: Array, volume: Array, n: int, seed: int) -> list[NDArray[np.float16]]:
+        """Simulated recordings of a model, reconstructed as the data were: ``(z, y, x)`` over its largest value.
+
+        Args:
+            model: ``(z, x, y)``.
+            volume: ``(z, x, y)``, the data's own reconstruction, from which they start.
+            n, seed: how many; of the random numbers.
+        """
+        solver, xp = self.solver, self._xp
+        solver.free([])
+        solver.u[...] = xp.asarray(volume)
+        for dual in (solver.w, solver.p, solver.q):
+            dual[...] = 0
+        solver.anew(self.problem.data, [solver.u, solver.w, solver.p, solver.q, solver.y, solver.c])
+        self._advance(WARM)
+        stands, balanced = solver.snapshot(), solver.weights
+        out = []
+        for r in range(n):
+            solver.weights = balanced
+            solver.anew(self._recording(model, seed, r), stands)
+            self._advance(RECONSTRUCTED)
+            values = self.problem.where.cut(backend.to_host(solver.u))
+            out.append((values / max(float(values.max()), 1e-30)).astype(np.float16))
+        return out
+
+    def settle_again(self) -> list[Array]:
+        """The state at the fit, of a solver that starts from it."""
+        self.solver.c[...] = self._levels(self.solver.fractions)
+        self._advance(WARM)
+        return self.solver.snapshot()
+
+    def answers(
+        self, model: Array, fitted: Sequence[Array], r: int, seed: int,
+        fields: Sequence[NDArray[np.float32]], weights: Sequence[NDArray[np.float32]],
+    ) -> NDArray[np.float64]:  # fmt: skip
+        """What a simulated recording answers about its own places: densities, the pure phase's last.
+
+        Args:
+            model: ``(z, x, y)``.
+            fitted: from `settle_again`.
+            r, seed: which, of which random numbers.
+            fields, weights: as of the data.
+        """
+        solver = self.solver
+        solver.u[...] = fitted[0]
+        solver.free(self._placed(fields))
+        steps = self._levels(solver.fractions)
+        solver.anew(self._recording(model, seed, r), [*fitted[:-1], steps])
+        self._advance(ASKED)
+        return self._means(self._parts(weights))
+
+    def _levels(self, fractions: Sequence[Array]) -> Array:
+        """The mean of u over each field: what stands out of nothing by so much."""
+        u = self.solver.u
+        levels: Array = self._xp.asarray([float((u * f).sum()) / max(float(f.sum()), 1e-30) for f in fractions])
+        return levels
+
+    def _recording(self, model: Array, seed: int, r: int) -> DataTerm:
+        element = self.problem.series.index(self.problem.element)
+        rng, common = np.random.default_rng([seed, element, r]), np.random.default_rng([seed, r])
+        return replace(self.problem.data, counts=_recorded(self.problem, model, rng, common))
 
 
 class _Without:
@@ -257,4 +309,4 @@ def _as_far_off(series: TiltSeries, element: str, rng: np.random.Generator) -> t
     return series, factors.astype(np.float32)[:, None, None]
 
 
-__all__ = ["Asked", "Asking", "Fields"]
+__all__ = ["Asked", "Asking"]

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 Point = tuple[float, float, float]
 SAMPLES = 4  # points along a voxel's edge
-CORE = 0.9  # fraction from which a voxel counts as inside a place that was found
-FEWEST = 8  # such voxels, at least
+CORE = 0.9  # fraction from which a voxel counts as inside a place that is too small to have an inside of whole voxels
+FEWEST = 8  # voxels of an inside, at least
 MOST_SHARED = 0.5  # voxels that two regions may have in common
 
 
@@ -136,9 +136,7 @@ def places(regions: Regions, shape: Shape3) -> list[Place]:
 def _place(name: str, region: object, shape: Shape3) -> Place:
     if isinstance(region, Feature):
         _check_shape(f"region {name!r}", region.fraction.shape, shape)
-        core = (region.fraction >= CORE).astype(np.float32)
-        weight = core if core.sum() >= FEWEST else region.fraction
-        return Place(name, region.fraction, weight, region.outline)
+        return place_of(region, name)
     if isinstance(region, Ellipsoid | Box):
         try:
             fraction = region.fraction(shape)
@@ -163,6 +161,20 @@ def _place(name: str, region: object, shape: Shape3) -> Place:
     return Place(name, fraction, fraction)
 
 
+def place_of(feature: Feature, name: str) -> Place:
+    """A place that was found, to be asked about over its inside: the voxels all of whose neighbours belong to it.
+
+    Voxels at its border hold a part of what lies beside it, which part nobody knows.
+    """
+    from scipy import ndimage
+
+    inside = feature.fraction > 0.5
+    for weight in (ndimage.binary_erosion(inside), feature.fraction >= CORE):
+        if weight.sum() >= FEWEST:
+            return Place(name, feature.fraction, weight.astype(np.float32), feature.outline)
+    return Place(name, feature.fraction, feature.fraction, feature.outline)
+
+
 def _check_shape(what: str, found: tuple[int, ...], shape: Shape3) -> None:
     if tuple(found) != tuple(shape):
         raise InputError(f"{what} has shape {_shown(found)}, the volume {_shown(shape)}; they must agree (z, y, x)")
@@ -172,17 +184,4 @@ def _shown(numbers: Sequence[float]) -> str:
     return f"({', '.join(f'{n:g}' for n in numbers)})"
 
 
-def moved(fraction: NDArray[np.float32], outwards: float) -> NDArray[np.float32]:
-    """A region whose border lies further out by a part of a voxel, or further in."""
-    from scipy import ndimage
-
-    inside = fraction > 0.5
-    if not inside.any() or inside.all() or not outwards:
-        return fraction
-    distance = ndimage.distance_transform_edt(inside) - ndimage.distance_transform_edt(~inside)
-    # from the border on, half a voxel from the centres next to it; where it cuts a voxel the fraction says it better
-    depth = np.where((fraction > 0) & (fraction < 1), fraction - 0.5, distance - np.sign(distance) * 0.5)
-    return np.clip(0.5 + depth + outwards, 0, 1).astype(np.float32)
-
-
-__all__ = ["Box", "Ellipsoid", "Place", "Regions", "moved", "places"]
+__all__ = ["Box", "Ellipsoid", "Place", "Regions", "place_of", "places"]

@@ -8,17 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from itertools import combinations
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from recon import backend
-from recon.analysis.answers import Composition, ElementAnswer, Ratio, RegionAnswer
-from recon.analysis.asking import Asked, Asking, Fields
+from recon.analysis.answers import Composition
+from recon.analysis.asking import Asked, Asking
 from recon.analysis.features import Feature, features
+from recon.analysis.intervals import Errors, answer
+from recon.analysis.layout import Layout, lay_out, lay_out_anew
 from recon.analysis.mask import mask
-from recon.analysis.phases import core, domains
 from recon.analysis.places import Place, Regions, places
 from recon.errors import InputError, JobError
 from recon.reconstruction.problem import Problem
@@ -32,12 +32,6 @@ if TYPE_CHECKING:
 
 REPLICATES = 10
 MOST_FOUND = 4  # places that are asked about if none are named
-WITHIN = 0.8  # of a region's weight in a place that was found, from which its border is not its own
-APART = 0.4  # of a place that was found, in a region that was asked for, from which it is no place beside it
-# Standard errors that simulations of the fit do not show, by benchmarks/regions.py: of the pure phase, and of the
-# answer itself, since a border that is drawn wrong presses what is inside together or apart.
-UNSEEN, PRESSED = 0.04, 0.06
-DETECTION = 3.29  # standard errors: 5 % to see what is not there, 5 % to miss what is
 
 
 def composition(
@@ -94,24 +88,52 @@ def composition(
             continue
         if (place.fraction > 0.5)[inside].mean() > 0.9:
             raise InputError(f"region {place.name!r} covers the whole particle; nothing is left to compare it with")
-    own = domains(volumes, inside)
-    fields = Fields(_free(asked, found), list(own.values()))
-    taken = np.minimum(sum((f for f, _ in fields.free), start=np.zeros(shape, np.float32)), 1)
-    results: dict[str, Asked] = {}
-    for element, volume in volumes.items():
-        unit = unit_of(series, element)
-        small = volume_in(volume, unit)
-        problem, method, a1, start = _problem(series_in(series, unit), small, backend.resolve_device(device))
-        _check_seen(problem, asked)
-        pure = core(own[element] * (1 - taken), small.values, [p.weight for p in asked])
-        asking = Asking(problem, method, a1, start, fields, [*(p.weight for p in asked), pure])
-        found_here = asking.ask(replicates, seed, likelihood=lambda k: likelihood)
-        results[element] = replace(found_here, means=found_here.means * unit, drawn=found_here.drawn * unit)
-        if log is not None:
-            log(f"{element}: {len(asked)} regions asked about in {asking.iterations} iterations")
-    answers = {p.name: _answer(k, p, results, volumes) for k, p in enumerate(asked)}
-    spent = {n: r.iterations for n, r in results.items()}
+    results, off, again, spent = _asked(
+        series, volumes, asked, lay_out(volumes, inside, asked, found), regions is None, replicates, seed, likelihood,
+        backend.resolve_device(device), log,
+    )  # fmt: skip
+    answers = {}
+    for k, place in enumerate(asked):
+        errors = {n: Errors.of(r.fractions[:, k], off[n][:, k]) for n, r in results.items()}
+        shown = {n: float(np.average(v.values, weights=place.weight)) for n, v in volumes.items()}
+        answers[place.name] = answer(k, place, results, errors, shown, None if again is None else float(again[k]))
     return Composition(answers, labels, replicates, seed, regions is None, spent)
+
+
+def _asked(
+    series: TiltSeries, volumes: Mapping[str, Volume], asked: Sequence[Place], laid: Layout, were_found: bool,
+    replicates: int, seed: int, likelihood: bool, device: str, log: Callable[[str], None] | None,
+) -> tuple[dict[str, Asked], dict[str, NDArray[np.float64]], NDArray[np.float64] | None, dict[str, int]]:  # fmt: skip
+    """Element to its fits, to ``(recording, place)`` errors of simulated recordings, to iterations; shares found again.
+
+    The third is of each place, None where they were given. An element's solver is made twice, since those of all
+    elements together might not fit into memory.
+    """
+    results: dict[str, Asked] = {}
+    off: dict[str, NDArray[np.float64]] = {}
+    simulated, spent = [], {}
+    fields = [f.full for f in laid.fields]
+    for element in volumes:
+        asking, start = _asking(series, volumes, element, device, fields)
+        _check_seen(asking.problem, asked)
+        found = asking.ask(laid.weights_of(element), likelihood=likelihood)
+        simulated.append(asking.reconstructed(found.model, start, replicates, seed))
+        spent[element] = asking.iterations
+        results[element] = replace(found, means=found.means * unit_of(series, element))
+        del asking
+    again = []
+    for values in zip(*simulated, strict=True):
+        new = {n: replace(v, values=x.astype(np.float32)) for (n, v), x in zip(volumes.items(), values, strict=True)}
+        again.append(lay_out_anew(new, asked, were_found))
+    for element in volumes:
+        model = results[element].model
+        asking, _ = _asking(series, volumes, element, device, fields, model)
+        off[element] = _errors(asking, model, laid.cores[element].full, again, seed)
+        spent[element] += asking.iterations
+        del asking
+        if log is not None:
+            log(f"{element}: {len(asked)} regions asked about in {spent[element]} iterations")
+    return results, off, np.mean([a.found for a in again], axis=0) if were_found else None, spent
 
 
 def _first(found: Mapping[str, Feature]) -> list[Place]:
@@ -120,28 +142,13 @@ def _first(found: Mapping[str, Feature]) -> list[Place]:
     return places(few, few[0].fraction.shape) if few else []
 
 
-def _free(asked: Sequence[Place], found: Mapping[str, Feature]) -> list[tuple[NDArray[np.float32], float]]:
-    """What may stand out, and how well its border is known.
-
-    A region inside a place that was found has no border of its own: it is the place that stands out.
-    """
-    used: list[Feature] = []
-    own: list[tuple[NDArray[np.float32], float]] = []
-    for place in asked:
-        total = float(place.weight.sum())
-        around = [f for f in found.values() if float((place.weight * f.fraction).sum()) >= WITHIN * total]
-        if not around:
-            own.append((place.fraction, place.outline))
-        elif around[0] not in used:
-            used.append(around[0])
-    out = [(f.fraction, f.outline) for f in used]
-    taken = sum((f for f, _ in [*own, *out]), start=np.zeros(asked[0].fraction.shape, np.float32))
-    beside = [f for f in found.values() if f not in used and float((f.fraction * taken).sum()) < APART * f.size]
-    return [*own, *out, *((f.fraction, f.outline) for f in beside)]
-
-
-def _problem(series: TiltSeries, volume: Volume, device: str) -> tuple[Problem, str, float, backend.Array]:
-    """The element's problem as it was solved, its regulariser, its strength and the solved volume."""
+def _asking(
+    series: TiltSeries, volumes: Mapping[str, Volume], element: str, device: str,
+    fields: Sequence[NDArray[np.float32]], start: NDArray[np.float32] | None = None,
+) -> tuple[Asking, backend.Array]:  # fmt: skip
+    """The element's problem as it was solved, from its solved volume or from another start; and the solved volume."""
+    unit = unit_of(series, element)
+    series, volume = series_in(series, unit), volume_in(volumes[element], unit)
     made = volume.solution
     if made is None or made.settings is None or made.parameters is None:
         raise InputError(
@@ -155,7 +162,9 @@ def _problem(series: TiltSeries, volume: Volume, device: str) -> tuple[Problem, 
             f"the volume of {volume.element} has shape {volume.values.shape}, the series gives {problem.where.shape}; "
             "pass the series that it was reconstructed from"
         )
-    return problem, made.settings.method, made.parameters.a1, backend.to_device(full, device)
+    solved = backend.to_device(full, device)
+    first = solved if start is None else backend.to_device(start, device)
+    return Asking(problem, made.settings.method, made.parameters.a1, first, fields), solved
 
 
 def _check_seen(problem: Problem, asked: Sequence[Place]) -> None:
@@ -170,77 +179,30 @@ def _check_seen(problem: Problem, asked: Sequence[Place]) -> None:
             raise InputError(f"region {place.name!r} is not seen at any tilt; no ray meets it")
 
 
-def _answer(k: int, place: Place, results: Mapping[str, Asked], volumes: Mapping[str, Volume]) -> RegionAnswer:
-    elements, errors = {}, {}
-    for name, r in results.items():
-        shown = float(np.average(volumes[name].values, weights=place.weight))
-        elements[name], errors[name] = _of_element(name, k, r, shown)
-    ratios = tuple(_ratio(elements[a], elements[b], errors[a], errors[b]) for a, b in combinations(elements, 2))
-    return RegionAnswer(place.name, float(place.fraction.sum()), place.outline, elements, ratios)
-
-
-def _of_element(element: str, k: int, asked: Asked, shown: float) -> tuple[ElementAnswer, float]:
-    """The answer for the place at position k, and its standard error."""
-    pure = asked.means[:, -1]
-    fraction, half, twice = asked.means[:, k] / np.maximum(pure, 1e-30)
-    drawn = asked.drawn[:, k] / np.maximum(asked.drawn[:, -1], 1e-30)
-    n, sd, bias = len(drawn), float(drawn.std(ddof=1)), float(drawn.mean() - fraction)
-    pull = max(abs(half - fraction), abs(twice - fraction))
-    at68, at95 = (reach(level, n, sd, bias, pull, float(fraction)) for level in (0.68, 0.95))
-    error = float(np.hypot(sd, _rest(bias, pull, float(fraction))))
-    ratio = asked.log_ratios[k]
-    answer = ElementAnswer(
-        element=element,
-        density=float(asked.means[0, k]),
-        pure=float(pure[0]),
-        fraction=float(fraction),
-        low68=max(0.0, float(fraction) - at68),
-        high68=float(fraction) + at68,
-        low95=max(0.0, float(fraction) - at95),
-        high95=float(fraction) + at95,
-        smallest=DETECTION * float(np.hypot(sd, _rest(bias, pull, 0.0))),
-        shown=shown / max(float(pure[0]), 1e-30),
-        half_strength=float(half),
-        twice_strength=float(twice),
-        log_ratio=float(ratio) if np.isfinite(ratio) else None,
-        repeatability=sd,
-        bias=bias,
-    )
-    return answer, error
-
-
-def reach(level: float, replicates: int, sd: float, bias: float, pull: float, fraction: float) -> float:
-    """Half the width of an answer's interval, of the pure phase.
+def _errors(
+    asking: Asking, model: NDArray[np.float32], pure: NDArray[np.float32], recordings: Sequence[Layout], seed: int
+) -> NDArray[np.float64]:
+    """``(recording, place)``: by how much the answer of each simulated recording is off, of the pure phase.
 
     Args:
-        level: 0 to 1.
-        replicates, sd: simulated recordings, and how far they scatter.
-        bias: by how much their mean differs from what they were simulated from.
-        pull: what half or twice the strength of the regulariser changes.
-        fraction: the answer.
+        asking: an element, its solver at the model.
+        model: ``(z, x, y)``, of which they were simulated.
+        pure: ``(z, y, x)``, the weights of its pure phase.
+        recordings: what is asked in each.
+        seed: of the random numbers.
     """
-    from scipy.special import ndtri, stdtrit
-
-    tail = 0.5 + level / 2
-    noise = stdtrit(replicates - 1, tail) * sd * (1 + 1 / replicates) ** 0.5
-    return float(np.hypot(noise, ndtri(tail) * _rest(bias, pull, fraction)))
-
-
-def _rest(bias: float, pull: float, fraction: float) -> float:
-    """The standard error that is no noise."""
-    return float(np.sqrt(UNSEEN**2 + (PRESSED * fraction) ** 2 + bias**2 + pull**2))
-
-
-def _ratio(a: ElementAnswer, b: ElementAnswer, of_a: float, of_b: float) -> Ratio:
-    """By E. C. Fieller's theorem (J. R. Stat. Soc. B 16, 175 (1954)) for two independent normal estimates."""
-    z2 = 1.96**2
-    value = a.fraction / b.fraction if b.fraction > 0 else np.inf
-    lead = b.fraction**2 - z2 * of_b**2
-    if lead <= 0:  # the second may be none
-        return Ratio(a.element, b.element, float(value), a.low95 / b.high95 if b.high95 else 0.0, np.inf)
-    middle = a.fraction * b.fraction
-    root = np.sqrt(max(middle**2 - lead * (a.fraction**2 - z2 * of_a**2), 0.0))
-    return Ratio(a.element, b.element, float(value), max(0.0, float(middle - root) / lead), float(middle + root) / lead)
+    element = asking.problem.element
+    fitted, true = asking.settle_again(), asking.problem.where.cut(model)
+    full = max(float(np.average(true, weights=pure)), 1e-30)
+    out = []
+    for r, laid in enumerate(recordings):
+        weights = laid.weights_of(element)
+        *found, own = asking.answers(
+            backend.to_device(model, asking.problem.device), fitted, r, seed, [f.full for f in laid.fields], weights
+        )
+        expected = [float(np.average(true, weights=w)) / full for w in weights[:-1]]
+        out.append(np.array(found) / max(float(own), 1e-30) - expected)
+    return np.array(out)
 
 
 __all__ = ["composition"]

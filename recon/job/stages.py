@@ -17,7 +17,7 @@ from recon.analysis.answers import Composition
 from recon.analysis.composition import figures
 from recon.analysis.features import features
 from recon.analysis.halves import Halves, halves, not_divisible
-from recon.analysis.regions import composition
+from recon.analysis.regions import REPLICATES, composition
 from recon.errors import InputError, StoppedError
 from recon.io.alignment import AlignmentRecord, alignment_record
 from recon.job.checkpoint import Checkpoints
@@ -159,7 +159,16 @@ class Stages:
                 return None
             fields = len(regions or ()) + len(found_there) + len(volumes)
             shape = grid(series, job.reconstruct.thickness).shape
-            need = needed_for_regions(shape, series.n_tilts, series.frame, fields, job.reconstruct.method, self.device)
+            need = needed_for_regions(
+                shape,
+                series.n_tilts,
+                series.frame,
+                fields,
+                job.reconstruct.method,
+                self.device,
+                len(volumes),
+                REPLICATES,
+            )
             free = min(available(self.device), self.budget or need)
             if need > free:
                 self.watch.log(

@@ -22,6 +22,7 @@ Vector = tuple[float, float, float]
 Content = tuple[float, ...]
 
 PURE_A, PURE_B, VOID = (1.0, 0.0), (0.0, B_DENSITY), (0.0, 0.0)
+WEAK = 0.3125  # of B's density, in particles where it gives a quarter of A's counts
 MIXED = 0.5  # part of pure B in places where both are
 
 
@@ -133,6 +134,37 @@ def grains(rng: np.random.Generator, size: int, across: tuple[float, float]) -> 
     return _asked(shapes, places)
 
 
+def rods(rng: np.random.Generator, size: int, across: tuple[float, float]) -> Particle:
+    """A body of B with two parallel rods of A in it, twice as long as they are wide, and a cap of A above it."""
+    body = Ellipsoid(
+        (0.03, 0.0, 0.0), _vector(rng.uniform([0.24, 0.3, 0.3], [0.28, 0.34, 0.34])), PURE_B, _turn(rng, 15)
+    )
+    cap = Ellipsoid(
+        (-0.24, 0.0, 0.0), _vector(rng.uniform([0.1, 0.2, 0.2], [0.13, 0.25, 0.25])), PURE_A, _turn(rng, 15)
+    )
+    turn, places = _turn(rng), []
+    for side in (-1, 1):
+        r = rng.uniform(*across) / 2 / size
+        centre = (
+            float(rng.uniform(0.05, 0.09)),
+            float(rng.uniform(-0.04, 0.04)),
+            side * float(rng.uniform(0.13, 0.16)),
+        )
+        places.append(Ellipsoid(centre, (r, 1.8 * r, r), VOID, (0.3 * turn[0], 0.3 * turn[1], turn[2])))
+    return _asked([body, cap], places)
+
+
+def unequal(rng: np.random.Generator, size: int, across: tuple[float, float]) -> Particle:
+    """As `inclusions`, but a pure phase of B gives a quarter of the counts that one of A does."""
+    of_a = inclusions(rng, size, across)
+
+    def weak(shape: Ellipsoid) -> Ellipsoid:
+        a, b = shape.density
+        return replace(shape, density=(a, b * WEAK))
+
+    return Particle(ELEMENTS, tuple(map(weak, of_a.shapes)), {n: weak(s) for n, s in of_a.regions.items()})
+
+
 def plain(rng: np.random.Generator, size: int, across: tuple[float, float]) -> Particle:
     """Two bodies side by side, neither of which reaches into the other: there is nothing to find."""
     del size, across
@@ -148,6 +180,8 @@ KINDS: dict[str, Callable[[np.random.Generator, int, tuple[float, float]], Parti
     "network": network,
     "grains": grains,
     "plain": plain,
+    "rods": rods,
+    "unequal": unequal,
 }
 
 

@@ -67,15 +67,26 @@ class Particle:
     shapes: tuple[Ellipsoid, ...]
     regions: dict[str, Ellipsoid]
 
-    def volume(self, size: int, samples: int = 4) -> NDArray[np.float32]:
-        """True densities ``(element, z, y, x)``, mean over `samples`^3 points of each voxel."""
+    def volume(
+        self, size: int, samples: int = 4, *, translation: tuple[float, float, float] = (0, 0, 0), turn_deg: float = 0
+    ) -> NDArray[np.float32]:
+        """True densities ``(element, z, y, x)``, mean over `samples`^3 points of each voxel.
+
+        Args:
+            size: voxels along an edge.
+            samples: points along a voxel's edge.
+            translation: ``(z, y, x)`` voxels by which the particle lies elsewhere.
+            turn_deg: rotation about z by which it is turned before.
+        """
         n = size * samples
-        axis = (np.arange(n) - (n - 1) / 2) / n
-        y, x = axis[:, None], axis[None, :]
+        axis = ((np.arange(n) - (n - 1) / 2) / samples)[:, None] - np.asarray(translation, dtype=float)
+        c, s = np.cos(np.radians(turn_deg)), np.sin(np.radians(turn_deg))
+        y, x = axis[:, 1, None], axis[None, :, 2]
+        y, x = ((c * y - s * x) / size, (s * y + c * x) / size) if turn_deg else (y / size, x / size)
         density = np.array([s.density for s in self.shapes] + [(0.0,) * len(self.elements)], dtype=np.float32)
         out = np.zeros((len(self.elements), size, size, size), np.float32)
         forms = [s.form() for s in self.shapes]
-        for k, z in enumerate(axis):
+        for k, z in enumerate(axis[:, 0] / size):
             last = np.full((n, n), -1)
             for i, (shape, form) in enumerate(zip(self.shapes, forms, strict=True)):
                 last[_inside(shape, form, z, y, x)] = i

@@ -173,14 +173,19 @@ def _gib(n: int) -> str:
     return f"{n / 2**30:.2f} GiB"
 
 
-def needed_for_regions(volume: Shape3, n_tilts: int, frame: Shape2, fields: int, method: str, device: str) -> int:
+def needed_for_regions(
+    volume: Shape3, n_tilts: int, frame: Shape2, fields: int, method: str, device: str, elements: int, recordings: int
+) -> int:
     """Bytes on the device that it runs on of asking about regions with so many fields (`recon.analysis.asking`).
 
-    The solver in full precision, its state at the fit, the fields, and while they are placed their gradients.
+    The solver in full precision, its state at the fit, the fields, and while they are placed their gradients. On the
+    host, which is the device without a GPU: what is reconstructed of simulated recordings, in 16 bits, and the fields
+    found in it, which are 0 at most voxels, but may take two words where they are not.
     """
     solver = needed(volume, n_tilts, frame, 1, method, device)
     state = sum(FIELDS[ORDER[method]][name] for name in STATE)
-    words = (state + 4 * fields) * math.prod(volume)
+    kept = 0.0 if device == "cuda" else recordings * (elements / 2 + 3)
+    words = math.ceil((state + 4 * fields + kept) * math.prod(volume))
     return (solver.device if device == "cuda" else solver.host) + WORD * words
 
 

@@ -73,16 +73,14 @@ class RegionSolver(PrimalDual):
         self._free = n
         self.weights = replace(self.weights, reserved=SHARE_OF_STEPS if n else 0.0)
 
-    def anew(self, data: DataTerm, regions: Sequence[Array], state: Sequence[Array]) -> None:
-        """Begin with other counts and maybe slightly other regions where an earlier solution stood.
+    def anew(self, data: DataTerm, state: Sequence[Array]) -> None:
+        """Begin with other counts where an earlier solution stood.
 
         Args:
             data: as the solver's own but for the counts.
-            regions: as many as before.
-            state: from `snapshot`.
+            state: from `snapshot`, with as many steps as there are regions now.
         """
         self.data = data
-        self.free(regions)
         for own, there in zip([*self._state(), self.c], state, strict=True):
             own[...] = there
         self.y[...] = data.derivative(self.operator(self.u, self._stack))
