@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 
 from recon.alignment.align import align
-from recon.analysis.answers import ElementAnswer
+from recon.analysis.answers import STEADY, ElementAnswer
 from recon.analysis.features import features
 from recon.analysis.intervals import Errors
 from recon.analysis.places import places
@@ -143,15 +143,17 @@ def run(options: argparse.Namespace) -> None:
 
 
 def anew(row: dict[str, Any]) -> dict[str, Any]:
-    """A row with the intervals and the verdict that the present constants give it."""
+    """A row with the value, the intervals and the verdict that the present constants give it."""
     names = ElementAnswer.__dataclass_fields__
     answer = ElementAnswer(**{k: v for k, v in row.items() if k in names})
     pull = max(abs(answer.half_strength - answer.fraction), abs(answer.twice_strength - answer.fraction))
+    errors = Errors(REPLICATES, answer.repeatability, answer.bias, pull)
     ends: dict[str, Any] = {}
     for level in (68, 95):
-        half = Errors(REPLICATES, answer.repeatability, answer.bias, pull).reach(level / 100)
+        half = errors.reach(level / 100)
         ends |= {f"low{level}": max(0.0, answer.fraction - half), f"high{level}": answer.fraction + half}
-    return row | ends | {"element_verdict": replace(answer, **ends).verdict}
+    unsteady = row["found_again"] is not None and row["found_again"] < STEADY
+    return row | ends | {"element_verdict": "open" if unsteady else replace(answer, **ends).verdict}
 
 
 def covered(rows: list[dict[str, Any]], level: int) -> float:

@@ -25,6 +25,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from odd_from_even import of_the_object
 from scipy import stats
 from scipy.interpolate import CubicSpline, PchipInterpolator
 from strength import curve, simulated
@@ -37,7 +38,6 @@ from recon.reconstruction.strength import (
     bright_counts,
     held_out_error,
     noise_and_model,
-    of_the_object,
     thinned,
 )
 from recon.solvers.data_terms import DataTerm

@@ -2,6 +2,7 @@
 
     python benchmarks/uncertainty.py [--size 32] [--doses 5 40 200] [--series 40] [--bootstraps 8] [--replicates 20]
                                      [--output FILE]
+    python benchmarks/uncertainty.py --pull [--size 24] [--replicates 6] [--output FILE]
 
 For each dose (counts in the brightest pixel) `series` independent recordings of the same particle are reconstructed
 with the same strength. Their mean and standard deviation are what the bootstrap is about. The first `bootstraps`
@@ -13,6 +14,10 @@ of them are bootstrapped, and for each region and element the stated 68 % interv
 ``sd_ratio`` is the bootstrap's standard deviation over that of the independent reconstructions. ``voxels`` compares
 the same for every voxel of the element with ``value +- sd``. Regions: the demo's two protrusions, and balls of a
 radius of 0.06 and 0.12 of the frame's edge in the middle of each element.
+
+With ``--pull``: how often ``value +- error`` of a voxel covers the truth, error being repeatability and the
+regulariser's pull, on particles of `PULLED`, all known but the object; of all voxels of the particle, and of those that
+hold some of the element. Beside it the same with repeatability alone.
 """
 
 from __future__ import annotations
@@ -28,7 +33,9 @@ from recon.model.noise import automatic_strength
 from recon.reconstruction.reconstruct import reconstruct
 from recon.reconstruction.uncertainty import LEVEL, uncertainty
 from recon.series.tilt_series import TiltSeries
-from recon.simulate import simulate
+from recon.simulate import random_particle, simulate
+
+PULLED = (("inclusions", 40.0), ("core-shell", 300.0), ("grains", 40.0), ("protrusions", 5.0))
 
 
 def recording(size: int, dose: float, seed: int) -> tuple[TiltSeries, dict[str, np.ndarray], object]:
@@ -136,6 +143,31 @@ def measure(size: int, dose: float, n_series: int, n_bootstraps: int, replicates
     return out
 
 
+def pulled(kind: str, dose: float, size: int, replicates: int, seed: int = 5) -> list[dict]:
+    """Coverage of the errors of voxels, one row an element."""
+    series, truth = simulate(random_particle(kind, size, seed), size=size, dose=dose, seed=seed, drift=1.0)
+    exposures = np.broadcast_to(truth.exposures, series.exposures.shape).copy()
+    series = series.evolve(
+        alignment=truth.alignment, exposures=exposures, background=exposures * truth.background, isolated=True
+    )
+    volumes = reconstruct(series, device="cpu")
+    found = uncertainty(series, volumes, replicates, device="cpu")
+    inside = sum(truth.volumes.values()) > 0
+    rows = []
+    for e, u in found.items():
+        true = truth.volumes[e]
+        off, own = np.abs(volumes[e].values - true), inside & (true > 0)
+        row: dict = {"kind": kind, "dose": dose, "element": e}
+        for where, voxels in (("inside", inside), ("own", own)):
+            for what, error in (("repeatability", u.sd), ("error", u.error.values)):
+                row[f"{what}_covers_{where}"] = float((off <= error)[voxels].mean())
+        for what, values in (("off", off), ("repeatability", u.sd), ("pull", u.pull)):
+            row[f"rms_{what}"] = float(np.sqrt(np.mean(np.square(values[inside], dtype=np.float64))) / true.max())
+        rows.append(row)
+        print(row, flush=True)
+    return rows
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="coverage of the bootstrap's intervals")
     parser.add_argument("--size", type=int, default=32)
@@ -144,8 +176,18 @@ def main() -> None:
     parser.add_argument("--bootstraps", type=int, default=8)
     parser.add_argument("--replicates", type=int, default=20)
     parser.add_argument("--output", type=Path)
+    parser.add_argument("--pull", action="store_true")
     args = parser.parse_args()
     rows = []
+    if args.pull:
+        output = args.output or Path(__file__).parent / "results" / f"uncertainty-pull-{args.size}.json"
+        for kind, dose in PULLED:
+            rows += pulled(kind, dose, args.size, args.replicates)
+            names = [n for n in rows[0] if n not in ("kind", "dose", "element")]
+            summary = {n: float(np.mean([r[n] for r in rows])) for n in names}
+            about = {"size": args.size, "replicates": args.replicates, "summary": summary, "rows": rows}
+            output.write_text(json.dumps(about, indent=1) + "\n")
+        return
     output = args.output or Path(__file__).parent / "results" / f"uncertainty-{args.size}.json"
     output.parent.mkdir(parents=True, exist_ok=True)
     for dose in args.doses:

@@ -27,7 +27,7 @@ OWN_FILES = (
     "mask", "job", "alignment", "report", "regions", "volumes", "aligned", "alignment-frames", "alignment-shifts",
     "tilts", "spectra", "maps",
 )  # fmt: skip
-OWN_ENDS = ("-uncertainty", "-aligned", "-background")
+OWN_ENDS = ("-uncertainty", "-error", "-aligned", "-background")
 
 Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
 Kind = TypeVar("Kind")

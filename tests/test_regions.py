@@ -10,10 +10,10 @@ from scipy import ndimage
 
 import recon
 from recon.analysis.answers import Composition, ElementAnswer
-from recon.analysis.phases import typical_density
 from recon.analysis.features import Feature
 from recon.analysis.intervals import Errors
 from recon.analysis.layout import Sparse, lay_out, lay_out_anew
+from recon.analysis.phases import typical_density
 from recon.analysis.places import Box, Ellipsoid, place_of, places
 from recon.errors import InputError, JobError
 from recon.series.volume import Volume

@@ -25,7 +25,7 @@ from recon.operators import make_projector
 from recon.reconstruction.reconstruct import reconstruct
 from recon.reconstruction.uncertainty import Uncertainty, _Model, _Sums, uncertainty
 from recon.series.tilt_series import TiltSeries
-from recon.simulate import simulate
+from recon.simulate import Ellipsoid, Particle, simulate
 from recon.solvers.data_terms import LeastSquares, Poisson
 from recon.solvers.pdhg import PrimalDual
 
@@ -214,6 +214,24 @@ def test_an_object_that_leaves_the_frame():
     assert uncertainty(series, volumes, 2, device="cpu")["Co"].sd.shape == volumes["Co"].values.shape
 
 
+def test_the_pull_is_that_of_the_truth():
+    """The regulariser fills a hole: by how much is known here, and found from the maps alone."""
+    hole = Ellipsoid((0, 0, -0.15), (0.14, 0.14, 0.14), (0.0,))
+    particle = Particle(("A",), (Ellipsoid((0, 0, 0), (0.4, 0.4, 0.4), (1.0,)), hole), {})
+    series, truth = simulate(particle, size=16, dose=60, drift=0, rotation_deg=0, axis_offset=0, seed=1)
+    exposures = truth.exposures[None]
+    series = series.evolve(exposures=exposures, background=exposures * truth.background, isolated=True)
+    volumes = reconstruct(series, strength=1.0, device="cpu")
+    found = uncertainty(series, volumes, 2, device="cpu")["A"]
+    off, top = volumes["A"].values - truth.volumes["A"], float(truth.volumes["A"].max())
+    there = (slice(7, 9), slice(7, 9), slice(4, 7))
+    assert off[there].mean() > 0.4 * top
+    assert found.pull[there].mean() == pytest.approx(off[there].mean(), rel=0.35)
+    assert np.corrcoef(found.pull.ravel(), off.ravel())[0, 1] > 0.4
+    np.testing.assert_allclose(found.error.values, np.hypot(found.sd, found.pull), rtol=1e-5)
+    assert not found.within(np.zeros(off.shape, bool)).error.values.any()
+
+
 # ---------------------------------------------------------------- stop and go on
 
 
@@ -296,6 +314,9 @@ def test_a_job_writes_uncertainties(folder):
         assert not sd[~inside].any()
         assert (sd[inside] >= 0).all()
         assert sd[inside].max() > 0
+        error = read_volume(out / f"{element}-error.tif")[0]
+        assert (error >= sd - 1e-6).all()
+        assert not error[~inside].any()
         found = record["analysis"]["uncertainty"][element]
         assert found["replicates"] == found["asked"] == 3
         assert found["seed"] == 0

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 ABSENT = 0.25  # of the pure phase: what is surely below is absent, what is surely above is present
 CANNOT_BE_TOLD = "cannot be told"
+STEADY = 0.7  # of the simulated recordings that have to show a place that was found, for a verdict on what it holds
 LEVELS = (0.68, 0.95)
 
 
@@ -25,7 +26,7 @@ class ElementAnswer:
         element: name.
         density: mean over the region, counts per voxel length per unit exposure.
         pure: that of the element's pure phase, asked for in the same way.
-        fraction: ``density / pure``.
+        fraction: ``density / pure``, less half of `bias`.
         low68, high68, low95, high95: intervals of `fraction`.
         smallest: the least fraction that these data would have shown here: told from none in 95 of 100 cases, at a
             risk of 5 % to see some where there is none (L. A. Currie, Anal. Chem. 40, 586 (1968)).
@@ -106,15 +107,22 @@ class RegionAnswer:
     def verdict(self) -> str:
         """``"Co alone"``, ``"Co and Zn"``, ``"empty"`` or ``"cannot be told"``."""
         said = {n: a.verdict for n, a in self.elements.items()}
-        if "open" in said.values():
+        if "open" in said.values() or self.unsteady:
             return CANNOT_BE_TOLD
         present = [n for n, s in said.items() if s == "present"]
         return {0: "empty", 1: f"{present[0]} alone" if present else ""}.get(len(present), " and ".join(present))
 
     @property
+    def unsteady(self) -> bool:
+        """Whether another recording might not show this place, or one of quite another outline."""
+        return self.found_again is not None and self.found_again < STEADY
+
+    @property
     def why(self) -> str:
         """The verdict's reason, in one line."""
         parts = []
+        if self.unsteady:
+            parts.append(f"only {self.found_again:.0%} of simulated recordings show this place")
         for name, a in self.elements.items():
             between = f"{name} {a.low95:.2f} to {a.high95:.2f} of the pure phase"
             if a.verdict == "open" and a.at(a.fraction) != "open":

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 WITHIN = 0.8  # of a region's weight in a place that was found, from which its border is not its own
 APART = 0.4  # of a place that was found, in a region that was asked for, from which it is no place beside it
-SAME = 0.4  # Dice's coefficient of a place with one found anew, from which they are the same
+SAME = 0.5  # Dice's coefficient of a place with one found anew, from which they are the same
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,8 +8,6 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
-
 from recon import backend
 from recon.analysis.composition import analyse, spread_densities
 from recon.analysis.mask import apply_mask, mask
@@ -73,7 +71,7 @@ def process(
             volumes = apply_mask(volumes, inside)
             if halved is not None:
                 halved = halved.masked(inside)
-            uncertainties = {n: replace(u, sd=np.where(inside, u.sd, np.float32(0))) for n, u in uncertainties.items()}
+            uncertainties = {n: u.within(inside) for n, u in uncertainties.items()}
         analysis = analyse(volumes, inside, uncertainties=uncertainties)
         pairs = pair_estimates(volumes, inside, halved)
     for line in spread_densities(analysis):

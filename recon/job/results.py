@@ -104,7 +104,8 @@ def write_result(
         if result.composition is not None and len(result.composition):
             write_volume(folder / "regions.tif", result.composition.labels, result.series.pixel_size_nm, "tiff")
         if result.uncertainties:
-            write_volumes({u.volume.element: u.volume for u in result.uncertainties.values()}, folder, formats=formats)
+            made = [v for u in result.uncertainties.values() for v in (u.volume, u.error) if v is not None]
+            write_volumes({v.element: v for v in made}, folder, formats=formats)
         if job is not None and job.output.aligned:
             aligned = result.series if result.series.scaled else resample(result.series)
             write_stacks(aligned, folder, formats)
