@@ -177,7 +177,11 @@ def figures(rows: list[dict[str, Any]]) -> dict[str, Any]:
         "covered_95": covered(rows, 95),
         "rms_error": float(np.sqrt(np.mean([(r["fraction"] - r["truth"]) ** 2 for r in rows]))),
         "rms_error_of_the_volume": float(np.sqrt(np.mean([(r["shown"] - r["truth"]) ** 2 for r in rows]))),
-        "half_width_95": float(np.median([(r["high95"] - r["low95"]) / 2 for r in rows])),
+        # the plain mean of the volume, were its interval as wide
+        "covered_95_by_the_volume": float(
+            np.mean([abs(r["shown"] - r["truth"]) <= (r["high95"] - r["fraction"]) for r in rows])
+        ),
+        "half_width_95": float(np.median([r["high95"] - r["fraction"] for r in rows])),
         "verdicts_wrong": float(np.mean([wrong(r) for r in rows])),
         "verdicts_open": float(np.mean([r["element_verdict"] == "open" for r in clear])) if clear else None,
     }

@@ -128,18 +128,19 @@ def demo(
     comparison = register(
         {n: v.values for n, v in result.volumes.items()}, {n: v * unit for n, v in truth.volumes.items()}
     )
-    pure = {n: float(v.max() * unit) for n, v in truth.volumes.items()}
-    found = result.composition
     fractions = {}
-    for label, name in enumerate(found.regions if found is not None else (), 1):
-        there = found.labels == label if found is not None else None
-        fractions[name] = {n: float(v[there].mean()) / pure[n] for n, v in comparison.truth.items()}
+    if result.composition is not None:  # voxels of the particle where it lies: interpolated ones would blur its borders
+        moved = truth.particle.volume(size, translation=comparison.translation, turn_deg=comparison.turn_deg)
+        true = {n: v / v.max() for n, v in zip(truth.particle.elements, moved, strict=True)}
+        for label, name in enumerate(result.composition.regions, 1):
+            there = result.composition.labels == label
+            fractions[name] = {n: float(v[there].mean()) for n, v in true.items()}
     axis = truth.alignment
     known = TruthFigures(comparison.errors, axis.rotation_deg, axis.axis_offset, fractions)
     result = replace(result, analysis=replace(result.analysis, truth=known))
     if out is not None:
-        moved = {n: Volume(v, series.pixel_size_nm, n) for n, v in comparison.truth.items()}
-        write_result(result, out, overwrite=overwrite, truth=moved)
+        shown = {n: Volume(v, series.pixel_size_nm, n) for n, v in comparison.truth.items()}
+        write_result(result, out, overwrite=overwrite, truth=shown)
     return result, comparison, truth
 
 

@@ -25,7 +25,7 @@ SHARED = 0.65  # power of the number of cores by which they are faster than one
 ALIGN, ALIGN_PIXEL = 1.5, 8e-5  # seconds; and for each tilt and pixel of the frame it is matched on
 # Iterations of an element for regions: its fit and the simulated recordings, and more for each place; how many places
 # are found where none are named, typically; and how much longer such an iteration takes.
-REGIONS, PER_PLACE, PLACES, FREE_STEPS = 1350, 175, 2, 2.05
+REGIONS, PER_PLACE, PLACES, FREE_STEPS = 2025, 90, 2, 1.9
 OUTPUT, OUTPUT_VOXEL = 2.5, 4e-7  # seconds: report and files; and for each voxel and element
 READ = 1 / 2e8  # seconds a byte
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from recon import backend
 from recon.alignment.start import check_alignable
+from recon.analysis.regions import REPLICATES
 from recon.errors import ResourceError
 from recon.io import check_disk
 from recon.job.duration import Duration, asked_about, duration, searched, usable_cores
@@ -112,8 +113,8 @@ def forecast(
     """
     voxels = math.prod(shape)
     options = job.reconstruct
-    sizes = (shape, n_tilts, frame, n_elements, options.method, device, options.half_precision)
-    memory = needed(*sizes, searched(options, n_elements) > 0)
+    searching = searched(options, n_elements) > 0
+    memory = needed(shape, n_tilts, frame, n_elements, options.method, device, options.half_precision, searching)
     held = 4 * (projector_words or 0)
     memory = Memory(memory.host + held * (device == "cpu"), memory.device + held * (device == "cuda"))
     # an uncertainty adds a volume of results, and two sums while it is found
@@ -122,7 +123,8 @@ def forecast(
     more = voxels * 8 * sure + 2 * sure * n_elements * math.prod(frame) * shape[0] * 4
     places = asked_about(job, n_elements)
     fields = places + (places and n_elements)
-    asking = needed_for_regions(shape, n_tilts, frame, fields, options.method, device) if places else 0
+    sizes = (shape, n_tilts, frame, fields, options.method, device, n_elements, REPLICATES)
+    asking = needed_for_regions(*sizes) if places else 0
     took = duration(shape, n_tilts, frame, n_elements, job, device, cores=None if free is None else 2)
     free = available(device) if free is None else free
     solving = memory.device if device == "cuda" else memory.host + more

@@ -196,9 +196,9 @@ def held_out_error(held: DataTerm, projection: Array, power: float = FILTER) -> 
     residual = to_host(xp.where(used, (recorded - projection) * xp.sqrt(scale), np.float32(0)))
     n = 2 * residual.shape[1]  # or the filter would reach around
     spectrum = np.fft.rfft(residual, n, axis=1)
-    ramp = np.fft.rfftfreq(n)[None, :, None] ** power
-    power = np.square(spectrum.real) + np.square(spectrum.imag)
-    return np.asarray(np.sum(ramp * power, axis=1, dtype=np.float64) / n)
+    weight = np.fft.rfftfreq(n)[None, :, None] ** power
+    squares = np.square(spectrum.real) + np.square(spectrum.imag)
+    return np.asarray(np.sum(weight * squares, axis=1, dtype=np.float64) / n)
 
 
 def _next(errors: Mapping[float, float]) -> float | None:
