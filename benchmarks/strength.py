@@ -1,13 +1,16 @@
 """How good is ``strength = "auto"``: its error against that of the best strength, on simulated particles.
 
-    python benchmarks/strength.py [--size 32] [--doses 1 5 40 300 1000] [--seed 0] [--curves FILE] [--output FILE]
+    python benchmarks/strength.py [--size 32] [--rows N] [--doses 1 5 40 300 1000] [--particles ...] [--seed 0]
+                                  [--curves FILE] [--output FILE]
 
 Six particles of two elements each, at several doses, alignment, exposures and background known: what is left is
 the strength. Every element is reconstructed (TGV, Poisson) at multiples (`CONSTANTS`) of the noise rule
 (`automatic_strength`) and at what the search finds (`choose`). Printed: for each dose and element the error of every
 multiple and of the choice over the least error, and what the choice cost in reconstructions; then medians and worst.
-With `--curves`, errors at the multiples are those of earlier results, of the same cells and solver, and only the search
-and the reconstruction at its choice run.
+`--particles` takes kinds of `recon.simulate` as well, large bodies with small inclusions among them. With `--rows` only
+so many rows in the middle of the maps and of the volume are taken, of a particle that has not drifted: large frames at
+the cost of small ones, but the search has fewer counts to go by. With `--curves`, errors at the multiples are those of
+earlier results, of the same cells and solver, and only the search and the reconstruction at its choice run.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ import argparse
 import json
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +28,7 @@ from recon.model.noise import STRENGTH_PER_NOISE, automatic_strength
 from recon.reconstruction.problem import Problem
 from recon.reconstruction.strength import A0_PER_A1, choose
 from recon.series.tilt_series import TiltSeries
-from recon.simulate import Ellipsoid, Particle, Truth, simulate, two_metal_particle
+from recon.simulate import KINDS, Ellipsoid, Particle, Truth, random_particle, simulate, two_metal_particle
 from recon.solvers import Status
 
 ELEMENTS = ("A", "B")
@@ -105,11 +109,20 @@ def known(series: TiltSeries, truth: Truth) -> TiltSeries:
     return series.evolve(alignment=truth.alignment, exposures=s, background=s * truth.background, isolated=True)
 
 
-def simulated(name: str, dose: float, size: int, seed: int) -> tuple[TiltSeries, Truth]:
+def simulated(name: str, dose: float, size: int, seed: int, rows: int | None = None) -> tuple[TiltSeries, Truth]:
     """A particle's series with what is known about it, and the truth."""
-    particle = PARTICLES[name](np.random.default_rng(seed))
-    series, truth = simulate(particle, size=size, dose=dose, drift=min(3.0, size / 20), seed=seed)
-    return known(series, truth), truth
+    made = PARTICLES.get(name)
+    particle = random_particle(name, size, seed) if made is None else made(np.random.default_rng(seed))
+    if rows is None:
+        series, truth = simulate(particle, size=size, dose=dose, drift=min(3.0, size / 20), seed=seed)
+        return known(series, truth), truth
+    series, truth = simulate(particle, size=size, dose=dose, seed=seed, drift=0, rotation_deg=0, axis_offset=0)
+    part = slice((size - rows) // 2, (size + rows) // 2)
+    maps = {n: np.ascontiguousarray(series.counts[series.index(n)][:, part]) for n in series.elements}
+    cut = TiltSeries.create(maps, series.tilts_deg, series.pixel_size_nm)
+    exposures = np.broadcast_to(truth.exposures, cut.exposures.shape).copy()
+    cut = cut.evolve(exposures=exposures, background=exposures * truth.background, isolated=True)
+    return cut, replace(truth, volumes={n: v[:, part] for n, v in truth.volumes.items()})
 
 
 def curve(problem: Problem, true: np.ndarray, unit: float) -> dict:
@@ -131,8 +144,8 @@ def curve(problem: Problem, true: np.ndarray, unit: float) -> dict:
     return {"errors": errors, "deviance": deviance, "penalty": penalty, "certified": certified}
 
 
-def measure(name: str, dose: float, size: int, seed: int, curves: list[dict]) -> list[dict]:
-    series, truth = simulated(name, dose, size, seed)
+def measure(name: str, dose: float, size: int, seed: int, curves: list[dict], rows: int | None = None) -> list[dict]:
+    series, truth = simulated(name, dose, size, seed, rows)
     cells = []
     for element in series.elements:
         problem = Problem.of(series, element)
@@ -167,7 +180,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="error of the automatic strength over that of the best one")
     parser.add_argument("--size", type=int, default=32)
     parser.add_argument("--doses", type=float, nargs="+", default=[1, 5, 40, 300, 1000])
-    parser.add_argument("--particles", nargs="+", choices=list(PARTICLES), default=list(PARTICLES))
+    parser.add_argument("--particles", nargs="+", choices=list({**PARTICLES, **KINDS}), default=list(PARTICLES))
+    parser.add_argument("--rows", type=int)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--curves", type=Path)
     parser.add_argument("--output", type=Path)
@@ -184,7 +198,7 @@ def main() -> None:
     print(" " * 36 + "".join(f"{c:8.2f}" for c in CONSTANTS) + "  chosen (factor, cost)")
     for name in args.particles:
         for dose in args.doses:
-            for cell in measure(name, dose, args.size, args.seed, curves):
+            for cell in measure(name, dose, args.size, args.seed, curves, args.rows):
                 cells.append(cell)
                 row = "".join(f"{r:8.3f}" for r in cell["ratios"])
                 flag = "" if cell["certified"] else "  not all certified"
@@ -209,7 +223,8 @@ def main() -> None:
     for how, figures in present.items():
         print(f"{how}: " + ", ".join(f"{k} {v:.3f}" for k, v in figures.items()))
     result = {
-        "size": args.size, "seed": args.seed, "constants": CONSTANTS, "strength_per_noise": STRENGTH_PER_NOISE,
+        "size": args.size, "rows": args.rows, "seed": args.seed, "constants": CONSTANTS,
+        "strength_per_noise": STRENGTH_PER_NOISE,
         "present": present, "summary": summary, "cells": cells,
         "seconds": round(time.perf_counter() - clock, 1),
     }  # fmt: skip
