@@ -117,10 +117,10 @@ def forecast(
     memory = needed(shape, n_tilts, frame, n_elements, options.method, device, options.half_precision, searching)
     held = 4 * (projector_words or 0)
     memory = Memory(memory.host + held * (device == "cpu"), memory.device + held * (device == "cuda"))
-    # an uncertainty adds a volume of results, and two sums while it is found
+    # an uncertainty adds two volumes of results, and two sums while it is found
     sure = bool(job.reconstruct.uncertainty)
-    results = (1 + n_elements * (1 + sure)) * math.prod(frame) * shape[0] * 4
-    more = voxels * 8 * sure + 2 * sure * n_elements * math.prod(frame) * shape[0] * 4
+    results = (1 + n_elements * (1 + 2 * sure)) * math.prod(frame) * shape[0] * 4
+    more = voxels * 8 * sure + 3 * sure * n_elements * math.prod(frame) * shape[0] * 4
     places = asked_about(job, n_elements)
     fields = places + (places and n_elements)
     sizes = (shape, n_tilts, frame, fields, options.method, device, n_elements, REPLICATES)
