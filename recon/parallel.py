@@ -302,21 +302,28 @@ class Slab:
 
     def refresh(self, *arrays: Array) -> None:
         """Renew the halos of arrays ``(..., slices)`` from the neighbours' own slices."""
-        comm = self.ranks.comm
-        if comm is None or self.ranks.size == 1:
+        self._renew(arrays, arrays, self.halo)
+
+    def refresh_nearest(self, before: Sequence[Array], after: Sequence[Array]) -> None:
+        """Renew the one slice before its own of some arrays, and the one after them of others."""
+        self._renew(before, after, 1)
+
+    def _renew(self, before: Sequence[Array], after: Sequence[Array], width: int) -> None:
+        """`before` are the arrays whose halos lie before the slices of a rank, `after` those whose halos lie after."""
+        if self.ranks.comm is None or self.ranks.size == 1:
             return
-        (first, end), rank, halo = self.within, self.ranks.rank, self.halo
+        (first, end), rank = self.within, self.ranks.rank
         messages, received = [], []
-        for other, mine, theirs in (
-            (rank - 1, slice(first, first + halo), slice(0, first)),
-            (rank + 1, slice(end - halo, end), slice(end, self.size)),
+        for other, sent_ones, mine, got_ones, theirs in (
+            (rank - 1, after, slice(first, first + width), before, slice(first - width, first)),
+            (rank + 1, before, slice(end - width, end), after, slice(end, end + width)),
         ):
             if not 0 <= other < self.ranks.size:
                 continue
-            for a in (a.reshape(-1, a.shape[-1]) for a in arrays if a.size):
-                sent = _contiguous(a[:, mine])
-                got = namespace(a).empty_like(sent)
-                messages += [Message(other, sent=sent), Message(other, got=got)]
+            messages += [Message(other, sent=_contiguous(a[:, mine])) for a in _rows(sent_ones)]
+            for a in _rows(got_ones):
+                got = namespace(a).empty((len(a), width), dtype=a.dtype)
+                messages.append(Message(other, got=got))
                 received.append((a, theirs, got))
         self.ranks.swap(messages)
         for a, theirs, got in received:
@@ -327,6 +334,11 @@ class Slab:
 
     def max(self, value: float) -> float:
         return self.ranks.max(value)
+
+
+def _rows(arrays: Sequence[Array]) -> list[Array]:
+    """Arrays ``(..., slices)`` as ``(rows, slices)``, without those that are empty."""
+    return [a.reshape(-1, a.shape[-1]) for a in arrays if a.size]
 
 
 def slab_of(operator: object, n: int) -> Slab:

@@ -20,6 +20,7 @@ from recon.solvers.steps import (
     Previous,
     Strengths,
     first_weight,
+    needed_beside,
     norm_of_differences,
     primal_dual_step,
     scales_from,
@@ -128,7 +129,10 @@ class PrimalDualIteration:
         """One iteration, over-relaxed by `rho`; the formulas are those of the class."""
         arrays = Arrays(self.u, self.w, self.p, self.q, self.y, self.u_bar, self.w_bar, self.g, self._stack)
         primal_dual_step(arrays, self.operator, self.data, self.weights, self.strengths, rho)
-        self.slab.refresh(self.u, self.w, self.p, self.q)
+        if rho == 1.0:  # a certificate may follow, which looks at two slices
+            self.slab.refresh(self.u, self.w, self.p, self.q)
+        else:
+            self.slab.refresh_nearest(*needed_beside(self.u, self.w, self.p, self.q))
         self.iteration += 1
 
     def go_on(self, end: int, *, check: bool) -> None:

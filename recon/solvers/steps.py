@@ -73,6 +73,15 @@ def primal_dual_step(
     data.dual_step(a.y, a.stack, weights.sigma_y, relax)
 
 
+def needed_beside(u: Array, w: Array, p: Array, q: Array) -> tuple[list[Array], list[Array]]:
+    """What one step on some slices needs of the slice before them, and of the one after.
+
+    p before them is in ``grad* p``, and with w and q in the wbar of ``E wbar``, a backward difference. After them u and
+    p are in the ubar of ``grad ubar``, and the components of q along the axis in ``E* q``.
+    """
+    return [w, p, q], [u, p, *(q[k] for k in (2, 4, 5) if len(q))]
+
+
 def without_tiny_numbers(u: Array) -> None:
     """Numbers near the smallest float32 make every later product slow."""
     planes = max(1, _AT_ONCE // u[0].size)
