@@ -305,7 +305,11 @@ def foreign_warnings() -> Iterator[None]:
     """Warnings of libraries, which tell a user nothing, stay off the terminal; ours are lines of the log."""
     with warnings.catch_warnings():
         if not os.environ.get("RECON_DEBUG"):
+            import logging
+
             warnings.simplefilter("ignore")
+            # tracebacks of zarr's tasks, which Python prints when it throws them away, maybe at its end
+            logging.getLogger("asyncio").setLevel(logging.CRITICAL)
         yield
 
 

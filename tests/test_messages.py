@@ -226,3 +226,21 @@ def test_warnings_of_libraries_stay_off_the_terminal(folder, monkeypatch, capfd)
     monkeypatch.setattr("recon.job.pipeline.read_job", noisy)
     assert fails(folder, "run", "job.toml") == "job.toml: that is all"
     assert "divide" not in "".join(capfd.readouterr())
+
+
+def test_tracebacks_of_a_librarys_tasks_stay_off_the_terminal(tmp_path):
+    """zarr's reading of a damaged .zspy leaves tasks behind, which Python tells of when it throws them away."""
+    code = (
+        "import asyncio, gc\nfrom recon.cli import foreign_warnings\n"
+        "async def fail():\n    raise ValueError('zarr')\n"
+        "async def begin():\n    asyncio.ensure_future(fail())\n    await asyncio.sleep(0.01)\n"
+        "with foreign_warnings():\n    asyncio.run(begin())\ngc.collect()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stderr == ""
+
+
+def test_a_spectrum_image_named_as_a_map_is_sent_to_spectra(tmp_path):
+    (tmp_path / "Fe.bcf").write_bytes(b"AAMVHFSS")
+    with pytest.raises(InputError, match=r"spectrum images go into \[input\] spectra"):
+        recon.read(tmp_path / "Fe.bcf", [-10, 0, 10], 1.0)

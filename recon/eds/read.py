@@ -231,8 +231,9 @@ def _image(path: Path, signals: list[dict[str, Any]]) -> SpectrumImage:
         if axes is not None:
             found.append((signal, *axes))
     if not found:
-        held = ", ".join(describe(s) for s in signals[:6]) or "nothing"
-        raise InputError(f"{path} holds no EDS spectrum image, but {held}; name files with a spectrum in every pixel")
+        held = ", ".join(describe(s) for s in signals[:6])
+        other = f", but {held}" if held else " nor anything else that can be read"
+        raise InputError(f"{path} holds no EDS spectrum image{other}; name files with a spectrum in every pixel")
     shapes = {s["data"].shape for s, _, _ in found}
     if len(shapes) > 1:
         raise InputError(f"{path} holds {len(found)} spectrum images of different shapes; export one to a file")

@@ -58,7 +58,8 @@ def load_stack(path: str | os.PathLike[str], element: str | None = None, *, imag
         check_declared(path)
     if reader is None:
         what = f"type {path.suffix!r}" if path.suffix else "a name without a type"
-        raise InputError(f"{path} has {what}, which is unknown; stacks are {', '.join(STACK_TYPES)}")
+        known = f"stacks are {', '.join(STACK_TYPES)}; spectrum images go into [input] spectra"
+        raise InputError(f"{path} has {what}, which is unknown; {known}")
     with explain(path):
         found = reader(path, element)
     values = found.values
