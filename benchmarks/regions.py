@@ -3,13 +3,15 @@
     python benchmarks/regions.py run [--kinds ...] [--seeds 0 1] [--doses 5 40 300] [--size 32] [--blind] [--likelihood]
                                        --rows FILE
     python benchmarks/regions.py show --rows FILE ... [--output FILE]
+    python benchmarks/regions.py cost [--size 32] [--output FILE]
 
 Particles of five kinds (`recon.simulate.particles`), none of them the demo's. A run simulates, aligns if it is blind,
 reconstructs with all defaults, finds the places by itself and asks about them; the truth of a place is the true mean
 over the voxels that were asked about, over the true pure density, moved onto a blind reconstruction by rigid
 registration. Each case adds its lines to FILE (JSON lines), so that a run may be stopped and go on. `show` prints and
 writes figures: coverage of the intervals by dose, kind and element, median half-widths, verdicts that are wrong or
-open, places found, and cost in processor time over that of the reconstruction.
+open, places found, and cost in processor time over that of the reconstruction. `cost` asks about four places of one
+particle, likelihood ratios included: without intervals, and with.
 """
 
 from __future__ import annotations
@@ -28,8 +30,10 @@ from recon.alignment.align import align
 from recon.analysis.answers import STEADY, ElementAnswer
 from recon.analysis.features import features
 from recon.analysis.intervals import Errors
-from recon.analysis.places import places
-from recon.analysis.regions import REPLICATES, composition
+from recon.analysis.layout import lay_out
+from recon.analysis.mask import mask
+from recon.analysis.places import Ellipsoid, places
+from recon.analysis.regions import REPLICATES, _asking, composition
 from recon.job.demo import register
 from recon.preparation.normalise import normalise
 from recon.reconstruction.reconstruct import reconstruct
@@ -206,6 +210,36 @@ def show(options: argparse.Namespace) -> None:
         options.output.write_text(json.dumps(out, indent=1) + "\n", encoding="utf-8")
 
 
+def cost(options: argparse.Namespace) -> None:
+    """Processor time of four places of two elements over that of their reconstruction."""
+    size = options.size
+    case = recorded("inclusions", 0, 40.0, size, blind=False)
+    shape, inside, found = (size,) * 3, mask(case.volumes), features(case.volumes)
+    regions: list[tuple[str, Any]] = [(n, f) for n, f in list(found.items())[:4]]
+    taken, rng = sum(f.fraction for f in found.values()), np.random.default_rng(0)
+    while len(regions) < 4:
+        ball = Ellipsoid.sphere(tuple(rng.uniform(0.3, 0.7, 3) * size), 2.0)
+        field = ball.fraction(shape)
+        if not (field * taken).any() and inside[field > 0].all():
+            regions.append((f"ball {len(regions)}", ball))
+            taken = taken + field
+    clock = [time.process_time()]
+    answers = composition(case.series, case.volumes, regions, device="cpu")
+    clock.append(time.process_time())
+    asked = places(regions, shape)
+    laid = lay_out(case.volumes, inside, asked, found)
+    for element in case.volumes:
+        asking, _ = _asking(case.series, case.volumes, element, "cpu", [f.full for f in laid.fields])
+        asking.ask(laid.weights_of(element))
+    clock.append(time.process_time())
+    all_of_it, alone = (float(t) / case.cpu[1] for t in np.diff(clock))
+    out = {"size": size, "places": 4, "cpu_reconstruct": case.cpu[1], "asking": alone, "with_intervals": all_of_it}
+    out["iterations"] = sum(answers.iterations.values())
+    print(json.dumps(out))
+    if options.output:
+        options.output.write_text(json.dumps(out, indent=1) + "\n", encoding="utf-8")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     commands = parser.add_subparsers(dest="command", required=True)
@@ -217,11 +251,14 @@ def main() -> None:
     runs.add_argument("--blind", action="store_true")
     runs.add_argument("--likelihood", action="store_true")
     runs.add_argument("--rows", type=Path, required=True)
+    costs = commands.add_parser("cost")
+    costs.add_argument("--size", type=int, default=32)
+    costs.add_argument("--output", type=Path)
     shows = commands.add_parser("show")
     shows.add_argument("--rows", nargs="+", type=Path, required=True)
     shows.add_argument("--output", type=Path)
     options = parser.parse_args()
-    (run if options.command == "run" else show)(options)
+    {"run": run, "show": show, "cost": cost}[options.command](options)
 
 
 if __name__ == "__main__":
