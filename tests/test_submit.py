@@ -12,6 +12,7 @@ from commands import QUICK, fails, invoke, job
 from commands import folder as folder  # a fixture
 from commands import stacks as stacks
 
+from recon.cluster import follow
 from recon.cluster.manifest import read_manifest
 from recon.cluster.schedulers import SCHEDULERS
 from recon.cluster.settings import Settings, minutes, size
@@ -138,6 +139,22 @@ def test_wrong_input(folder, monkeypatch):
     assert "gone.toml does not exist" in fails(folder, "submit", "a.toml", "--dry-run")
     Path("gone.toml").write_text("[cluster]\nqueue = 'x'\n")
     assert "queue is unknown" in fails(folder, "submit", "a.toml", "--dry-run")
+
+
+def test_a_task_that_vanished_says_how_to_go_on(folder, monkeypatch):
+    """Its node was lost: the scheduler has it no more, and its log ends without an error."""
+    job("a.toml")
+    submitted("a.toml")
+    Path("sub/logs").mkdir(exist_ok=True)
+    Path("sub/logs/2.log").write_text("  12.1 s  Co: iteration 50\n")
+    Path("sub/logs/3.log").write_text("error: a.toml: no room\n")
+    monkeypatch.setattr(follow, "_queue", lambda folder: {1: "running"})
+    done = invoke("status", "sub")
+    assert done.exit_code == 1
+    lines = done.output.splitlines()
+    lost = "ended without a word, as when a node is lost; submit the script of its stage with --array=2 to go on"
+    assert lines[2].endswith(f"failed    {lost} (Co: iteration 50)")
+    assert lines[3].endswith("failed    error: a.toml: no room")
 
 
 def _without_scheduler(folder, monkeypatch):

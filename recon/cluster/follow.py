@@ -49,7 +49,11 @@ def status(folder: Path) -> list[Progress]:
         if _done(row):
             state = "done"
         elif state is None:
-            state = "failed" if said.startswith("error: ") or asked else "unknown"
+            told = said.startswith("error: ")
+            state = "failed" if told or asked else "unknown"
+            if asked and said and not told:
+                how = f"submit the script of its stage with --array={row.row} to go on"
+                said = f"ended without a word, as when a node is lost; {how} ({said})"
         out.append(Progress(row, state, said))
     return out
 
