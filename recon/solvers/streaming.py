@@ -87,8 +87,7 @@ class StreamedPrimalDual(CertifiedRun):
         self._xp, self._k = namespace(data.counts), kernels(data.counts)
         self.operator, self.data, self.place, self.store = operator, data, place, place.store
         self.a1, self.a0 = np.float32(a1), np.float32(a0)
-        order = ORDER[regulariser]
-        dual = np.int16 if half_precision else np.float32
+        order, dual = ORDER[regulariser], np.int16 if half_precision else np.float32
         self.kept = WindowedState(operator, place, FIELDS[order], dual, data.counts)
         zeros = self._k.zeros
         self.y, self._next, self._y0, self._stack = (zeros(operator.range_shape) for _ in range(4))
@@ -129,7 +128,8 @@ class StreamedPrimalDual(CertifiedRun):
             room = self.kept.view("g", w)
             for name in STATE:
                 for k in range(self.kept.parts[name]):
-                    enlarge_window(np.float32(scales[name]) * other.component(name, k), room, factor, ny, w.held[0])
+                    coarse = np.float32(scales[name]) * self._xp.asarray(other.component(name, k))
+                    enlarge_window(coarse, room, factor, ny, w.held[0])
                     without_what_does_not_exist(name, room, k, at_end=w.held[1] == ny)
                     part = (
                         self._xp.rint(room).astype(self.kept.dtype(name))
