@@ -171,7 +171,7 @@ def test_the_held_out_error_is_that_of_the_volume():
     held = Poisson(s * stack(u) + np.float32(0.3), s, np.full_like(s, 0.3))
     shown = as_voxels_show(stack(u))
     # |k| over both signs, pixels of 1, and an angle of pi / tilts for each; the terms go with the exposures
-    terms = held_out_error(held, shown + stack(difference), power=1) / s[:, 0, :]
+    terms = held_out_error(held, shown + stack(difference)) / s[:, 0, :]
     assert 2 * np.pi / len(tilts) * terms.sum() == pytest.approx(np.sum(difference**2), rel=0.05)
     np.testing.assert_allclose(held_out_error(held, shown), 0, atol=1e-9)
     # pixels without exposure say nothing

@@ -9,17 +9,15 @@ but `KEPT_COUNTS` at most. Maps that are no counts are split by tilts instead, o
 What counts is the error of the volume, not how well counts are predicted: much of what a weak strength lets in
 averages out in projections. By the Fourier slice theorem the square of a volume is that of its projections with the
 ramp filter of filtered back projection between them (A. C. Kak, M. Slaney, "Principles of Computerized Tomographic
-Imaging", 1988, chapter 3), if what is wrong between two tilts is as wrong as in them. But noise enters at the tilts,
-and the more so the higher the frequency lies beyond the one at which their slices part, so that the ramp takes more
-noise for an error than there is: strengths came out twice too strong where a large body has small inclusions. The root
-of the ramp, half way to no filter at all, errs less from 32 to 64 voxels (`FILTER`). Held-out residuals are judged with
-it, `held_out_error`.
+Imaging", 1988, chapter 3). So held-out residuals are judged with it, `held_out_error`: but for a constant, the noise,
+that is the squared error of the volume, in all directions that were recorded.
 
 A voxel is the mean of what is in it, but the detector sees the object itself, whose edges lie inside voxels. Averaging
 over a voxel and drawing the voxel as a box again blurs by a quadratic B-spline, whose samples are 1/8, 3/4, 1/8
 (M. Unser, IEEE Signal Process. Mag. 16(6), 22 (1999)). Without it the search would take for the best a volume
 that is sharper than the truth, the more so the more counts there are; so what was held out is blurred likewise
-(`as_voxels_show`), which leaves its noise alone more than sharpening the prediction would.
+(`as_voxels_show`). To sharpen the prediction instead blows up its noise: strengths came out twice too strong where a
+large body has small inclusions.
 
 Strengths are multiples of the noise in the gradient of the data term (`automatic_strength`). The best multiple depends
 on the object and, on simulated particles, on the dose like this: it stays the same up to some ten counts, and grows
@@ -58,7 +56,6 @@ MODEL_COUNTS = 50.0  # at which the model's errors do as much as noise
 HELD_COUNTS = 50.0  # that tell strengths apart: as many are held out, or half of all where these are fewer
 KEPT_COUNTS = 200.0  # at most as many are reconstructed: with more, what the model gets wrong of both parts would sway
 BLUR = np.float32(1 / 8)  # outer samples of the quadratic B-spline
-FILTER = 0.5  # power of the frequency: 1 is the ramp, 0 no filter; of 0, 1/4, 1/2, 3/4, 1 this errs least at worst
 
 
 def by_rule(problem: Problem) -> StrengthChoice:
@@ -175,17 +172,16 @@ def as_voxels_show(recorded: Array) -> Array:
     return out
 
 
-def held_out_error(held: DataTerm, projection: Array, power: float = FILTER) -> np.ndarray:
+def held_out_error(held: DataTerm, projection: Array) -> np.ndarray:
     """Squared error of a volume by data that it has not seen, but for the noise, ``(tilt, y)`` float64 on the host.
 
-    ``sum_k |k|^power |F r|^2 / n`` for the residual ``r = s^1/2 (B (c - b) / s - A u)`` of each detector line across
+    ``sum_k |k| |F r|^2 / n`` for the residual ``r = s^1/2 (B (c - b) / s - A u)`` of each detector line across
     the tilt axis, k its frequency, cycles per pixel, B the blur of voxels. The root of s gives the noise of all tilts
     the same weight.
 
     Args:
         held: counts, exposures and background.
         projection: ``A u``, ``(tilt, u, y)``.
-        power: 1 for the ramp.
     """
     xp = namespace(projection)
     used = held.scale > 0
@@ -196,9 +192,9 @@ def held_out_error(held: DataTerm, projection: Array, power: float = FILTER) -> 
     residual = to_host(xp.where(used, (recorded - projection) * xp.sqrt(scale), np.float32(0)))
     n = 2 * residual.shape[1]  # or the filter would reach around
     spectrum = np.fft.rfft(residual, n, axis=1)
-    weight = np.fft.rfftfreq(n)[None, :, None] ** power
+    ramp = np.fft.rfftfreq(n)[None, :, None]
     squares = np.square(spectrum.real) + np.square(spectrum.imag)
-    return np.asarray(np.sum(weight * squares, axis=1, dtype=np.float64) / n)
+    return np.asarray(np.sum(ramp * squares, axis=1, dtype=np.float64) / n)
 
 
 def _next(errors: Mapping[float, float]) -> float | None:
