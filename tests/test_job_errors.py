@@ -56,7 +56,7 @@ A = INPUT + "[align]\n"
         ),
         (
             INPUT + "[output]\nformats = []",
-            "job.toml:5: output.formats: is empty; use tiff, mrc, ome-zarr, hspy, emd, vti",
+            "job.toml:5: output.formats: is empty; use tiff, mrc, ome-zarr, ome-zarr-0.4, hspy, emd, vti",
         ),
         (INPUT + "[output]\nformats = []", "job.toml:5: output.formats: is empty; use tiff, mrc"),
         # types and limits

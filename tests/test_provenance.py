@@ -17,6 +17,7 @@ import zarr
 
 import recon
 from recon.io import FORMATS, read_volume, write_volume
+from recon.io.volumes import TOGETHER
 from recon.series.settings import Settings
 from recon.series.volume import Parameters, Record, Solution, Status, StrengthChoice, Volume
 from recon.simulate import simulate
@@ -79,6 +80,7 @@ def told_by_vti(path):
 
 TOLD = {
     "tiff": told_by_tiff, "mrc": told_by_mrc, "hspy": told_by_hspy, "emd": told_by_emd, "ome-zarr": told_by_zarr,
+    "ome-zarr-0.4": told_by_zarr,
     "vti": told_by_vti,
 }  # fmt: skip
 
@@ -87,7 +89,7 @@ TOLD = {
 def test_a_file_tells_how_its_volume_was_made(tmp_path, kind):
     volume = made()
     recon.write({"Co": volume}, tmp_path / "out", formats=[kind])
-    name = "volumes.ome.zarr" if kind == "ome-zarr" else f"Co{FORMATS[kind][0]}"
+    name = TOGETHER.get(kind, f"Co{FORMATS[kind][0]}")
     told = " ".join(TOLD[kind](tmp_path / "out" / name).split())
     for word in WORDS:
         assert word in told, word
@@ -134,7 +136,8 @@ def start_of_emd(path):
 
 
 def start_of_zarr(path):
-    image = zarr.open_group(str(path), mode="r").attrs["ome"]["multiscales"][0]
+    attributes = dict(zarr.open_group(str(path), mode="r").attrs)
+    image = attributes.get("ome", attributes)["multiscales"][0]  # 0.4 has them at the top
     return image["datasets"][0]["coordinateTransformations"][1]["translation"][-3:]
 
 
@@ -148,6 +151,7 @@ def start_of_vti(path):
 
 STARTS = {
     "tiff": start_of_tiff, "mrc": start_of_mrc, "hspy": start_of_hspy, "emd": start_of_emd, "ome-zarr": start_of_zarr,
+    "ome-zarr-0.4": start_of_zarr,
     "vti": start_of_vti,
 }  # fmt: skip
 

@@ -165,7 +165,8 @@ def test_more_memory_than_there_is(folder, monkeypatch):
     monkeypatch.setattr(recon.job.pipeline, "process", lambda *a, **k: pytest.fail("it started"))
     for command in ("run", "check"):
         said = fails(folder, command, "job.toml")
-        assert re.search(r"16 x 16 x \d+ voxels needs \d+ MiB of memory, 0 MiB are free", said)
+        assert re.search(r"0\.4 MiB of memory do not do for a volume of 16 x 16 x \d+ voxels, not even in slabs", said)
+        assert re.search(r"which take \d+\.\d MiB; .*bin the maps", said)
 
 
 def test_memory_that_runs_out_after_all(folder, monkeypatch):
