@@ -198,8 +198,7 @@ class Output(Section):
     formats: Annotated[Names, AfterValidator(values.formats)] = ("tiff",)
     """Of the volumes: `"tiff"`, `"mrc"`, `"ome-zarr"` (0.5), `"ome-zarr-0.4"`, `"hspy"`, `"emd"`, `"vti"`."""
     report: bool = True
-    """Whether `report.html` is written; without it many small jobs take half the time, and `recon report` writes it
-    later."""
+    """Whether `report.html` is written, which takes seconds; `recon report` writes it later."""
     checkpoints: bool = True
     """Whether a run that is stopped can go on."""
     aligned: bool = False
