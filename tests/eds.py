@@ -246,6 +246,10 @@ def write_zspy(path: Path, counts: np.ndarray, **kwargs: Any) -> Path:
                 made[...] = item[()]
             made.attrs.update({k: plain(v) for k, v in item.attrs.items()})
 
-        file.visititems(copy)
+        # not within the visit, which holds h5py's lock: a thread of zarr that collects garbage of h5py's waits for it
+        items: list[tuple[str, Any]] = []
+        file.visititems(lambda name, item: items.append((name, item)))
+        for name, item in items:
+            copy(name, item)
     twin.unlink()
     return path
