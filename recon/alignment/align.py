@@ -22,7 +22,7 @@ from recon.alignment.exposures import exposures_of
 from recon.alignment.reprojection import Matcher, residuals
 from recon.alignment.schemes import align_scheme
 from recon.alignment.start import FINE, JointStage, Log, axis_column, check_alignable, joint_stage
-from recon.errors import InputError, JobError, teller
+from recon.errors import MARK, InputError, JobError, teller
 from recon.model.resampling import resample
 from recon.preparation.screening import leave_out, screen, warnings
 from recon.series.alignment import Alignment
@@ -72,7 +72,13 @@ def align(
     series = TiltSeries.of(series, "align")
     if method not in METHODS:
         raise JobError(f"align method {method!r} is unknown; use one of {', '.join(METHODS)}")
-    say = teller(log)
+    told = [MARK + line for line in warnings(series)]  # by what found them
+    tell = teller(log)
+
+    def say(line: str) -> None:
+        told.append(line)
+        tell(line)
+
     if method == "auto":
         check_alignable(series.frame)
     if method != "none":
@@ -99,7 +105,8 @@ def align(
     else:
         aligned = _automatic(series, reference, say)
     for doubt in aligned.alignment.doubts:
-        say(f"warning: {doubt}")
+        if MARK + doubt not in told:
+            say(MARK + doubt)
     aligned = replace(
         aligned, counts=recorded.counts, background=recorded.background, background_maps=recorded.background_maps
     )

@@ -138,10 +138,15 @@ def doubts(record: AlignmentRecord) -> tuple[str, ...]:
         out.append(
             "the object leaves the frame: its totals say nothing of exposures, and few tilts see what is near the edge"
         )
+    return tuple(dict.fromkeys([*out, *left_out_line(record)]))
+
+
+def left_out_line(record: AlignmentRecord) -> tuple[str, ...]:
+    """The tilts left out, in one line; none if there are none."""
     left = record.left_out_deg
-    if left:
-        out.append(f"tilt {', '.join(f'{t:g}' for t in left)} {'was' if len(left) == 1 else 'were'} left out")
-    return tuple(dict.fromkeys(out))
+    if not left:
+        return ()
+    return (f"tilt {', '.join(f'{t:g}' for t in left)} {'was' if len(left) == 1 else 'were'} left out",)
 
 
 def _stray(tilts: NDArray[np.float64], found: AgreementRecord, told: NDArray[np.bool_]) -> list[str]:

@@ -83,9 +83,9 @@ def submit(
         Numbers of the scheduler's jobs.
 
     Raises:
-        SchedulerError: there is no scheduler, or it refuses; then nothing stays submitted.
+        SchedulerError: there is no scheduler, or it refuses; then nothing stays submitted, and no folder.
         ResourceError: the forecast is beyond the partition's limits.
-        OutputError: the folder exists.
+        OutputError, ResourceError: the folder exists or cannot be written; then nothing stays submitted either.
         JobError: a job file is wrong.
     """
     datasets = _datasets(jobs, folder, {**(given or {}), "scheduler": scheduler}, grid or {}, out, log)
@@ -97,15 +97,16 @@ def submit(
     if folder.exists() and any(folder.iterdir()):
         raise OutputError(f"{folder} exists; choose another --folder, or remove it once its tasks have ended")
     scripts = [folder.resolve() / f"{n}-{a.name.rpartition('-')[2]}.sh" for n, a in enumerate(arrays, 1)]
-    from recon.io.folder import explain
+    from recon.io.folder import OutputFolder
 
-    with explain(folder):
-        (folder / "logs").mkdir(parents=True)
-        (folder / "aligned").mkdir()
-        write_manifest(rows, folder / NAME)
+    with OutputFolder(folder, overwrite=folder.exists()) as made:
+        (made / "logs").mkdir()
+        (made / "aligned").mkdir()
+        write_manifest(rows, made / NAME)
         for script, array in zip(scripts, arrays, strict=True):
-            script.write_text(kind.script(array), encoding="utf-8")
-            script.chmod(0o755)
+            text = made / script.name
+            text.write_text(kind.script(array), encoding="utf-8")
+            text.chmod(0o755)
     for script, array in zip(scripts, arrays, strict=True):
         log(
             f"{script}: {array.last - array.first + 1} tasks of {clock(array.minutes)}, {array.memory_mb} MB, "
@@ -119,16 +120,19 @@ def submit(
 
 def _submit(scripts: Sequence[Path], arrays: Sequence[Array], folder: Path, log: Log) -> list[str]:
     kind = SCHEDULERS[arrays[0].settings.scheduler]
+    from recon.io.folder import discard, write_text
+
     numbers: list[str] = []
     try:
         for script in scripts:
             numbers.append(kind.submit(script, numbers[-1] if numbers else None))
+        record = {"scheduler": arrays[0].settings.scheduler, "jobs": numbers}
+        write_text(folder / SUBMITTED, json.dumps(record) + "\n")
     except ReconError:
         for number in numbers:
             subprocess.run(kind.cancel(number), capture_output=True, check=False)
+        discard(folder)  # or the next try would find it taken
         raise
-    record = {"scheduler": arrays[0].settings.scheduler, "jobs": numbers}
-    (folder / SUBMITTED).write_text(json.dumps(record) + "\n", encoding="utf-8")
     log(f"submitted as {', '.join(numbers)}; to follow: recon status {folder}")
     for line in kind.follow(numbers):
         log(f"  {line}")

@@ -203,7 +203,7 @@ def admit(job: Job, series: TiltSeries) -> TiltSeries:
     """
     check_options(job, series)
     exposures, _ = known_exposures(job, series)
-    series = normalise(series, job.normalise.method, job.input.background, exposures)
+    series = normalise(series, job.normalise.method, job.input.background, exposures, log=lambda line: None)
     if job.align.file is None and job.align.method == "auto":
         screen(series)
     return series

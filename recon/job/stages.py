@@ -11,7 +11,7 @@ import numpy as np
 
 from recon import backend
 from recon.alignment.align import align
-from recon.alignment.doubts import doubts
+from recon.alignment.doubts import doubts, left_out_line
 from recon.analysis.agreement import Agreement, agreement
 from recon.analysis.answers import Composition
 from recon.analysis.composition import figures
@@ -83,12 +83,9 @@ class Stages:
         with self.timed("normalise"):
             background = job.input.background if getattr(job, "input", None) is not None else "auto"
             exposures, errors = known_exposures(job, series)
-            before = len(series.history)
-            series = normalise(series, job.normalise.method, background, exposures)
+            series = normalise(series, job.normalise.method, background, exposures, self.watch.log)
             if errors is not None:
                 series = series.evolve(exposure_errors=errors)
-            for line in series.history[before:]:
-                self.watch.log(line)
         return series
 
     def align(self, series: TiltSeries) -> TiltSeries:
@@ -138,8 +135,8 @@ class Stages:
         with self.timed("analyse"):
             agreed = agreement(read, series, volumes, self.job.align.elements or series.elements, self.device)
             record = replace(record, agreement=None if agreed is None else agreed.record)
-            # those of an estimate were told when it was made
-            told = () if self.job.align.file is not None else record.doubts
+            # those of an estimate, and tilts left out, were told when they were found
+            told = (*left_out_line(record), *(() if self.job.align.file is not None else record.doubts))
             record = replace(record, doubts=doubts(record))
             for doubt in record.doubts:
                 if doubt not in told:

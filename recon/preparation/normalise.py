@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from recon.errors import InputError, JobError
+from recon.errors import InputError, JobError, teller
 from recon.preparation.isolation import doubtful_film, locate
 from recon.preparation.screening import leave_out
 from recon.series.scene import Scene
@@ -29,6 +29,7 @@ def normalise(
     method: str = "auto",
     background: Background = "auto",
     exposures: Exposures | None = None,
+    log: Callable[[str], None] | None = None,
 ) -> TiltSeries:
     """Estimate background and exposures; the counts stay as they are.
 
@@ -47,6 +48,8 @@ def normalise(
         background: ``"auto"``, or counts per pixel for all elements, or a table by element.
         exposures: known ones, such as live times, in place of an estimate: one number for each tilt, or a table of
             these by element. Only their ratios matter.
+        log: called with a line for whatever is found; by default the logger ``recon`` gets them, and doubts, such as
+            maps or pixels left out, are a `recon.ReconWarning` each.
 
     Returns:
         The series with `exposures` (mean 1 per element over the tilts that take part), `exposure_errors` if they were
@@ -62,7 +65,9 @@ def normalise(
     if method not in METHODS:
         raise JobError(f"normalise method {method!r} is unknown; use one of {', '.join(METHODS)}")
     unit = unit_of(series)
-    recorded, series = locate(series), series_in(locate(series), unit)
+    told_before = len(series.history)
+    recorded = locate(series)
+    series = series_in(recorded, unit)
     scene = series.scene
     assert scene is not None
     outside, isolated = scene.empty, scene.isolated(series.used)
@@ -103,7 +108,7 @@ def normalise(
     if source == "open":
         note += "; exposures are left to the alignment"
     note += asymmetry(series.tilts_deg[taken], found[:, taken])
-    return recorded.evolve(
+    found_out = recorded.evolve(
         note,
         history=series.history,
         weights=series.weights,
@@ -115,6 +120,10 @@ def normalise(
         background=level * unit,
         isolated=isolated,
     )
+    say = teller(log)
+    for line in found_out.history[told_before:]:
+        say(line)
+    return found_out
 
 
 def given_exposures(series: TiltSeries, given: Exposures) -> NDArray[np.float64]:
