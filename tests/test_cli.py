@@ -193,19 +193,17 @@ def test_the_demo_from_the_shell(tmp_path):
 
 
 def test_one_job_that_fails_does_not_stop_the_others(folder):
-    job("a.toml")
-    job("b.toml", co="Co-gone.npy")
-    job("c.toml")
-    done = invoke("run", "a.toml", "b.toml", "c.toml")
+    job("a.toml", co="Co-gone.npy")
+    job("b.toml")
+    done = invoke("run", "a.toml", "b.toml", "--workers", 1)
     assert done.exit_code == 2
     errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
     assert len(errors) == 1
-    assert "b.toml" in errors[0]
+    assert "a.toml" in errors[0]
     assert "Co-gone.npy" in errors[0]
-    assert done.stderr.rstrip().endswith("2 of 3 jobs finished")
-    for name in ("a-recon", "c-recon"):
-        assert {"Co.tif", "Zn.tif", "mask.tif", "job.json"} <= set(contents(folder / name))
-    assert not (folder / "b-recon").exists()
+    assert done.stderr.rstrip().endswith("1 of 2 jobs finished")
+    assert {"Co.tif", "Zn.tif", "mask.tif", "job.json"} <= set(contents(folder / "b-recon"))
+    assert not (folder / "a-recon").exists()
 
 
 def test_several_jobs_go_into_one_folder_that_is_named(folder):

@@ -1,7 +1,8 @@
 """Many jobs on one machine: processes side by side, one a GPU or with a share of the cores each.
 
-Each job is one process, or, where there are fewer jobs than processes, its alignment, then its elements side by side,
-then the folder of results. Processes tell how much memory they will take and start when that is free.
+Each job is one process. The last ones, which are fewer than processes and would leave some idle, are run in parts: the
+alignment, then the elements side by side, then the folder of results. Processes tell how much memory they will take and
+start when that is free.
 """
 
 from __future__ import annotations
@@ -96,11 +97,11 @@ class Batch:
                 self._failed(task, FAILED, str(exc))
         able = [t for t in self.tasks if t.state is State.WAITING]
         self.shares = shares(workers, self.options.device, sum(len(t.elements) for t in able))
-        split = len(self.shares) > 1 and len(able) < 2 * len(self.shares)
-        for task in able:
-            task.split = split and len(task.elements) > 1
-            whole = Unit(task.job, out=task.out, changes=self.options.changes)
-            task.waiting = [replace(whole, stage="align") if task.split else whole]
+        whole = len(able) - len(able) % len(self.shares)
+        for k, task in enumerate(able):
+            task.split = k >= whole and len(task.elements) > 1
+            unit = Unit(task.job, out=task.out, changes=self.options.changes)
+            task.waiting = [replace(unit, stage="align") if task.split else unit]
 
     # ------------------------------------------------------------ processes
 
