@@ -17,7 +17,7 @@ import click
 from recon._version import __version__
 from recon.cluster.commands import add_commands
 from recon.errors import JobError, ReconError, StoppedError, SuspendedError
-from recon.job.interrupts import ignore_ctrl_c, unheard
+from recon.job.interrupts import ctrl_c_again, ignore_ctrl_c, unheard
 from recon.job.progress import progress
 
 if TYPE_CHECKING:
@@ -318,6 +318,7 @@ add_commands(cli, guarded)
 
 def main() -> None:
     """Entry point of the command `recon`."""
+    sys.unraisablehook = ctrl_c_again
     try:
         # click would end with status 1 when Ctrl-C comes outside of `attempt`, before or after a job
         status = cli(prog_name="recon", standalone_mode=False)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import signal
+import sys
+import time
 
 import pytest
 from saved_runs import posix
@@ -55,3 +57,31 @@ def test_in_another_thread_nothing_is_installed():
     thread.start()
     thread.join()
     assert seen == [signal.getsignal(signal.SIGINT)]
+
+
+class Tidied:
+    """What gets a signal while Python throws it away, where an exception is printed and forgotten."""
+
+    def __init__(self, number):
+        self.number = number
+
+    def __del__(self):
+        signal.raise_signal(self.number)
+
+
+def tidy_up(number):
+    thrown = Tidied(number)
+    del thrown
+    until = time.monotonic() + 60
+    while time.monotonic() < until:
+        pass
+
+
+@posix
+@pytest.mark.parametrize(("name", "error"), [("SIGINT", KeyboardInterrupt), ("SIGTERM", SuspendedError)])
+def test_a_signal_that_comes_while_python_tidies_up_is_not_lost(name, error, capsys):
+    before = sys.unraisablehook
+    with pytest.raises(error), Interrupts():
+        tidy_up(getattr(signal, name))
+    assert "Traceback" not in capsys.readouterr().err
+    assert sys.unraisablehook is before

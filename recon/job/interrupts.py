@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import _thread
 import contextlib
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from types import FrameType, TracebackType
@@ -34,11 +36,13 @@ class Interrupts:
         self.cause = ""
         self._patient = False
         self._before: dict[int, Any] = {}
+        self._hook: Callable[[sys.UnraisableHookArgs], object] | None = None
 
     def __enter__(self) -> Interrupts:
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, *LEAVE):
                 self._before[number] = signal.signal(number, self._receive)
+            self._hook, sys.unraisablehook = sys.unraisablehook, self._lost
         return self
 
     def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None) -> None:
@@ -46,6 +50,9 @@ class Interrupts:
             # None: a handler that was not set from Python, which cannot be put back
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
         self._before.clear()
+        if self._hook is not None:
+            sys.unraisablehook = self._hook
+            self._hook = None
 
     @contextlib.contextmanager
     def patience(self) -> Iterator[None]:
@@ -71,6 +78,29 @@ class Interrupts:
             f"{name}: saving a checkpoint" if leave else "Ctrl-C: finishing the check; once more stops at once"
         )  # fmt: skip
 
+    def _lost(self, what: sys.UnraisableHookArgs) -> None:
+        """A signal that came while Python tidied up, where nothing can be raised, is received once more."""
+        if issubclass(what.exc_type, SuspendedError):
+            self.wish = None
+            _again(getattr(signal, self.cause))
+        else:
+            ctrl_c_again(what)
+
+
+def ctrl_c_again(what: sys.UnraisableHookArgs) -> None:
+    """For `sys.unraisablehook`: a Ctrl-C that Python would print and forget comes once more."""
+    if issubclass(what.exc_type, KeyboardInterrupt):
+        _again(signal.SIGINT)
+    else:
+        sys.__unraisablehook__(what)
+
+
+def _again(number: int) -> None:
+    """The signal, once this thread is elsewhere: here it would be lost like the first."""
+    timer = threading.Timer(0.005, _thread.interrupt_main, (number,))
+    timer.daemon = True
+    timer.start()
+
 
 def ignore_ctrl_c() -> Any:
     """From here on Ctrl-C does nothing. Returns the handler before; outside of the main thread nothing changes."""
@@ -90,4 +120,4 @@ def unheard() -> Iterator[None]:
             signal.signal(signal.SIGINT, before)
 
 
-__all__ = ["Interrupts", "ignore_ctrl_c", "unheard"]
+__all__ = ["Interrupts", "ctrl_c_again", "ignore_ctrl_c", "unheard"]
