@@ -227,8 +227,9 @@ def with_memory(name, memory, more=""):
 
 
 def test_a_job_in_slabs(large):
-    with_memory("whole.toml", "", PLACE)
-    with_memory("slabs.toml", 'memory = "6 MB"\n', PLACE)
+    quick = "halves = false\n[output]\nreport = false\n"
+    with_memory("whole.toml", "", quick)
+    with_memory("slabs.toml", 'memory = "6 MB"\n', quick + PLACE)
     shown = invoke("check", "slabs.toml")
     assert "slabs: " in shown.output
     assert "slabs: " not in invoke("check", "whole.toml").output

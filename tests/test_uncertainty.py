@@ -173,7 +173,7 @@ def test_spread_is_that_of_linear_theory():
     assert np.abs(found.sd / expected - 1).max() < 0.6  # one from 16 replicates is right to 18 %
 
 
-@pytest.mark.parametrize("dose", [5.0, 100.0])
+@pytest.mark.parametrize("dose", [20.0])
 def test_warm_started_replicates_have_developed(dose):
     """The same draws, solved cold and to a gap of 5e-4, spread as much: a replicate does not stop near its start."""
     series = one_element(known(dose=dose))

@@ -50,7 +50,7 @@ def test_a_power_of_two_changes_no_digit(maps, method):
 @pytest.mark.parametrize("method", ["sirt", "fbp"])
 def test_sixty_powers_of_ten_of_the_baselines(maps, method):
     plain = recon.reconstruct(prepared(maps, 1.0), method)["A"].values
-    for k in POWERS:
+    for k in POWERS[::4]:
         found = recon.reconstruct(prepared(maps, 10.0**k), method)["A"].values / 10.0**k
         assert np.abs(found - plain).max() < 1e-4 * plain.max(), k
 
@@ -58,7 +58,7 @@ def test_sixty_powers_of_ten_of_the_baselines(maps, method):
 @pytest.mark.parametrize(("method", "half"), [("tgv", False), ("tgv", True), ("tv", False), ("none", False)])
 def test_sixty_powers_of_ten_with_a_certificate(maps, method, half):
     plain = None
-    for k in POWERS[:: 2 if method == "tv" else 5]:
+    for k in POWERS[:: 4 if method == "tv" else 5]:
         f = 10.0**k
         options = dict(OPTIONS, half_precision=half, strength=strength(method, f))
         volume = recon.reconstruct(prepared(maps, f), method, **options)["A"]
