@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 import recon
-from recon.errors import InputError
+from recon.analysis.answers import Composition
+from recon.errors import BackendError, InputError, JobError
 from recon.simulate import simulate
 
 
@@ -84,3 +85,49 @@ def test_a_masked_array_is_not_read_as_if_it_were_none():
 def test_one_line_by_its_name(tmp_path):
     with pytest.raises(InputError, match="holds no spectrum images"):
         recon.line_maps(tmp_path, "Fe_Ka")
+
+
+def test_options_of_another_type(small):
+    """A sentence each, before anything is computed; none is taken for what it is not."""
+    series = small
+    for options, said in (
+        ({"tolerance": "1e-2"}, "tolerance is '1e-2'"),
+        ({"max_iterations": "100"}, "max_iterations is '100'"),
+        ({"max_iterations": 2.5}, "max_iterations is 2.5; it must be a whole number"),
+        ({"memory": "8 GB"}, "memory is '8 GB'; it must be a number of bytes"),
+        ({"strength": True}, "strength of Co is True"),
+        ({"elements": []}, r"elements are \[\]; name one or some of Co"),
+        ({"elements": 3}, "elements are 3; name one"),
+    ):
+        with pytest.raises((InputError, JobError), match=said):
+            recon.reconstruct(series, **options)
+    for background in ("none", None, {"Co": "auto"}, [0.1] * 7):
+        with pytest.raises(InputError, match=r"background of Co is .*; give 'auto' for all elements, or counts"):
+            recon.normalise(series, background=background)
+    with pytest.raises(InputError, match=r"elements are \[\]"):
+        recon.align(series, reference=[])
+    for name in ("", " ", "Co "):
+        with pytest.raises(InputError, match="an element is called"):
+            recon.read({name: series.counts[0]}, series.tilts_deg, 1.0)
+
+
+def test_what_holds_an_array_is_no_array(small):
+    geometry = recon.TiltGeometry.single_axis(small.tilts_deg, small.frame)
+    volume = recon.Volume(np.zeros((8, 8, 8), np.float32), 1.0, "Co")
+    with pytest.raises(
+        BackendError, match=r"volume is a Volume; it must be a NumPy or CuPy array, such as its \.values"
+    ):
+        recon.project(volume, geometry)
+    with pytest.raises(BackendError, match=r"stack is a TiltSeries; .* such as its \.counts"):
+        recon.backproject(small, geometry)
+
+
+def test_an_answer_prints_as_the_terminal_shows_it():
+    found = Composition({}, np.zeros((2, 2, 2), np.uint16), 0, 0, False)
+    assert repr(found) == "Composition of no region"
+
+
+@pytest.fixture
+def small():
+    maps = np.random.default_rng(0).poisson(9.0, (7, 8, 8))
+    return recon.read({"Co": maps}, np.linspace(-60, 60, 7), 1.0)

@@ -76,8 +76,15 @@ def ome_tif(path, names):
                      metadata={"axes": "ZCYX", "Channel": {"Name": list(names)}})  # fmt: skip
 
 
+def imagej_tif(path, names):
+    """Channels of a hyperstack, told by the labels of its slices."""
+    stack = np.stack([MAPS, OTHER][: len(names)]).swapaxes(0, 1)
+    metadata = {"axes": "ZCYX", "unit": "nm", "Labels": names * len(MAPS)}
+    tifffile.imwrite(path, stack, imagej=True, resolution=(0.5, 0.5), metadata=metadata)
+
+
 CONTAINERS = {"a.emd": emd, "a.npz": npz, "a.h5": h5, "b.hdf5": h5_groups, "a.hspy": hspy, "a.zarr": ome_zarr,
-              "a.tif": ome_tif}  # fmt: skip
+              "a.tif": ome_tif, "b.tif": imagej_tif}  # fmt: skip
 
 
 @pytest.fixture(params=CONTAINERS)

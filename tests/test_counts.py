@@ -54,6 +54,8 @@ CANNOT = {
     "smoothed and rounded": (np.round(gaussian_filter(COUNTS.astype(float), (0, 1, 1))), "scatter"),
     "a third, rounded": (np.round(COUNTS / 3), "scatter"),
     "32768 added": (COUNTS + 32768, "scatter"),
+    "a mask of 255": ((COUNTS > 9) * 255, "this is a mask"),
+    "true and false": (COUNTS > 9, "this is a mask"),
     "square root": (np.sqrt(COUNTS), "not whole numbers"),
     "clipped at 30": (np.minimum(COUNTS, 30), "clipped"),
     "clipped at 255": (np.minimum(COUNTS * 6 + FEW, 255).astype(np.uint8), "clipped"),

@@ -83,6 +83,9 @@ def test_every_plus(form, plus):
         (("1deg.tif", "2deg.tif", "3deg.tif"), (1, 2, 3)),  # the unit is there
         (("-1.tif", "0.tif", "1.tif"), (-1, 0, 1)),  # nobody counts from -1
         (("m05.tif", "p05.tif", "000.tif"), (-5, 5, 0)),
+        (("Co K\u03b11 (-10).tif", "Co K\u03b11 (0).tif", "Co K\u03b11 (10).tif"), (-10, 0, 10)),  # a line's alpha
+        (("Zn Kalpha1_+5.tif", "Zn Kalpha1_-5.tif"), (5, -5)),
+        (("Co_25deg_-5.tif", "Co_25deg_5.tif"), (-5, 5)),  # the temperature is the same in all
     ],
 )
 def test_numbers(names, tilts):
@@ -93,6 +96,7 @@ def test_numbers(names, tilts):
     ("names", "says"),
     [
         (("1.tif", "2.tif", "3.tif"), "may only count"),
+        (("SI_10deg_a.tif", "SI_10deg_b.tif"), "mark the same number, 10"),
         (("tilt_01.tif", "tilt_02.tif", "tilt_04.tif", "tilt_05.tif"), "from 1 to 5 and may only count"),
         (("tilt_005.tif", "tilt_006.tif", "tilt_007.tif"), "may only count"),
         (("tilt_1.tif", "tilt_3.tif", "tilt_5.tif", "tilt_7.tif"), "may only count"),

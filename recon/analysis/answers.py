@@ -160,6 +160,9 @@ class Composition:
     def __len__(self) -> int:
         return len(self.regions)
 
+    def __repr__(self) -> str:
+        return "\n".join(self.lines()) or "Composition of no region"
+
     @property
     def record(self) -> dict[str, Any]:
         """JSON values: region -> element -> numbers, and region -> ``verdict``, ``why``, ``voxels``, ``ratios``."""

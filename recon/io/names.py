@@ -20,7 +20,8 @@ _SIGNED = re.compile(
     re.IGNORECASE,
 )
 _UNIT = re.compile(r"[\s_]?(?:deg(?:ree)?s?|[\u00b0\u00ba\u02da])(?![^\W\d_])", re.IGNORECASE)
-_MARK = re.compile(r"(?:tilt|alpha|\u03b1|angle|ang)[\s_=]*$", re.IGNORECASE)
+# not the alpha of a line, as in "Zn Kalpha1"
+_MARK = re.compile(r"(?:tilt|(?<![KLM])(?<![KLM][\s_-])(?:alpha|\u03b1)|angle|ang)[\s_=]*$", re.IGNORECASE)
 _SIGN_WORD = re.compile(r"(?<![^\W\d_])(minus|negative|neg|plus|positive|pos)(?![^\W\d_])", re.IGNORECASE)
 _TYPE = re.compile(r"(\.ome)?\.[A-Za-z][A-Za-z0-9]*$")  # not the ".5deg" of a name without a type
 _WEAK = ("m", "n", "p", "pos", "positive")  # letters that begin other words, too
@@ -64,18 +65,24 @@ def tilts_from_names(paths: Sequence[str | Path]) -> np.ndarray | str:
         ("unit", lambda t: t.unit),
         ("mark", lambda t: t.marked),
     )
+    same = ""
     for kind, serves in rules:
         chosen = [[t for t in tokens if serves(t)] for tokens in found]
         if all(chosen):
+            if len(names) > 1 and len({tuple(t.value for t in c) for c in chosen}) == 1:
+                same = same or f"all names mark the same number, {chosen[0][0].value:g}"
+                continue
             picked = _one_each(chosen)
             if isinstance(picked, str):
                 return picked
             return _judged(picked, names, kind)
     for name, tokens in zip(names, found, strict=True):
         if sum(any(serves(t) for _, serves in rules) for t in tokens):
-            odd = next(n for n, ts in zip(names, found, strict=True) if _kind(ts) != _kind(tokens))
-            return f"the names, such as {name} and {odd}, do not follow one pattern"
-    return _bare(found, names)
+            odd = next((n for n, ts in zip(names, found, strict=True) if _kind(ts) != _kind(tokens)), None)
+            if odd is not None:
+                return f"the names, such as {name} and {odd}, do not follow one pattern"
+    bare = _bare(found, names)
+    return same if same and isinstance(bare, str) else bare
 
 
 def by_tilt(paths: Sequence[Path]) -> list[Path]:
@@ -142,7 +149,7 @@ def _one_each(chosen: list[list[_Token]]) -> list[_Token] | str:
 
 def _judged(tokens: list[_Token], names: list[str], kind: str) -> np.ndarray | str:
     """The values, unless signs or the numbers themselves leave a doubt."""
-    values = np.array([t.value for t in tokens])
+    values = np.array([t.value for t in tokens]) + 0.0  # no -0
     if all(t.doubt and t.value <= 0 for t in tokens) and (values < 0).any():
         what = tokens[0].sign
         other = "hyphen" if what in _DASHES else "letter"

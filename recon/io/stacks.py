@@ -66,7 +66,8 @@ def load_stack(path: str | os.PathLike[str], element: str | None = None, *, imag
     if image and values.ndim == 2:
         values = values[None]
     if values.ndim != 3 or values.size == 0:
-        raise InputError(f"{path} holds an array of shape {values.shape}; a stack of maps is (tilt, y, x)")
+        more = ", so save each element, and nothing else, to a file of its own" if values.ndim > 3 else ""
+        raise InputError(f"{path} holds an array of shape {values.shape}; a stack of maps is (tilt, y, x){more}")
     return found if values is found.values else replace(found, values=values)
 
 

@@ -50,7 +50,9 @@ def make_projector(geometry: TiltGeometry, like: Array, projector: str = "auto")
 
 def _checked(name: str, array: Array, shape: tuple[int, ...], axes: str) -> Array:
     if not is_device_array(array) and not isinstance(array, np.ndarray):
-        raise BackendError(f"{name} is a {type(array).__name__}; it must be a NumPy or CuPy array")
+        inside = {"volume": "values", "stack": "counts"}.get(name, "")
+        hint = f", such as its .{inside}" if hasattr(array, inside or "shape") and inside else ""
+        raise BackendError(f"{name} is a {type(array).__name__}; it must be a NumPy or CuPy array{hint}")
     if array.shape != shape:
         raise GeometryError(f"{name} has shape {array.shape}; the geometry needs {axes} = {shape}")
     if array.dtype.kind not in "uifb":

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 METHODS = ("auto", "constant-total", "none")
-Background = str | float | dict[str, float]
+Background = str | float | Mapping[str, float]
 Exposures = Sequence[float] | Mapping[str, Sequence[float]]
 SHADOWED = 0.25  # relative error of an exposure beyond which a tilt may be left out
 ASYMMETRY = 0.2  # difference of the logarithms at +t and -t that is worth a word
@@ -75,7 +75,7 @@ def normalise(
     if isolated and gone.size:
         series = leave_out(series, dict.fromkeys(map(int, gone), "the object touches the frame's border, there only"))
     level = _background(series, background, scene, isolated, unit)
-    if background == "auto" and (told := doubtful_film(scene.film)):
+    if isinstance(background, str) and background == "auto" and (told := doubtful_film(scene.film)):
         history = (*series.history, *(f"warning: {line}" for line in told))
         series = series.evolve(remarks=tuple(dict.fromkeys((*series.remarks, *told))), history=history)
     taken = series.used
@@ -269,12 +269,17 @@ def _background(
     series: TiltSeries, background: Background, scene: Scene, isolated: bool, unit: float
 ) -> NDArray[np.float64]:
     level = np.zeros_like(series.background)
-    if background == "auto":
+    if isinstance(background, str) and background == "auto":
         return _found_background(series, scene, isolated)
-    table = background if isinstance(background, dict) else dict.fromkeys(series.elements, background)
+    table = background if isinstance(background, Mapping) else dict.fromkeys(series.elements, background)
     for name, value in table.items():
         e = series.index(name)
-        number = float(value)
+        try:
+            number = float(value)
+        except (TypeError, ValueError) as exc:
+            raise InputError(
+                f"background of {name} is {value!r}; give 'auto' for all elements, or counts per pixel, 0 for none"
+            ) from exc
         mean = series.counts[e].mean(axis=(1, 2), dtype=np.float64) * unit
         if not number >= 0:
             raise InputError(f"background of {name} is {number:g} counts per pixel; it cannot be negative")

@@ -187,7 +187,9 @@ def resolve_strengths(series: TiltSeries, strength: Strength) -> dict[str, float
     for element in series.elements:
         value = table.get(element, "auto")
         try:
-            number = None if value == "auto" else float(value)
+            if isinstance(value, bool):
+                raise TypeError
+            number = None if isinstance(value, str) and value == "auto" else float(value)
         except (TypeError, ValueError) as exc:
             raise JobError(f"strength of {element} is {value!r}; it must be a positive number, or 'auto'") from exc
         if number is not None and not (np.isfinite(number) and number > 0):

@@ -17,7 +17,7 @@ def combine(series: TiltSeries, reference: Sequence[str] | str | None = None) ->
     """The sum of some elements' maps, or without `reference` the series' image, as one element, for alignment only."""
     if reference is None and series.image is not None:
         return _of_image(series, series.image)
-    pick = [series.index(name) for name in series.named(reference or None)]
+    pick = [series.index(name) for name in series.named(reference)]
     counts = series.counts[pick]
     signal = np.abs(counts).sum(axis=(1, 2, 3), dtype=np.float64)
     if not counts.any():

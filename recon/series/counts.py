@@ -26,6 +26,10 @@ def count_doubts(stack: NDArray[Any], name: str, tilts_deg: Sequence[float] | ND
     values = stack[stack > 0]
     out = list[str]()
     if values.size >= ENOUGH:
+        if stack.dtype == bool or (values[0] > 1 and (values == values[0]).all()):
+            return [
+                f"{name}: all values are 0 or {values[0]:g}, so this is a mask; name the file that holds the counts"
+            ]
         whole = bool((values == np.round(values)).all())
         out = _of_whole(stack, values, name) if whole else _of_fractions(stack, values, name)
         out += _of_maxima(stack, name, whole)
@@ -50,7 +54,7 @@ def _of_whole(stack: NDArray[Any], values: NDArray[Any], name: str) -> list[str]
         return [f"{name}: {swapped}; export it again, or byteswap it"]
     whole = np.unique(values).astype(np.int64) if values.max() < 2**62 else np.array([1])
     divisor = int(np.gcd.reduce(whole))
-    if divisor > 1 and whole.size > 2:
+    if divisor > 1:
         how = "the bytes may be in the wrong order, or counts fill the upper bits" if divisor in (16, 256, 65536) else (
             "counts were multiplied")  # fmt: skip
         return [f"{name}: all values are multiples of {divisor}: {how}; divide by {divisor}, or say scaled = true"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from numbers import Integral, Real
 from typing import Literal, get_args
 
 from recon.errors import JobError
@@ -60,12 +61,13 @@ class Settings:
         ):
             if value not in known:
                 raise JobError(f"{name} {value!r} is unknown; use one of {', '.join(known)}")
-        if not 0 < self.tolerance < 1:
-            raise JobError(f"tolerance is {self.tolerance:g}; a relative gap lies between 0 and 1, such as 1e-2")
-        if self.max_iterations is not None and self.max_iterations < 1:
-            raise JobError(f"max_iterations is {self.max_iterations}; it must be at least 1")
-        if self.memory is not None and self.memory < 1:
-            raise JobError(f"memory is {self.memory} bytes; it must be positive")
+        if not isinstance(self.tolerance, Real) or not 0 < self.tolerance < 1:
+            raise JobError(f"tolerance is {self.tolerance!r}; a relative gap is a number between 0 and 1, such as 1e-2")
+        most = self.max_iterations
+        if most is not None and (not isinstance(most, Integral) or most < 1):
+            raise JobError(f"max_iterations is {most!r}; it must be a whole number, at least 1")
+        if self.memory is not None and (not isinstance(self.memory, Real) or self.memory < 1):
+            raise JobError(f"memory is {self.memory!r}; it must be a number of bytes, at least 1")
         return self
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -113,6 +114,9 @@ class TiltSeries:
         if not maps:
             raise InputError("no element maps were given; name at least one, such as Co = 'Co.tif'")
         names = tuple(maps)
+        for name in names:
+            if not name.strip() or name != name.strip():
+                raise InputError(f"an element is called {name!r}; name it without blanks around it, such as 'Co'")
         origin = {n: f"{n} ({where[n]})" if where and n in where else n for n in names}
         scheme = None
         if isinstance(tilts_deg, TiltGeometry):
@@ -215,7 +219,14 @@ class TiltSeries:
 
     def named(self, elements: Sequence[str] | str | None) -> tuple[str, ...]:
         """Elements that a caller means: one by its name, some, or by default all; InputError for an unknown one."""
-        wanted = self.elements if elements is None else (elements,) if isinstance(elements, str) else tuple(elements)
+        if elements is None:
+            return self.elements
+        if isinstance(elements, str):
+            elements = (elements,)
+        if not isinstance(elements, Iterable) or not (wanted := tuple(dict.fromkeys(elements))):
+            raise InputError(
+                f"elements are {elements!r}; name one or some of {', '.join(self.elements)}, or leave this out for all"
+            )
         return tuple(self.elements[self.index(name)] for name in wanted)
 
     def offset(self, e: int) -> NDArray[np.float64]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import stat
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -122,9 +123,8 @@ def check_file(path: Path, holds: str = "a stack of maps") -> None:
 
 def unit_nm(unit: str) -> float:
     """Length of a unit, such as ``"um"``, in nm; 0 for an unknown one."""
-    name = (
-        unit.strip().casefold().replace("\\u00b5", "u").replace("\u03bc", "u")
-    )  # casefold makes both micro signs a mu
+    written = re.sub(r"\\u([0-9a-fA-F]{4})", lambda m: chr(int(m[1], 16)), unit)  # as ImageJ writes them
+    name = written.strip().casefold().replace("\u03bc", "u")  # casefold makes both micro signs a mu
     return _NM.get(name) or _NM.get(name.removesuffix("s"), 0.0)
 
 
@@ -133,7 +133,9 @@ def tidy(size: float) -> float:
     return float(f"{size:.7g}")
 
 
-def choose(names: Sequence[str], element: str | None, path: str | Path, what: str = "stacks") -> int:
+def choose(
+    names: Sequence[str], element: str | None, path: str | Path, what: str = "stacks", shapes: Sequence[str] = ()
+) -> int:
     """Which of several data sets of a file an element's maps are, by its name.
 
     The name must be the element's, or its symbol with something after it (``Co_Ka``, ``Co map``); of one data set
@@ -142,7 +144,7 @@ def choose(names: Sequence[str], element: str | None, path: str | Path, what: st
     Raises:
         InputError: none or several serve; the message has the names.
     """
-    told = ", ".join(names) or "none"
+    told = ", ".join(map(" ".join, zip(names, shapes, strict=True)) if shapes else names) or "none"
     if element is not None:
         exact = [i for i, n in enumerate(names) if n.strip().casefold() == element.casefold()]
         near = exact or [i for i, n in enumerate(names) if symbol(n) and symbol(n) == symbol(element)]

@@ -27,8 +27,7 @@ def read_npz(path: Path, element: str | None = None) -> StackFile:
     if not stacks:
         names = ", ".join(f"{name} {a.shape}" for name, a in arrays.items()) or "nothing"
         raise InputError(f"{path} holds 0 three-dimensional arrays, exactly 1 is needed; it holds {names}")
-    shown = [f"{name} {arrays[name].shape}" for name in stacks]
-    name = stacks[choose(stacks, element, path, f"arrays, {', '.join(shown)},")]
+    name = stacks[choose(stacks, element, path, "arrays", [str(arrays[n].shape) for n in stacks])]
     values = arrays[name]
     angles = next((arrays[n] for n in _TILTS if n in arrays and arrays[n].shape == values.shape[:1]), None)
     return StackFile(values, None, None if angles is None else angles.astype(np.float64), (), name)

@@ -103,9 +103,12 @@ def _one_image(
 
 
 def _channels(tif: Any) -> list[str]:
-    """Names of an OME-TIFF's channels."""
+    """Names of an OME-TIFF's channels, or of ImageJ's, where its labels of slices tell them."""
     if not tif.ome_metadata:
-        return []
+        found = tif.imagej_metadata or {}
+        labels, n = list(found.get("Labels") or ()), int(found.get("channels", 1))
+        names = [set(labels[k::n]) for k in range(n)]  # a channel is the fastest of ImageJ's axes
+        return [name.pop() for name in names] if n > 1 and all(len(name) == 1 for name in names) else []
     from xml.etree import ElementTree
 
     return [c.get("Name") or f"channel {i}" for i, c in
