@@ -20,6 +20,7 @@ from recon.alignment.coarse import cross_correlation
 from recon.alignment.doubts import MOST_ODD, contradicts, of_estimate, other_axis
 from recon.alignment.exposures import exposures_of
 from recon.alignment.reprojection import Matcher, residuals
+from recon.alignment.rest import align_rest
 from recon.alignment.schemes import align_scheme
 from recon.alignment.start import FINE, JointStage, Log, axis_column, check_alignable, joint_stage
 from recon.errors import MARK, InputError, JobError, teller
@@ -27,6 +28,7 @@ from recon.model.resampling import resample
 from recon.preparation.screening import leave_out, screen, warnings
 from recon.series.alignment import Alignment
 from recon.series.binning import binned_to
+from recon.series.channels import common_elements
 from recon.series.combine import combine
 from recon.series.tilt_series import TiltSeries
 from recon.series.units import series_in, unit_of
@@ -59,6 +61,8 @@ def align(
         log: called with a line for each stage; by default the logger ``recon`` gets them, and doubts are a
             `recon.ReconWarning` each.
 
+    A projection of which only some of the reference's elements have a map is aligned by those, see `rest`.
+
     Returns:
         The series with `alignment` set, which serves every element, with standard errors and whatever makes one doubt
         it. Where the object is not isolated and exposures were not given, `exposures` are found too. Tilts that
@@ -84,6 +88,8 @@ def align(
     if method != "none":
         backend.compile_kernels(say)
     recorded, series = series, series_in(series, unit_of(series))
+    if not reference and series.image is None and series.element_weights is not None:
+        reference = common_elements(series)  # whatever is left out on the way
     combined = combine(series, reference)
     if series.scheme is not None and (method == "cross-correlation" or resampled):
         raise JobError(
@@ -95,7 +101,7 @@ def align(
     elif method == "cross-correlation":
         start = Alignment(cross_correlation(combined))
         say("align: cross-correlation done")
-        final = split_offset(axis_by_artefacts(combined, start), series.used)
+        final = split_offset(axis_by_artefacts(combined, start), combined.used)
         final = replace(final, method=method, residual=residuals(combined, final))
         aligned = series.evolve(_note(final), alignment=final)
     elif series.scheme is not None:
@@ -104,6 +110,8 @@ def align(
         aligned = align_scheme(series, combined, lambda half: _automatic(half, reference, say), say)
     else:
         aligned = _automatic(series, reference, say)
+    if method != "none" and aligned.element_weights is not None:
+        aligned = align_rest(aligned, combine(aligned, reference).used, say)
     for doubt in aligned.alignment.doubts:
         if MARK + doubt not in told:
             say(MARK + doubt)
@@ -122,14 +130,15 @@ def _note(a: Alignment) -> str:
 
 def _automatic(series: TiltSeries, reference: Sequence[str] | None, say: Log) -> TiltSeries:
     series, joint = _consistent(series, reference, say)
-    taken, found = series.used, joint.bins.up(joint.fit.found())
+    combined = combine(series, reference)
+    taken, found = combined.used, joint.bins.up(joint.fit.found())
     covariance = joint.fit.uncertainty()
     turn = float(np.degrees(np.sqrt(covariance[-1, -1])))
     say(
         f"align: joint fit, axis at {axis_column(found, taken):+.2f} pixels, "
         f"rotated by {found.rotation_deg:+.2f} +- {turn:.2f} degrees"
     )
-    doubts = [*warnings(series), *other_axis(combine(series, reference), joint, say)]
+    doubts = [*warnings(series), *other_axis(combined, joint, say)]
     if not joint.settled:
         doubts.append("the joint fit of shifts and rotation did not settle")
     if series.exposures_from in ("open", "re-projections"):
@@ -147,10 +156,11 @@ def _automatic(series: TiltSeries, reference: Sequence[str] | None, say: Log) ->
 def _consistent(series: TiltSeries, reference: Sequence[str] | None, say: Log) -> tuple[TiltSeries, JointStage]:
     """The series without maps that contradict the others, and the joint fit of the rest."""
     series = screen(series) if series.exposures_from == "assumed" else series  # else `normalise` has
-    first = int(series.used.sum())
+    first = int(combine(series, reference).used.sum())
     while True:
-        joint = joint_stage(combine(series, reference), say)
-        agreement, taken = joint.fit.agreement(), series.used
+        combined = combine(series, reference)
+        joint = joint_stage(combined, say)
+        agreement, taken = joint.fit.agreement(), combined.used
         typical = float(np.median(agreement[taken]))
         if typical < COMMON or taken.sum() < MOST_ODD * first:
             raise InputError(

@@ -63,6 +63,7 @@ def cross_correlation(series: TiltSeries) -> NDArray[np.float64]:
     if not series.isolated:  # what enters and leaves at the border would dominate
         window = np.hanning(ny + 2)[1:-1, None] * np.hanning(nx + 2)[None, 1:-1]
     order = np.argsort(series.tilts_deg)
+    order = order[series.used[order]]
     cos = np.maximum(np.cos(np.radians(series.tilts_deg)), 0.1)
     middle = int(np.argmin(np.abs(series.tilts_deg[order])))
     out = np.zeros((series.n_tilts, 2))

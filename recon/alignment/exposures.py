@@ -10,6 +10,7 @@ from recon.alignment.joint import JointFit
 from recon.alignment.start import FINE, JointStage
 from recon.preparation.normalise import asymmetry
 from recon.series.binning import binned_to
+from recon.series.checks import MIN_TILTS
 from recon.series.combine import combine
 from recon.series.tilt_series import TiltSeries
 
@@ -25,17 +26,21 @@ def exposures_of(series: TiltSeries, joint: JointStage, *, shared: bool = True) 
     Where an element is too weak for that, the curve that all of them share serves it; where that is not known either,
     exposures stay 1. Without `shared`, the joint fit was made on an image, whose curve is not that of the elements.
     """
-    taken = series.used
+    taken = joint.fit.used
     exposures, errors = series.exposures.copy(), np.full(series.exposures.shape, np.nan)
     common, common_errors = joint.fit.exposures, exposure_errors_of(joint.fit)
     weak, unknown = [], []
     for e, name in enumerate(series.elements):
         small, _ = binned_to(combine(series, [name]), FINE)
-        fit = JointFit(small, joint.fit.found(), taken, most=joint.fit.most // 2)
+        mine = taken & small.used
+        if mine.sum() < MIN_TILTS:
+            unknown.append(name)
+            continue
+        fit = JointFit(small, joint.fit.found(), mine, most=joint.fit.most // 2)
         fit.solve(hold="geometry")
         own = exposure_errors_of(fit, hold="geometry")
-        if np.median(own[taken]) < WELL_KNOWN and fit.pose.log_exposures.std() < 1:
-            exposures[e], errors[e] = fit.exposures, own
+        if np.median(own[mine]) < WELL_KNOWN and fit.pose.log_exposures[mine].std() < 1:
+            exposures[e], errors[e] = np.where(mine, fit.exposures, 1.0), np.where(mine, own, np.nan)
         elif shared and np.median(common_errors[taken]) < WELL_KNOWN:
             exposures[e], errors[e] = common, common_errors
             weak.append(name)
@@ -50,7 +55,8 @@ def exposures_of(series: TiltSeries, joint: JointStage, *, shared: bool = True) 
     note = "exposures from the re-projections' own consistency"
     if weak:
         note += f"; {', '.join(weak)} shares the curve of all elements"
-    note += asymmetry(series.tilts_deg[taken], exposures[:, taken])
+    known = np.where(series.present, exposures, np.nan)[:, taken]
+    note += asymmetry(series.tilts_deg[taken], known)
     found = {"exposures": exposures, "exposure_errors": errors}
     return series.evolve(f"normalise: {note}", exposures_from="re-projections", **found), doubts
 

@@ -126,7 +126,7 @@ def align_scheme(series: TiltSeries, combined: TiltSeries, align: Align, say: Lo
         series = _merged(series, half, part)
         doubts += [f"{name}: {doubt}" for doubt in a.doubts]
         say(f"align: {name} of {len(groups)}, rotated by {a.rotation_deg:+.2f} degrees in its maps")
-    combined = combined.evolve(exposures=series.exposures[:1], weights=series.weights)
+    combined = combined.evolve(exposures=series.exposures[:1], weights=_both(combined.weights, series.weights))
     for number, half in enumerate(groups[1:], start=2):
         motion, apart, factor = _motion(combined.evolve(scheme=scheme), shifts, groups[0], half)
         if series.exposures_from == "re-projections":  # found for each half by itself, so up to a factor
@@ -190,6 +190,11 @@ def _merged(series: TiltSeries, half: Half, part: TiltSeries) -> TiltSeries:
         series = series.evolve(weights=weights)
     more = tuple((int(half.index[k]), why) for k, why in part.left_out)
     return series.evolve(left_out=tuple(dict.fromkeys((*series.left_out, *more))))
+
+
+def _both(a: NDArray[np.float32] | None, b: NDArray[np.float32] | None) -> NDArray[np.float32] | None:
+    """The least weights."""
+    return b if a is None else a if b is None else np.minimum(a, b)
 
 
 # ---------------------------------------------------------------- the motion between two halves

@@ -124,16 +124,18 @@ def agreement(
     counts: Array = np.zeros((), np.float32)
     signal = offset = sharp = counts
     variance = np.zeros(series.n_tilts)
+    seen = np.zeros((), np.float32)
     for name in names:
+        e = series.index(name)
         data = make_data_term(series, name, level)
         full = backend.to_device(volumes[name].solved, device)
         counts, offset = counts + data.counts, offset + data.offset
-        signal = signal + data.scale * _project(series, full)
+        signal = signal + data.scale * _project(series, full, name)
         straight = series.evolve(alignment=Alignment.identity(series.n_tilts))
-        sharp = sharp + _project(straight, full)
+        sharp = sharp + _project(straight, full, name)
+        seen = np.maximum(seen, series.seen_by(e).swapaxes(1, 2))
         if series.scaled:
-            variance += 1 / noise_weights(series, name)
-    seen = series.seen.swapaxes(1, 2)
+            variance += np.where(series.present[e], 1 / noise_weights(series, name), 0)
     expected = signal + offset
     faint = FAINT * float(expected.max())
     spread = np.broadcast_to(variance[:, None, None], expected.shape) if series.scaled else np.maximum(expected, faint)
@@ -141,7 +143,7 @@ def agreement(
     # a filtered back projection is no fit to the maps: it lacks what no tilt saw
     made = [v.solution.settings for v in volumes.values() if v.solution is not None]
     fitted = not any(settings is not None and settings.method == "fbp" for settings in made)
-    used = series.used & fitted
+    used = np.logical_and(series.present[[series.index(n) for n in names]].any(axis=0), fitted)
     shifts, shift_errors, exposures, exposure_errors = _steps(counts - expected, signal, weight, used)
     object_ = (seen > 0) & (expected > faint)
     n = np.maximum(object_.sum(axis=(1, 2)), 1)
@@ -171,10 +173,10 @@ def _standardised(residual: NDArray[np.float32], there: NDArray[np.bool_]) -> ND
     return np.ascontiguousarray(blocks.swapaxes(1, 2), dtype=np.float32)
 
 
-def _project(series: TiltSeries, full: Array) -> NDArray[np.float32]:
-    """Re-projections ``(tilt, u, y)`` in the recorded frames, per unit exposure."""
+def _project(series: TiltSeries, full: Array, element: str) -> NDArray[np.float32]:
+    """Re-projections ``(tilt, u, y)`` in the recorded frames, per unit exposure; 0 where the element has no map."""
     nz, nx, ny = full.shape
-    operator = make_operator(series, (nz, ny, nx), full)
+    operator = make_operator(series, (nz, ny, nx), full, element=element)
     out = operator(full, backend.namespace(full).empty(operator.range_shape, dtype=np.float32))
     return np.asarray(backend.to_host(out))
 
@@ -203,13 +205,13 @@ def _steps(
 def _pictures(
     read: TiltSeries, series: TiltSeries, model: NDArray[np.float32], names: Sequence[str]
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
-    together = combine(series, names)
+    together = combine(series, names, whole=False)
     small, bins = binned_to(together, EDGE)
     if series.scaled:
         after = small.counts[0]
     else:
         after = resample(small.evolve(alignment=bins.down(series.alignment))).counts[0]
-    before = binned_to(combine(read, names), EDGE)[0].counts[0]
+    before = binned_to(combine(read, names, whole=False), EDGE)[0].counts[0]
     modelled = binned_to(replace(together, counts=model[None], weights=None, background_maps=None), EDGE)[0].counts[0]
     return before, after, modelled
 

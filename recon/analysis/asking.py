@@ -278,14 +278,16 @@ def _recorded(problem: Problem, u: Array, rng: np.random.Generator, common: np.r
     data, series = problem.data, problem.series
     xp = backend.namespace(data.counts)
     other, exposures = _as_far_off(series, problem.element, common)
-    operator = problem.operator if other is series else make_operator(other, problem.where.shape, u)
+    operator = problem.operator
+    if other is not series:
+        operator = make_operator(other, problem.where.shape, u, element=problem.element)
     expected = data.scale * operator(u, xp.empty_like(data.counts)) * xp.asarray(exposures) + data.offset
     mean, used = np.maximum(backend.to_host(expected).astype(np.float64), 0), backend.to_host(data.scale) > 0
     if isinstance(data, LeastSquares):
         weight = backend.to_host(data.weight)
         drawn = mean + rng.standard_normal(mean.shape) / np.sqrt(np.where(used, weight, 1))
     else:
-        seen = np.ones(1) if series.weights is None else series.weights.swapaxes(1, 2)
+        seen = series.seen_by(series.index(problem.element)).swapaxes(1, 2)
         part = np.where(used, seen, 1)  # a pixel of weight f holds the fraction f of what was counted
         drawn = part * rng.poisson(mean / part)
     counts: Array = xp.asarray(np.where(used, drawn, 0), dtype=np.float32)

@@ -11,21 +11,37 @@ from recon import backend
 from recon.errors import GeometryError
 from recon.model.noise import noise_weights
 from recon.operators import Operator, aligned_projector, make_projector
+from recon.operators.channel import ChannelProjector
 from recon.operators.slabs import SlabProjector
 from recon.operators.windows import WindowedProjector
 from recon.parallel import ALONE, Ranks, rows_of
+from recon.series.selection import select
 from recon.series.tilt_series import TiltSeries
 from recon.solvers.data_terms import DataTerm, LeastSquares, Poisson
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from recon.backend import Array
     from recon.geometry.tilt_geometry import Shape3
 
 
 def make_operator(
-    series: TiltSeries, shape: Shape3, like: Array, projector: str = "auto", ranks: Ranks = ALONE
+    series: TiltSeries,
+    shape: Shape3,
+    like: Array,
+    projector: str = "auto",
+    ranks: Ranks = ALONE,
+    element: str | None = None,
 ) -> Operator:
-    """``A_i = W_i P_i`` of a series onto a volume ``(nz, ny, nx)``, in the solver's layout; of a rank, its part."""
+    """``A_i = W_i P_i`` of a series onto a volume ``(nz, ny, nx)``, in the solver's layout; of a rank, its part.
+
+    Of an `element`, projections of which it has no map are 0.
+    """
+    there = series.present[series.index(element)] if element and series.element_weights is not None else None
+    if there is not None and ranks.size == 1 and there.any() and not there.all():
+        index = np.flatnonzero(there)
+        return ChannelProjector(make_operator(some(series, index), shape, like, projector), index, there.size, like)
     if ranks.size > 1:
         if series.scheme is not None:
             raise GeometryError("several ranks share series with one tilt axis only; start this job without mpirun")
@@ -36,14 +52,21 @@ def make_operator(
     return aligned_projector(series.tilts_deg, series.alignment, series.frame, shape, like, projector)
 
 
+def some(series: TiltSeries, index: NDArray[np.intp]) -> TiltSeries:
+    """Some projections of a series, where the alignment has them."""
+    scheme = None if series.scheme is None else series.scheme[index]
+    aligned = replace(series.alignment, shifts=series.alignment.shifts[index])
+    return replace(select(series, index, series.tilts_deg[index], scheme), alignment=aligned)
+
+
 def make_data_term(
     series: TiltSeries, element: str, data_term: str, device: str = "cpu", ranks: Ranks = ALONE
 ) -> DataTerm:
     """The data term of one element, arrays ``(tilt, u, y)`` on a device; of a rank, its rows y."""
     rows = slice(*ranks.share(series.frame[0], ranks.rank))
     e = series.index(element)
-    counts = series.counts[e]
-    seen = series.seen
+    seen = series.seen_by(e)
+    counts = series.counts[e] if series.element_weights is None else np.where(seen > 0, series.counts[e], 0)
     scale = seen * series.exposures[e][:, None, None]
     offset = seen * series.offset(e)
 

@@ -15,8 +15,8 @@ def noise_weights(series: TiltSeries, element: str) -> np.ndarray:
     """
     e = series.index(element)
     maps = series.counts[e].astype(np.float64)
-    if series.weights is not None:
-        maps = np.where(series.weights > 0, maps, 0)
+    if not (series.weights is None and series.element_weights is None):
+        maps = np.where(series.seen_by(e) > 0, maps, 0)
     if series.scaled:
         step = maps[:, 1:, 1:] - maps[:, 1:, :-1] - maps[:, :-1, 1:] + maps[:, :-1, :-1]
         bright = maps[:, 1:, 1:] > np.percentile(maps, 75, axis=(1, 2), keepdims=True)
@@ -40,6 +40,6 @@ def automatic_strength(series: TiltSeries, element: str) -> float:
     just outweigh it. So a1 scales with dose^-1/2, as the noise does, and with the root of the number of
     tilts that are used.
     """
-    weights = noise_weights(series, element)
-    s = np.where(series.used, series.exposures[series.index(element)], 0)
+    weights, e = noise_weights(series, element), series.index(element)
+    s = np.where(series.present[e], series.exposures[e], 0)
     return float(STRENGTH_PER_NOISE * np.sqrt(np.sum(s**2 * weights)))

@@ -25,14 +25,18 @@ def resample(series: TiltSeries, frame: tuple[int, int] | None = None) -> TiltSe
     # recorded = A^-1 (ideal - b), indices (u, y); ndimage wants (y, u)
     a = affine(series.alignment, series.frame, ideal)
     counts = np.empty((len(series.elements), series.n_tilts, *ideal), np.float32)
-    seen = series.seen
+    seen, own = series.seen, series.element_weights
     weights = np.empty((series.n_tilts, *ideal), np.float32)
+    masks = own if own is None or own.shape[2:] == (1, 1) else np.empty((len(own), series.n_tilts, *ideal), np.float32)
     for t, (a0, a1, b0, a3, a4, b1) in enumerate(a):
         inverse = np.linalg.inv([[a4, a3], [a1, a0]])
         shift = -inverse @ [b1, b0]
         # pixels that no map covers, or that are next to one left out, are left out
         weights[t] = ndimage.affine_transform(seen[t], inverse, shift, ideal, order=1, mode="constant") > 0.999
         for e in range(len(series.elements)):
+            if own is not None and masks is not own:
+                assert masks is not None
+                masks[e, t] = ndimage.affine_transform(own[e, t], inverse, shift, ideal, order=1, cval=1.0) > 0.999
             image = (series.counts[e, t] - series.offset(e)[t]) / series.exposures[e, t]
             counts[e, t] = ndimage.affine_transform(image, inverse, shift, ideal, order=3, mode="constant")
     return series.evolve(
@@ -44,5 +48,6 @@ def resample(series: TiltSeries, frame: tuple[int, int] | None = None) -> TiltSe
         background_maps=None,
         alignment=Alignment.identity(series.n_tilts),
         weights=None if weights.all() else weights,
+        element_weights=masks,
         scaled=True,
     )

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from recon.preparation.screening import BLANK
+from recon.series.channels import together
 from recon.series.tilt_series import TiltSeries
 
 if TYPE_CHECKING:
@@ -66,8 +67,8 @@ def faults(series: TiltSeries) -> list[Fault]:
     if series.scaled or series.used.sum() < FEWEST:
         return []
     order = np.flatnonzero(series.used)[np.argsort(series.tilts_deg[series.used])]
-    counts, seen = series.counts[:, order].astype(np.float64), series.seen[order] > 0
-    total = counts.sum(axis=0)
+    total, seen = together(series)
+    total, seen = total[order], seen[order]
     out = []
 
     def everywhere(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
@@ -78,8 +79,10 @@ def faults(series: TiltSeries) -> list[Fault]:
 
     tilts = np.radians(series.tilts_deg[order])
     hot = _hot(total, seen, tilts)
-    for maps in counts if len(counts) > 1 else []:
-        hot |= _hot(maps, seen, tilts)
+    for e, there in enumerate(series.present[:, order] if len(series.elements) > 1 else ()):
+        if there.sum() >= FEWEST:
+            own = order[there]
+            hot |= _hot(series.counts[e, own].astype(np.float64), series.seen_by(e)[own] > 0, tilts[there])
     if hot.any():
         out.append(Fault(everywhere(hot), f"{_pixels(hot)} bright in all maps, where no object stays, left out"))
     clipped = _ceiling(total, seen & ~hot)
@@ -91,7 +94,8 @@ def faults(series: TiltSeries) -> list[Fault]:
             mask = np.broadcast_to(lines[:, None] if axis == 2 else lines[None, :], series.frame)
             numbers = _listed([str(i) for i in np.flatnonzero(lines)])
             out.append(Fault(everywhere(mask), f"{name} {numbers} without counts in all maps left out"))
-    blank = _blank(total, seen)
+    _, kinds = np.unique(series.present[:, order], axis=1, return_inverse=True)
+    blank = _blank(total, seen, kinds.ravel())
     if blank.any():
         which = np.flatnonzero(blank.any(axis=(1, 2)))
         places = _listed([f"tilt {series.tilts_deg[order[i]]:g} ({int(blank[i].sum())} pixels)" for i in which])
@@ -166,8 +170,11 @@ def _dead_lines(maps: Image, seen: NDArray[np.bool_], axis: int) -> NDArray[np.b
     return lines
 
 
-def _blank(maps: Image, seen: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Stripes and tiles ``(tilt, y, x)`` without counts where the maps of neighbouring tilts have some all around."""
+def _blank(maps: Image, seen: NDArray[np.bool_], kinds: NDArray[np.intp]) -> NDArray[np.bool_]:
+    """Stripes and tiles ``(tilt, y, x)`` without counts where the maps of neighbouring tilts have some all around.
+
+    `kinds` ``(tilt,)`` differ where maps are sums of other elements, which are not compared.
+    """
     from scipy import ndimage
 
     smooth = ndimage.gaussian_filter(maps, (0, 1.0, 1.0), mode="nearest")
@@ -176,7 +183,9 @@ def _blank(maps: Image, seen: NDArray[np.bool_]) -> NDArray[np.bool_]:
     for i in range(len(maps)):
         if totals[i] < BLANK * np.median(totals):
             continue  # not a part of it
-        near = [k for k in (i - 2, i - 1, i + 1, i + 2) if 0 <= k < len(maps)]
+        near = [k for k in (i - 2, i - 1, i + 1, i + 2) if 0 <= k < len(maps) and kinds[k] == kinds[i]]
+        if not near:
+            continue
         scale = np.minimum(totals[i] / totals[near], 1.0)[:, None, None]
         expected = np.median(smooth[near] * scale, axis=0)
         expected = ndimage.minimum_filter(expected, 2 * DRIFT + 1, mode="nearest")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from recon.errors import InputError
+from recon.series.channels import check_each, without
 from recon.series.checks import remaining
 from recon.series.tilt_series import TiltSeries
 
@@ -19,7 +20,12 @@ Tilts = Sequence[float] | Mapping[str, Sequence[int]]
 
 
 def exclude(
-    series: TiltSeries, tilts: Tilts = (), *, pixels: ArrayLike | None = None, why: str = "as the user says"
+    series: TiltSeries,
+    tilts: Tilts = (),
+    *,
+    pixels: ArrayLike | None = None,
+    elements: Sequence[str] | str | None = None,
+    why: str = "as the user says",
 ) -> TiltSeries:
     """Give tilts or pixels no weight: they take no part in exposures, alignment or reconstruction.
 
@@ -30,12 +36,15 @@ def exclude(
         tilts: to leave out, in degrees, each within half a degree of the tilt it means; or ``{"number": [..]}``,
             counted from 1 in the order of the maps.
         pixels: ``(y, x)`` for all tilts or ``(tilt, y, x)``, in the frame of the series; other than 0 is a bad pixel.
+        elements: whose maps are left out; all elements' by default.
         why: for the history.
 
     Raises:
-        InputError: a tilt that the series has not, a frame that does not fit, fewer than three tilts left, or these too
-            close together.
+        InputError: a tilt or an element that the series has not, a frame that does not fit, fewer than three tilts
+            left, or these too close together.
     """
+    if elements is not None:
+        return _of_elements(series, tilts, pixels, series.named(elements), why)
     weights = series.seen.copy()
     notes = []
     out = _find(series.tilts_deg, tilts)
@@ -43,13 +52,7 @@ def exclude(
         weights[out] = 0
         notes.append(f"tilts {', '.join(f'{t:g}' for t in series.tilts_deg[out])}")
     if pixels is not None:
-        bad = np.asarray(pixels) != 0
-        if bad.shape not in (weights.shape, weights.shape[1:], (1, *weights.shape[1:])):
-            raise InputError(
-                f"bad pixels have shape {bad.shape}, the maps {weights.shape}; give one image (y, x) for all tilts, or "
-                "one for each"
-            )
-        bad = np.broadcast_to(bad, weights.shape)
+        bad = _marked(series, pixels)
         weights[bad] = 0
         notes.append(f"{bad.mean():.2%} of the pixels")
     if not notes:
@@ -57,7 +60,35 @@ def exclude(
     used = np.asarray(weights.any(axis=(1, 2)))
     told = remaining(series.tilts_deg, used, series.scheme is None, "(leave out fewer)")
     remarks = tuple(dict.fromkeys((*series.remarks, *told)))
-    return series.evolve(f"left out {why}: {' and '.join(notes)}", weights=weights, remarks=remarks)
+    kept = series.evolve(f"left out {why}: {' and '.join(notes)}", weights=weights, remarks=remarks)
+    return kept if series.element_weights is None else check_each(kept)
+
+
+def _of_elements(
+    series: TiltSeries, tilts: Tilts, pixels: ArrayLike | None, names: tuple[str, ...], why: str
+) -> TiltSeries:
+    """Maps or pixels of some elements without weight."""
+    out = _find(series.tilts_deg, tilts)
+    mask = out[:, None, None]
+    notes = [f"tilts {', '.join(f'{t:g}' for t in series.tilts_deg[out])}"] if out.any() else []
+    if pixels is not None:
+        bad = _marked(series, pixels)
+        mask = mask | bad
+        notes.append(f"{bad.mean():.2%} of the pixels")
+    if not notes:
+        return series
+    note = f"left out {why}, of {', '.join(names)}: {' and '.join(notes)}"
+    return check_each(series.evolve(note, element_weights=without(series, names, mask)))
+
+
+def _marked(series: TiltSeries, pixels: ArrayLike) -> NDArray[np.bool_]:
+    """Bad pixels ``(tilt, y, x)``."""
+    bad, shape = np.asarray(pixels) != 0, series.counts.shape[1:]
+    if bad.shape not in (shape, shape[1:], (1, *shape[1:])):
+        raise InputError(
+            f"bad pixels have shape {bad.shape}, the maps {shape}; give one image (y, x) for all tilts, or one for each"
+        )
+    return np.broadcast_to(bad, shape)
 
 
 def _find(tilts_deg: NDArray[np.float64], wanted: Tilts) -> NDArray[np.bool_]:

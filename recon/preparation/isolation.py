@@ -15,6 +15,7 @@ import numpy as np
 
 from recon.preparation.bad_pixels import without_faults
 from recon.preparation.screening import screen
+from recon.series.channels import share_of_all, together
 from recon.series.scene import CLEAR, Scene
 from recon.series.tilt_series import TiltSeries
 
@@ -78,9 +79,10 @@ def look(series: TiltSeries) -> Scene:
     Where most maps hold too few counts to show anything by themselves, they are added up, and what is away from the
     object in all of them is told.
     """
-    total = series.counts.sum(axis=0, dtype=np.float64)
-    known = np.zeros_like(total) if series.background_maps is None else series.background_maps.sum(axis=0)
-    seen = series.seen > 0
+    total, seen = together(series)
+    known = np.zeros_like(total)
+    if series.background_maps is not None:
+        known = (series.background_maps * series.present[:, :, None, None]).sum(axis=0)
     scene = _each(total, known, seen, series)
     few = not series.scaled and bool(np.median(total.sum(axis=(1, 2))) < FEW)
     if few and scene.grounded[series.used].mean() < 0.5:
@@ -93,12 +95,13 @@ def _each(total: Image, known: Image, seen: NDArray[np.bool_], series: TiltSerie
     empty = np.zeros(total.shape, bool)
     reach = np.zeros(len(total), np.intp)
     level, height = np.full(len(total), np.nan), np.full(len(total), np.nan)
+    part = share_of_all(series)
     for i in range(len(total)):
         if seen[i].any():
             empty[i], reach[i], level[i], height[i] = _one(total[i], known[i], seen[i], series.scaled)
     grounded = np.isfinite(level)
     above = np.array([m[s].sum() for m, s in zip(total - known, seen, strict=True)]) - level * seen.sum(axis=(1, 2))
-    film = _film(series.tilts_deg, level, height, above if (reach == 0).mean() >= CLEAR else None)
+    film = _film(series.tilts_deg, level / part, height / part, above / part if (reach == 0).mean() >= CLEAR else None)
     if film > FAINT:  # what stands out is embedded in it
         return Scene(np.zeros_like(empty), np.where(grounded, 2, reach), np.zeros_like(grounded), film)
     return Scene(empty & seen, reach, grounded, film)

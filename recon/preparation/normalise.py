@@ -78,7 +78,6 @@ def normalise(
     if isinstance(background, str) and background == "auto" and (told := doubtful_film(scene.film)):
         history = (*series.history, *(f"warning: {line}" for line in told))
         series = series.evolve(remarks=tuple(dict.fromkeys((*series.remarks, *told))), history=history)
-    taken = series.used
     found, errors = np.ones_like(series.exposures), None
     source: ExposureSource = "assumed"
     if exposures is not None:
@@ -92,22 +91,22 @@ def normalise(
         source = "totals"
         found, errors = _totals(series, level, outside)
         for e, name in enumerate(series.elements):
-            if found[e, taken].min() <= 0:
-                tilt = int(np.flatnonzero(taken)[found[e, taken].argmin()])
+            if found[e, series.present[e]].min(initial=1) <= 0:
+                tilt = int(np.flatnonzero(series.present[e])[found[e, series.present[e]].argmin()])
                 raise InputError(
                     f"{name} at tilt {series.tilts_deg[tilt]:g} has no counts above background "
                     f"({found[e, tilt]:.0f}); leave this tilt out, or use normalise method 'none'"
                 )
-    taken = series.used
-    mean = found[:, taken].mean(axis=1, keepdims=True)
-    found = np.where(taken, found / mean, 1.0)
-    errors = None if errors is None else np.where(taken, errors / mean, np.nan)
+    taken, present = series.used, series.present
+    mean = found.mean(axis=1, keepdims=True, where=present)
+    found = np.where(present, found / mean, 1.0)
+    errors = None if errors is None else np.where(present, errors / mean, np.nan)
     note = f"normalise: {method}, object {'isolated' if isolated else 'not isolated'}, background " + ", ".join(
-        f"{n} {b[taken].mean() * unit:.3g}" for n, b in zip(series.elements, level, strict=True)
+        f"{n} {b[p].mean() * unit:.3g}" for n, b, p in zip(series.elements, level, present, strict=True)
     )
     if source == "open":
         note += "; exposures are left to the alignment"
-    note += asymmetry(series.tilts_deg[taken], found[:, taken])
+    note += asymmetry(series.tilts_deg[taken], np.where(present, found, np.nan)[:, taken])
     found_out = recorded.evolve(
         note,
         history=series.history,
@@ -134,14 +133,16 @@ def given_exposures(series: TiltSeries, given: Exposures) -> NDArray[np.float64]
     """
     table = given if isinstance(given, Mapping) else dict.fromkeys(series.elements, given)
     out = np.empty_like(series.exposures)
-    used = series.used
-    for name in series.elements:
+    for name, used in zip(series.elements, series.present, strict=True):
         if name not in table:
             raise InputError(f"no exposures were given for {name}; give one for each of {', '.join(series.elements)}")
         try:
             values = np.array(table[name], dtype=np.float64)
         except (TypeError, ValueError) as exc:
             raise InputError(f"exposures of {name} must be numbers, one for each tilt") from exc
+        if values.shape == (int(used.sum()),) and series.element_weights is not None:  # of its own maps
+            own, values = values, np.ones(series.n_tilts)
+            values[used] = own
         if values.shape != (series.n_tilts,):
             raise InputError(
                 f"{values.size} exposures were given for {name}, the series has {series.n_tilts} tilts; the numbers "
@@ -162,10 +163,12 @@ def _totals(
     series: TiltSeries, level: NDArray[np.float64], outside: NDArray[np.bool_]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Counts above background ``(element, tilt)`` and their standard errors."""
-    seen = series.seen
-    area = seen.sum(axis=(1, 2), dtype=np.float64)
-    total = np.sum(_above_maps(series) * seen, axis=(2, 3), dtype=np.float64) - level * area
-    counts = np.sum(series.counts * seen, axis=(2, 3), dtype=np.float64)
+    above, area, total, counts = _above_maps(series), *(np.empty_like(level) for _ in range(3))
+    for e in range(len(level)):
+        seen = series.seen_by(e)
+        area[e] = seen.sum(axis=(1, 2), dtype=np.float64)
+        total[e] = np.sum(above[e] * seen, axis=(1, 2), dtype=np.float64) - level[e] * area[e]
+        counts[e] = np.sum(series.counts[e] * seen, axis=(1, 2), dtype=np.float64)
     away = np.maximum(outside.sum(axis=(1, 2)), 1)
     return total, np.sqrt(np.maximum(counts, 1.0) + area**2 * level / away)
 
@@ -180,10 +183,10 @@ def _shared_totals(
     out, and so is one whose exposure cannot be told.
     """
     total, sigma = _totals(series, level, outside)
-    taken = series.used
-    together = total.sum(axis=0)
-    typical = np.median(total[:, taken] / np.maximum(together[taken], 1e-9), axis=1)
-    error = np.sqrt((sigma**2).sum(axis=0)) / np.maximum(together, 1e-9)
+    taken, present = series.used, series.present
+    total, sigma = np.where(present, total, 0), np.where(present, sigma, 0)
+    typical, together = _shares(total, taken, present)
+    error = np.sqrt((sigma**2).sum(axis=0)) / np.maximum(total.sum(axis=0), 1e-9)
     usual = float(np.median(error[taken]))
     reasons: dict[int, str] = {}
     for i in np.flatnonzero(taken):
@@ -192,12 +195,12 @@ def _shared_totals(
             continue
         for e, name in enumerate(series.elements):
             expected = typical[e] * together[i]
-            if expected > 100 and total[e, i] < expected / 4:
+            if present[e, i] and expected > 100 and total[e, i] < expected / 4:
                 reasons[int(i)] = f"{name} has {total[e, i]:.0f} counts where {expected:.0f} are expected"
     series = leave_out(series, reasons)
-    taken = series.used
+    taken, present = series.used, series.present
     relative = np.where(total > sigma, sigma / np.maximum(total, 1e-9), np.inf)
-    scale = np.array([max(float(np.median(t[taken])), 1e-9) for t in total])[:, None]
+    scale = np.array([max(float(np.median(t[p])), 1e-9) for t, p in zip(total, present, strict=True)])[:, None]
     logs = np.log(np.where(np.isfinite(relative), total, scale) / scale)
     precision = 1 / relative**2
     if (precision.sum(axis=0)[taken] <= 0).any() or not taken.any():
@@ -220,15 +223,33 @@ def _shared_totals(
     return series, found, found * np.sqrt(spread)
 
 
+def _shares(
+    total: NDArray[np.float64], taken: NDArray[np.bool_], present: NDArray[np.bool_]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """What share of a tilt's counts is typical of each element, and the counts of all elements of each tilt.
+
+    Where an element has no map, the others' counts tell what all would have had.
+    """
+    together = total.sum(axis=0)
+    whole = taken & present.all(axis=0)
+    if whole.any():
+        typical = np.median(total[:, whole] / np.maximum(together[whole], 1e-9), axis=1)
+    else:
+        level = np.array([np.median(t[p]) if p.any() else 0.0 for t, p in zip(total, present & taken, strict=True)])
+        typical = level / max(float(level.sum()), 1e-9)
+    part = (typical[:, None] * present).sum(axis=0) / max(float(typical.sum()), 1e-9)
+    return typical, np.where(present.all(axis=0), together, together / np.maximum(part, 1e-9))
+
+
 def _mean(values: NDArray[np.float64], weight: NDArray[np.float64]) -> NDArray[np.float64]:
     whole = np.maximum(weight.sum(axis=1, keepdims=True), 1e-30)
     return np.asarray((values * weight).sum(axis=1, keepdims=True) / whole)
 
 
 def asymmetry(tilts_deg: NDArray[np.float64], exposures: NDArray[np.float64]) -> str:
-    """What to say of exposures ``(element, tilt)`` that differ between +t and -t, or an empty string."""
+    """What to say of exposures ``(element, tilt)`` that differ between +t and -t, or an empty string; nan if no map."""
     order = np.argsort(tilts_deg)
-    tilts, curve = tilts_deg[order], np.log(np.maximum(exposures.mean(axis=0)[order], 1e-9))
+    tilts, curve = tilts_deg[order], np.log(np.maximum(np.nanmean(exposures, axis=0)[order], 1e-9))
     both = tilts[(tilts > 0) & (tilts <= -tilts[0] + 0.5)]
     if not both.size:
         return ""
@@ -258,9 +279,13 @@ def _found_background(series: TiltSeries, scene: Scene, isolated: bool) -> NDArr
     if told.sum() < 0.5 * series.used.sum() or not (isolated or series.background_maps is None):
         return level
     above, order = _above_maps(series), np.argsort(series.tilts_deg)
-    for e in range(len(level)):
-        found = [above[e, i, scene.empty[i]].mean(dtype=np.float64) if told[i] else 0.0 for i in range(series.n_tilts)]
-        known = order[told[order]]
+    for e, there in enumerate(series.present):
+        empty = scene.empty if series.element_weights is None else scene.empty & (series.seen_by(e) > 0)
+        own = told & there & empty.any(axis=(1, 2))
+        if not own.any():
+            continue
+        found = [above[e, i, empty[i]].mean(dtype=np.float64) if own[i] else 0.0 for i in range(series.n_tilts)]
+        known = order[own[order]]
         level[e] = np.interp(series.tilts_deg, series.tilts_deg[known], np.array(found)[known])
     return np.maximum(level, 0)
 
@@ -280,7 +305,7 @@ def _background(
             raise InputError(
                 f"background of {name} is {value!r}; give 'auto' for all elements, or counts per pixel, 0 for none"
             ) from exc
-        mean = series.counts[e].mean(axis=(1, 2), dtype=np.float64) * unit
+        mean = np.where(series.present[e], series.counts[e].mean(axis=(1, 2), dtype=np.float64) * unit, np.inf)
         if not number >= 0:
             raise InputError(f"background of {name} is {number:g} counts per pixel; it cannot be negative")
         if number >= mean.min():

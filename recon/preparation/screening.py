@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from recon.series.channels import check_each, share_of_all, together
 from recon.series.checks import remaining
 from recon.series.tilt_series import TiltSeries
 
@@ -42,7 +43,8 @@ def leave_out(series: TiltSeries, reasons: dict[int, str]) -> TiltSeries:
     told = remaining(series.tilts_deg, used, single, f"(the first problem: {lines[0]})")
     remarks = tuple(dict.fromkeys((*series.remarks, *told)))
     history = (*series.history, *(f"warning: {line}" for line in (*lines, *told)))
-    return series.evolve(weights=weights, left_out=(*series.left_out, *more), history=history, remarks=remarks)
+    out = series.evolve(weights=weights, left_out=(*series.left_out, *more), history=history, remarks=remarks)
+    return out if series.element_weights is None else check_each(out, f"(the first problem: {lines[0]})")
 
 
 def screen(series: TiltSeries) -> TiltSeries:
@@ -56,11 +58,11 @@ def screen(series: TiltSeries) -> TiltSeries:
 
 def unusable(series: TiltSeries) -> dict[int, str]:
     """Position of a tilt to why its map cannot take part."""
-    total = series.counts.sum(axis=0, dtype=np.float64)
-    seen = series.seen.astype(np.float64)
-    area = seen.sum(axis=(1, 2))
+    total, there = together(series)
+    seen = series.seen * there if series.element_weights is not None else series.seen.astype(np.float64)
+    area = seen.sum(axis=(1, 2), dtype=np.float64)
     take = area > 0
-    level = np.where(take, (total * seen).sum(axis=(1, 2)) / np.maximum(area, 1), 0)
+    level = np.where(take, (total * seen).sum(axis=(1, 2)) / np.maximum(area, 1), 0) / share_of_all(series)
     if series.scaled:  # values without a unit: only their absence says anything
         return {int(i): "blank, every pixel is 0" for i in np.flatnonzero(take & ~(total * seen).any(axis=(1, 2)))}
     typical = float(np.median(level[take])) if take.any() else 0.0

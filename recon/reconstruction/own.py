@@ -105,7 +105,7 @@ def reconstruct_own(
         data = make_data_term(series, element, named, device)
         maps = (len(series.tilts_deg), *series.frame)
         if isinstance(own.projector, str):
-            operator = make_operator(series, where.shape, data.counts, own.projector)
+            operator = make_operator(series, where.shape, data.counts, own.projector, element=element)
         else:
             operator = OwnOperator(own.projector, where.shape, maps, data.counts)
         data = reachable(data, operator)

@@ -75,7 +75,7 @@ class Problem:
             plan = _plan(series, where, settings, device, windows.halo)
             windows.split(plan.windows, plan.halo)
             return cls(series, element, where, windows, reachable(data, windows), settings, device, ranks, plan)
-        operator = make_operator(series, where.shape, data.counts, settings.projector, ranks)
+        operator = make_operator(series, where.shape, data.counts, settings.projector, ranks, element)
         return cls(series, element, where, operator, reachable(data, operator), settings, device, ranks)
 
     def coarser(self, factor: int) -> Problem:

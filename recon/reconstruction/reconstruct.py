@@ -264,7 +264,9 @@ def _filtered(problem: Problem, report: Callable[[Record], None] | None) -> Solu
     data, xp = problem.data, backend.namespace(problem.data.counts)
     used = data.scale > 0
     aligned = xp.where(used, (data.counts - data.offset) / xp.where(used, data.scale, 1), 0)
-    return fbp(problem.operator, aligned, problem.series.tilts_deg, callback=report)
+    series, element = problem.series, problem.element
+    there = None if series.element_weights is None else series.present[series.index(element)]
+    return fbp(problem.operator, aligned, series.tilts_deg, there, callback=report)
 
 
 def _certified(problem: Problem, a1: float, run: _Run, report: Callable[[Record], None] | None) -> Solution:

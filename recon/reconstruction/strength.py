@@ -90,7 +90,7 @@ def choose(
         unit, part = (noise_and_model(unit, bright, x) for x in (1.0, share))
         split = THINNED
     else:
-        kept, held = by_tilts(series)
+        kept, held = by_tilts(series, element)
         part, split = unit * 0.5**0.5, BY_TILTS
     path, judge = StrengthPath(problem.on(kept), part, stop), _of_all_rows(problem.on(held))
     terms: dict[float, np.ndarray] = {}
@@ -207,13 +207,14 @@ def _next(errors: Mapping[float, float]) -> float | None:
 
 
 def is_counts(series: TiltSeries, element: str) -> bool:
-    counts = series.counts[series.index(element)]
-    return not series.scaled and bool((counts == np.round(counts)).all())
+    e = series.index(element)
+    counts = series.counts[e]
+    return not series.scaled and bool(((counts == np.round(counts)) | (series.seen_by(e) == 0)).all())
 
 
 def bright_counts(series: TiltSeries, element: str) -> float:
     """Mean of a bright pixel of the maps."""
-    return float(np.median(1 / noise_weights(series, element)[series.used]))
+    return float(np.median(1 / noise_weights(series, element)[series.present[series.index(element)]]))
 
 
 def noise_and_model(noise: float, bright: float, share: float) -> float:
@@ -236,15 +237,16 @@ def kept_share(bright: float) -> float:
 
 def thinned(series: TiltSeries, element: str, share: float, seed: int) -> tuple[TiltSeries, TiltSeries]:
     """What is reconstructed and what is held out of an element: each count is kept with probability `share`."""
-    counts = series.counts[series.index(element)].astype(np.int64)
+    e = series.index(element)
+    counts = np.where(series.seen_by(e) > 0, series.counts[e], 0).astype(np.int64)
     kept = np.random.default_rng(seed).binomial(counts, share)
     return _thinned(series, element, kept, share), _thinned(series, element, counts - kept, 1 - share)
 
 
-def by_tilts(series: TiltSeries) -> tuple[TiltSeries, TiltSeries]:
-    """Odd tilts and even ones, of those that are used."""
+def by_tilts(series: TiltSeries, element: str) -> tuple[TiltSeries, TiltSeries]:
+    """Odd tilts and even ones, of those that are used of an element."""
     seen = series.seen
-    odd = ((np.cumsum(series.used) - 1) % 2).astype(np.float32)[:, None, None]
+    odd = ((np.cumsum(series.present[series.index(element)]) - 1) % 2).astype(np.float32)[:, None, None]
     return series.evolve(weights=seen * odd), series.evolve(weights=seen * (1 - odd))
 
 

@@ -265,10 +265,12 @@ class _Model:
             )
         u = backend.to_device(full, device)
         xp = backend.namespace(u)
-        operator = make_operator(series, where.shape, u, made.settings.projector)
+        operator = make_operator(series, where.shape, u, made.settings.projector, element=volume.element)
         data = reachable(make_data_term(series, volume.element, made.settings.data_term, device), operator)
         expected = data.scale * operator(u, xp.empty(operator.range_shape, dtype=np.float32)) + data.offset
-        seen = backend.to_device(np.ascontiguousarray(series.seen.swapaxes(1, 2)), device)
+        seen = backend.to_device(
+            np.ascontiguousarray(series.seen_by(series.index(volume.element)).swapaxes(1, 2)), device
+        )
         return cls(operator, data, u, expected, seen, where, made.settings, made.parameters, series.scaled)
 
     @property

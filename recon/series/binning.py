@@ -54,9 +54,12 @@ def binned(series: TiltSeries, factor: int) -> tuple[TiltSeries, Binning]:
         blocks = cut.reshape(*a.shape[:-2], ny, factor, nx, factor)
         return np.asarray(blocks.sum(axis=(-3, -1)), dtype=np.float32)
 
-    counts, weights = series.counts, series.weights
-    if weights is not None:  # a block with a pixel left out is left out
-        weights = np.asarray(reduce(weights) >= factor**2 * 0.999, dtype=np.float32)
+    def kept(weights: NDArray[np.float32] | None) -> NDArray[np.float32] | None:
+        """A block with a pixel left out is left out."""
+        if weights is None or weights.shape[-2:] == (1, 1):
+            return weights
+        return np.asarray(reduce(weights) >= factor**2 * 0.999, dtype=np.float32)
+
     scene = series.scene
     if scene is not None:  # a block that holds a bit of the object is not empty
         whole = np.asarray(reduce(scene.empty.astype(np.float32)) == factor**2)
@@ -65,10 +68,11 @@ def binned(series: TiltSeries, factor: int) -> tuple[TiltSeries, Binning]:
     if scheme is not None:
         scheme = scheme.binned(factor, [max(1, n // factor) for n in scheme.volume], (ny, nx))
     small = series.evolve(
-        counts=reduce(counts),
+        counts=reduce(series.counts),
         scene=scene,
         scheme=scheme,
-        weights=weights,
+        weights=kept(series.weights),
+        element_weights=kept(series.element_weights),
         background=series.background * factor**2,
         background_maps=None if series.background_maps is None else reduce(series.background_maps),
         pixel_size_nm=series.pixel_size_nm * factor,

@@ -8,17 +8,34 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recon.errors import InputError
+from recon.series.channels import common_elements
 from recon.series.tilt_series import TiltSeries
 
 COMBINED = "reference"
 
 
-def combine(series: TiltSeries, reference: Sequence[str] | str | None = None) -> TiltSeries:
-    """The sum of some elements' maps, or without `reference` the series' image, as one element, for alignment only."""
+def combine(series: TiltSeries, reference: Sequence[str] | str | None = None, *, whole: bool = True) -> TiltSeries:
+    """The sum of some elements' maps, or without `reference` the series' image, as one element, for alignment only.
+
+    A tilt at which one of them has no map has no weight, since its sum shows another object; without `whole` it is the
+    sum of those that have one. By default they are those that most tilts have in common
+    (`recon.series.channels.common_elements`).
+    """
     if reference is None and series.image is not None:
         return _of_image(series, series.image)
-    pick = [series.index(name) for name in series.named(reference)]
+    named = series.named(reference) if reference is not None else common_elements(series)
+    pick = [series.index(name) for name in named]
     counts = series.counts[pick]
+    weights = series.weights
+    if series.element_weights is not None:
+        own = np.stack([series.seen_by(e) for e in pick])
+        counts = np.where(own > 0, counts, 0)
+        weights = own.min(axis=0) if whole else own.max(axis=0)
+        if not weights.any():
+            raise InputError(
+                f"no tilt has a map of each of {', '.join(named)}, so they cannot be added up; choose another align "
+                "reference"
+            )
     signal = np.abs(counts).sum(axis=(1, 2, 3), dtype=np.float64)
     if not counts.any():
         raise InputError("the reference maps are zero everywhere; choose another align reference")
@@ -34,6 +51,8 @@ def combine(series: TiltSeries, reference: Sequence[str] | str | None = None) ->
         scene=series.scene,
         background=series.background[pick].sum(axis=0, keepdims=True),
         background_maps=None if of_pixels is None else of_pixels[pick].sum(axis=0, keepdims=True),
+        weights=weights,
+        element_weights=None,
     )
 
 
@@ -62,6 +81,7 @@ def _of_image(series: TiltSeries, image: NDArray[np.float32]) -> TiltSeries:
         background_maps=None,
         scaled=True,
         image=None,
+        element_weights=None,
     )
 
 

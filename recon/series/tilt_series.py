@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -11,7 +11,8 @@ import numpy as np
 from recon.errors import InputError
 from recon.geometry.tilt_geometry import TiltGeometry
 from recon.series.alignment import Alignment
-from recon.series.checks import _check_stack, check_tilts, finite_in_all, narrow, standardised
+from recon.series.channels import element_weights, emptied, finite, placed, union, without_weight
+from recon.series.checks import _check_stack, check_tilts, narrow, standardised
 from recon.series.pictures import in_a_row
 from recon.series.scene import Scene
 
@@ -37,7 +38,9 @@ class TiltSeries:
         pixel_size_nm: edge of a pixel, nm.
         exposures: ``(element, tilt)`` float64, relative exposure including detector shadowing.
         background: ``(element, tilt)`` float64, counts per pixel.
-        weights: ``(tilt, y, x)`` float32 or None; 0 excludes a pixel, 1 keeps it.
+        weights: ``(tilt, y, x)`` float32 or None; 0 excludes a pixel, 1 keeps it, of all elements.
+        element_weights: ``(element, tilt, y, x)`` float32, or ``(element, tilt, 1, 1)``, or None; further weights of
+            single elements, 0 for a map that was not recorded. What stands in a map without weight does not matter.
         alignment: see `Alignment`.
         scaled: True if the maps are no longer counts (scaled or resampled): then Poisson statistics
             do not hold.
@@ -84,15 +87,16 @@ class TiltSeries:
     origins: tuple[tuple[str, ...], ...] = ()
     scheme: TiltGeometry | None = None
     image: NDArray[np.float32] | None = None
+    element_weights: NDArray[np.float32] | None = None
 
     @classmethod
     def create(
         cls,
         maps: dict[str, ArrayLike],
-        tilts_deg: ArrayLike | TiltGeometry,
+        tilts_deg: ArrayLike | TiltGeometry | Mapping[str, ArrayLike],
         pixel_size_nm: float,
         *,
-        weights: ArrayLike | str | None = None,
+        weights: ArrayLike | str | Mapping[str, ArrayLike] | None = None,
         scaled: bool = False,
         where: dict[str, str] | None = None,
     ) -> TiltSeries:
@@ -101,10 +105,13 @@ class TiltSeries:
         Args:
             maps: element name to stack ``(tilt, y, x)``, counts.
             tilts_deg: ``(tilt,)``, degrees; or a `TiltGeometry` of any scheme, whose detector is the maps' frame and
-                whose unit is a pixel.
+                whose unit is a pixel; or a table of tilts by element, where elements have tilts of their own: the
+                series has all of them, and a map that was not recorded has no weight.
             pixel_size_nm: nm.
             weights: ``(tilt, y, x)``, or ``(y, x)`` for all tilts, in 0..1; 0 for pixels to leave out, which may
-                hold anything; ``"nan"`` leaves out the pixels that are not finite in some map.
+                hold anything; or a table of these by element, ``(tilt,)`` also serving, for each element's own maps;
+                ``"nan"`` leaves out the pixels that are not finite in some map, and a map of nothing else of its
+                element only.
             scaled: True if the maps are not counts any more.
             where: element name to the file it came from, for messages.
 
@@ -119,34 +126,39 @@ class TiltSeries:
                 raise InputError(f"an element is called {name!r}; name it without blanks around it, such as 'Co'")
         origin = {n: f"{n} ({where[n]})" if where and n in where else n for n in names}
         scheme = None
+        arrays = {n: np.asarray(a) for n, a in maps.items()}
         if isinstance(tilts_deg, TiltGeometry):
             scheme = None if _is_plain(tilts_deg) else tilts_deg
             shown = nominal_tilts(tilts_deg) if scheme is not None else tilts_deg.tilts_deg
             tilts = shown if scheme is not None else check_tilts(shown)
+        elif isinstance(tilts_deg, Mapping):
+            tilts, at = union(tilts_deg, names)
         else:
             tilts = check_tilts(tilts_deg)
-        arrays = {n: np.asarray(a) for n, a in maps.items()}
+        if not isinstance(tilts_deg, Mapping):
+            at = dict.fromkeys(names, np.arange(tilts.size))
+        own: Mapping[str, ArrayLike] = {}
         if isinstance(weights, str):
             if weights != "nan":
                 raise InputError(
                     f"weights is {weights!r}; it must be an array, or 'nan' for pixels that are not finite"
                 )
-            weights = finite_in_all(list(arrays.values()))
-        shape = next(iter(arrays.values())).shape
-        unused = None if weights is None else np.asarray(weights) == 0
-        if unused is not None and unused.shape in (shape[1:], (1, *shape[1:])):
-            unused = np.broadcast_to(unused, shape)
-        stacks = {n: _check_stack(a, origin[n], tilts.size, scaled, unused) for n, a in arrays.items()}
+            weights, own = finite(arrays, at, tilts.size)
+        elif isinstance(weights, Mapping):
+            own, weights = weights, None
+        unused = {n: without_weight(own.get(n), weights, a, at[n]) for n, a in arrays.items()}
+        arrays |= {n: emptied(arrays[n], unused[n]) for n in own if n in arrays}
+        stacks = {n: _check_stack(a, origin[n], at[n].size, scaled, unused[n]) for n, a in arrays.items()}
         first = names[0]
         for name, stack in stacks.items():
-            if stack.shape != stacks[first].shape:
+            if stack.shape[1:] != stacks[first].shape[1:]:
                 raise InputError(
                     f"{origin[name]} has shape {stack.shape}, {origin[first]} has {stacks[first].shape}; "
-                    "all elements of a series need the same (tilt, y, x)"
+                    "all elements of a series need the same (y, x)"
                 )
         if not (np.isfinite(pixel_size_nm) and pixel_size_nm > 0):
             raise InputError(f"pixel size is {pixel_size_nm} nm; it must be a positive number of nanometres")
-        counts = np.ascontiguousarray(np.stack([stacks[n] for n in names]))
+        counts = np.ascontiguousarray(np.stack([placed(stacks[n], at[n], tilts.size) for n in names]))
         if isinstance(tilts_deg, TiltGeometry) and tilts_deg.detector != counts.shape[2:]:
             raise InputError(
                 f"the geometry has a detector of {tilts_deg.detector} pixels, {origin[first]} maps of "
@@ -165,9 +177,13 @@ class TiltSeries:
             if not (np.isfinite(w).all() and w.min() >= 0 and w.max() <= 1):
                 raise InputError("weights must lie between 0 and 1; 0 leaves a pixel out")
         n_tilts = tilts.size
+        of_elements = element_weights(own, at, n_tilts, (counts.shape[2], counts.shape[3]))
+        few = "" if of_elements is None else "".join(
+            f", {n} at {k}" for n, k in zip(names, of_elements.any(axis=(2, 3)).sum(axis=1), strict=True) if k < n_tilts
+        )  # fmt: skip
         remarks = narrow(tilts) if scheme is None else ()
         for name in names if scaled else ():
-            remarks += standardised(stacks[name], name, unused)
+            remarks += standardised(stacks[name], name, unused[name])
         return cls(
             elements=names,
             counts=counts,
@@ -180,7 +196,8 @@ class TiltSeries:
             scaled=scaled,
             scheme=scheme,
             remarks=remarks,
-            history=(f"read {', '.join(names)}: {n_tilts} tilts of {counts.shape[2]} x {counts.shape[3]} pixels",),
+            history=(f"read {', '.join(names)}: {n_tilts} tilts of {counts.shape[2]} x {counts.shape[3]} pixels{few}",),
+            element_weights=of_elements,
         )
 
     @staticmethod
@@ -201,12 +218,37 @@ class TiltSeries:
 
     @property
     def used(self) -> NDArray[np.bool_]:
-        """``(tilt,)``; False for tilts that were left out, since no pixel of theirs has weight."""
+        """``(tilt,)``; False for tilts of which no pixel of any map has weight: they were left out. See `present`."""
+        if self.element_weights is not None:
+            return np.asarray(self.present.any(axis=0))
         return np.ones(self.n_tilts, bool) if self.weights is None else np.asarray(self.weights.any(axis=(1, 2)))
 
     @property
+    def present(self) -> NDArray[np.bool_]:
+        """``(element, tilt)``; False where an element has no map, or none with weight, at a tilt."""
+        own = self.element_weights
+        if own is None:
+            return np.broadcast_to(self.used, (len(self.elements), self.n_tilts))
+        if self.weights is None:
+            return np.asarray(own.any(axis=(2, 3)))
+        if own.shape[2:] == (1, 1):
+            return np.asarray(own.any(axis=(2, 3)) & self.weights.any(axis=(1, 2)))
+        return np.stack([self.seen_by(e).any(axis=(1, 2)) for e in range(len(self.elements))])
+
+    def seen_by(self, e: int) -> NDArray[np.float32]:
+        """Weight of each pixel of an element by its position, ``(tilt, y, x)``; not to be written to."""
+        if self.element_weights is None:
+            return self.seen
+        if self.weights is None:
+            return np.broadcast_to(self.element_weights[e], self.counts.shape[1:])
+        return np.asarray(self.weights * self.element_weights[e])
+
+    @property
     def seen(self) -> NDArray[np.float32]:
-        """Weight of each pixel ``(tilt, y, x)``, 1 everywhere where none were given; not to be written to."""
+        """Weight ``(tilt, y, x)`` that each pixel has for all elements, 1 where none was given; not to be written to.
+
+        See `seen_by` for an element's.
+        """
         if self.weights is not None:
             return self.weights
         return np.broadcast_to(np.float32(1), self.counts.shape[1:])

@@ -26,8 +26,8 @@ def unit_of(series: TiltSeries, element: str | None = None) -> float:
     """A power of two by which scaled maps are divided, all of them or an element's; 1 for counts."""
     if not series.scaled:
         return 1.0
-    maps = series.counts if element is None else series.counts[series.index(element)]
-    largest = float(np.abs(maps * (series.seen > 0)).max())
+    which = range(len(series.elements)) if element is None else (series.index(element),)
+    largest = max(float(np.abs(series.counts[e] * (series.seen_by(e) > 0)).max()) for e in which)
     if largest == 0:
         return 1.0
     return float(2.0 ** (int(np.frexp(largest)[1]) - int(np.frexp(BRIGHTEST)[1])))

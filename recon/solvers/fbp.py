@@ -14,7 +14,12 @@ from recon.solvers.solution import Callback
 
 
 def fbp(
-    operator: Operator, stack: Array, tilts_deg: NDArray[np.float64], *, callback: Callback | None = None
+    operator: Operator,
+    stack: Array,
+    tilts_deg: NDArray[np.float64],
+    there: NDArray[np.bool_] | None = None,
+    *,
+    callback: Callback | None = None,
 ) -> Solution:
     """Filtered back projection with a Hann-windowed ramp, each tilt weighted by the angle it stands for.
 
@@ -22,6 +27,7 @@ def fbp(
         operator: the projector of aligned maps.
         stack: ``(tilt, u, y)`` aligned maps per unit exposure, background removed.
         tilts_deg: ``(tilt,)``, any order and spacing.
+        there: ``(tilt,)``, False for maps that were not recorded; all were by default.
     """
     xp = namespace(stack)
     clock = time.perf_counter()
@@ -38,9 +44,10 @@ def fbp(
     spectrum = np.fft.rfft(to_host(stack), size, axis=1) * ramp.astype(np.float32)[None, :, None]
     filtered = np.fft.irfft(spectrum, size, axis=1)[:, :n]
     order = np.argsort(tilts_deg)
+    order = order if there is None else order[there[order]]
     angle = np.radians(tilts_deg[order])
     edges = np.concatenate([[angle[0]], (angle[1:] + angle[:-1]) / 2, [angle[-1]]])
-    weight = np.empty_like(angle)
+    weight = np.zeros_like(tilts_deg)
     weight[order] = np.diff(edges)
     weight[order[[0, -1]]] *= 2  # the outer tilts stand for as much on their other side
     filtered = np.ascontiguousarray(filtered * weight[:, None, None], dtype=np.float32)

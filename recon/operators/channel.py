@@ -1,0 +1,43 @@
+"""The projector of an element that has maps at some of a series' projections only."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from recon.backend import Array, namespace
+from recon.operators.base import Operator
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from recon.geometry.tilt_geometry import Shape3
+
+
+class ChannelProjector:
+    """A projector of some projections, as one of all of them: the others are neither computed nor read, but are 0.
+
+    Args:
+        operator: of the element's own projections.
+        index: ``(own,)`` where these stand in the series.
+        n: projections of the series.
+        like: an array on its device.
+    """
+
+    def __init__(self, operator: Operator, index: NDArray[np.intp], n: int, like: Array) -> None:
+        _, columns, rows = operator.range_shape
+        self.operator = operator
+        self.domain_shape = operator.domain_shape
+        self.range_shape: Shape3 = (n, columns, rows)
+        self._index = namespace(like).asarray(index)
+        self._part = namespace(like).empty(operator.range_shape, dtype=np.float32)
+
+    def __call__(self, x: Array, out: Array) -> Array:
+        out[...] = 0
+        out[self._index] = self.operator(x, self._part)
+        return out
+
+    def adjoint(self, y: Array, out: Array) -> Array:
+        self._part[...] = y[self._index]
+        return self.operator.adjoint(self._part, out)
