@@ -140,14 +140,14 @@ def test_tilts_that_are_left_out_do_not_make_the_strength(particle):
     )  # fmt: skip
     assert automatic_strength(left_out, "Co") == pytest.approx(automatic_strength(fewer, "Co"))
     assert bright_counts(left_out, "Co") == pytest.approx(bright_counts(fewer, "Co"))
-    for part in by_tilts(left_out):
+    for part in by_tilts(left_out, left_out.elements[0]):
         assert part.used.sum() in (series.n_tilts // 4, (series.n_tilts + 3) // 4)
 
 
 def test_maps_that_are_no_counts_are_split_by_tilts(particle):
     series, _ = particle
     scaled = series.evolve(scaled=True)
-    kept, held = by_tilts(scaled)
+    kept, held = by_tilts(scaled, scaled.elements[0])
     np.testing.assert_array_equal(np.flatnonzero(kept.used), np.arange(1, series.n_tilts, 2))
     np.testing.assert_array_equal(np.flatnonzero(held.used), np.arange(0, series.n_tilts, 2))
     choice = choose(Problem.of(scaled, "Zn", data_term="least-squares"))

@@ -19,6 +19,7 @@ from recon.alignment.axis import axis_by_artefacts
 from recon.alignment.coarse import cross_correlation
 from recon.alignment.doubts import MOST_ODD, contradicts, of_estimate, other_axis
 from recon.alignment.exposures import exposures_of
+from recon.alignment.on_image import align_on_image
 from recon.alignment.reprojection import Matcher, residuals
 from recon.alignment.rest import align_rest
 from recon.alignment.schemes import align_scheme
@@ -55,8 +56,8 @@ def align(
         method: ``"auto"`` as the module says; ``"cross-correlation"`` as Longley et al. (2018) did:
             neighbours are cross-correlated, then the axis's offset and rotation minimise artefacts;
             ``"none"``.
-        reference: elements whose sum is aligned; by default the series' `image`, such as HAADF, if it has one, else all
-            elements, since one alone is noisy.
+        reference: elements whose sum is aligned; by default the series' `image`, such as HAADF, if it has one, be it at
+            other tilts (see `on_image`), else all elements, since one alone is noisy.
         resampled: interpolate the maps into the aligned frame, as that paper did, instead.
         log: called with a line for each stage; by default the logger ``recon`` gets them, and doubts are a
             `recon.ReconWarning` each.
@@ -88,7 +89,8 @@ def align(
     if method != "none":
         backend.compile_kernels(say)
     recorded, series = series, series_in(series, unit_of(series))
-    if not reference and series.image is None and series.element_weights is not None:
+    by_image = not reference and series.image_tilts_deg is not None
+    if not reference and (series.image is None or by_image) and series.element_weights is not None:
         reference = common_elements(series)  # whatever is left out on the way
     combined = combine(series, reference)
     if series.scheme is not None and (method == "cross-correlation" or resampled):
@@ -98,6 +100,8 @@ def align(
         )
     if method == "none":
         aligned = series.evolve("align: none", alignment=Alignment.identity(series.n_tilts))
+    elif by_image:
+        aligned = align_on_image(series, lambda own: align(own, method, log=say), say)
     elif method == "cross-correlation":
         start = Alignment(cross_correlation(combined))
         say("align: cross-correlation done")
@@ -110,7 +114,7 @@ def align(
         aligned = align_scheme(series, combined, lambda half: _automatic(half, reference, say), say)
     else:
         aligned = _automatic(series, reference, say)
-    if method != "none" and aligned.element_weights is not None:
+    if method != "none" and aligned.element_weights is not None and not by_image:
         aligned = align_rest(aligned, combine(aligned, reference).used, say)
     for doubt in aligned.alignment.doubts:
         if MARK + doubt not in told:

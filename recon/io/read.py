@@ -6,20 +6,20 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
 from recon.backend import to_host
 from recon.errors import MARK, InputError, teller
-from recon.io.formats.axes import check_size
-from recon.io.formats.common import SAME_SIZE
+from recon.io.said import own_pixels, own_tilts, pixel_size, tilts_of
 from recon.io.sources import Source, source_of
 from recon.io.stacks import read_stack
 from recon.io.tilts import compare, read_tilts
 from recon.series.combine import fitted
 from recon.series.counts import alike, count_doubts
 from recon.series.tilt_series import TiltSeries
+from recon.series.union import SAME
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,19 +30,22 @@ if TYPE_CHECKING:
     from recon.io.tilts import TiltSpec
 
 PathLike = str | os.PathLike[str]
+Weights = str | None | np.ndarray[Any, np.dtype[Any]] | dict[str, np.ndarray[Any, np.dtype[Any]]]
 FEW = 50  # counts of an element in all maps: too few for any volume
 
 
 def read(
     maps: Mapping[str, PathLike | Sequence[PathLike] | ArrayLike] | PathLike,
-    tilts: TiltSpec | None = None,
-    pixel_size_nm: float | None = None,
+    tilts: TiltSpec | Mapping[str, TiltSpec | None] | None = None,
+    pixel_size_nm: float | Mapping[str, float | None] | None = None,
     *,
     tilt_axis: str = "y",
-    weights: PathLike | ArrayLike | None = None,
+    weights: PathLike | ArrayLike | Mapping[str, PathLike | ArrayLike] | None = None,
     scaled: bool = False,
     geometry: TiltGeometry | Callable[[Shape2], TiltGeometry] | None = None,
     image: PathLike | Sequence[PathLike] | ArrayLike | None = None,
+    image_tilts: TiltSpec | None = None,
+    image_pixel_size_nm: float | None = None,
     base_dir: PathLike = ".",
 ) -> TiltSeries:
     """Read the element maps of one tilt series.
@@ -63,16 +66,22 @@ def read(
             names have them, else as people number files.
         tilts: a file, a sequence of degrees, or ``{"start": .., "stop": .., "step": ..}``; see `read_tilts`. By
             default what a signal, the files or their names carry, else a ``.rawtlt``, ``.tlt`` or ``.mdoc`` named like
-            the first file.
-        pixel_size_nm: edge of a pixel, nm; by default what the files say.
+            the first file. Or a table of these by element, None for what its source says: then elements may have tilts
+            of their own; at the same tilt (to 0.05 degrees) their maps were recorded together.
+        pixel_size_nm: edge of a pixel, nm; by default what the files say. Or a table of these by element, whose pixels
+            and frames may differ then, the middle of each frame being the same place; see `recon.series.footprint`.
         tilt_axis: ``"y"`` (vertical in the maps) or ``"x"``.
         weights: ``(tilt, y, x)`` in 0..1, a file or an array, swapped with the maps; 0 leaves a pixel out, whatever
-            it holds. ``"nan"`` leaves out the pixels that are not finite in some map.
+            it holds. Or a table of these by element, ``(tilt, y, x)``, ``(y, x)`` or ``(tilt,)`` of its own maps.
+            ``"nan"`` leaves out the pixels that are not finite in some map, and maps of nothing else.
         scaled: True if the maps are no longer counts.
         geometry: how the maps were taken, in place of tilts, where that was not by tilting about one axis; or a
             function that makes it from the frame ``(ny, nx)``. Its rows and columns are the maps' after any swap.
-        image: recorded with the maps, such as HAADF, to align on, never an element: a source like those of `maps`, as
-            large as these or a whole number of times larger.
+        image: recorded with the maps, such as HAADF, to align on, never an element: a source like those of `maps`. It
+            may have tilts and pixels of its own, and show more.
+        image_tilts: of the image, like `tilts`; by default what its source says if it has another number of images,
+            else those of the maps.
+        image_pixel_size_nm: edge of its pixels; by default it shows what the maps show, or else what its source says.
         base_dir: folder that relative paths start from.
 
     Raises:
@@ -91,30 +100,39 @@ def read(
         )
     if geometry is not None and tilts is not None:
         raise InputError("both tilts and a geometry were given; the geometry says how each map was taken")
-    given = None if tilts is None else read_tilts(tilts, base)
+    table, spec = _by_element(tilts)
+    given = None if spec is None else read_tilts(spec, base)
     sources = [source_of(element, source, base) for element, source in maps.items()]
-    how: ArrayLike | TiltGeometry
+    how: ArrayLike | TiltGeometry | dict[str, NDArray[np.float64]]
     told, remarks = "", list[str]()
-    if geometry is None:
-        how, told, remarks = _tilts(given, sources)
-    if isinstance(weights, str) and weights == "nan":
-        pass
-    elif isinstance(weights, str | os.PathLike):
-        weights = read_stack(base / Path(weights).expanduser())[0]
-    elif weights is not None:
-        weights = np.asarray(to_host(weights))
+    if table is not None:
+        how, told, remarks = own_tilts(table, sources, base)
+    elif geometry is None:
+        how, told, remarks = tilts_of(given, sources)
+    if isinstance(weights, Mapping):
+        weighed: Weights = {n: _weights(w, base, tilt_axis) for n, w in weights.items()}
+    elif weights is None or (isinstance(weights, str) and weights == "nan"):
+        weighed = weights
+    else:
+        weighed = _weights(weights, base, tilt_axis)
     if tilt_axis == "x":
         sources = [replace(s, stack=replace(s.stack, values=_swap(s.stack.values))) for s in sources]
-        weights = weights if weights is None or isinstance(weights, str) else _swap(np.asarray(weights))
-    size, note, odd = _pixel_size(pixel_size_nm, sources)
+    size: float | dict[str, float]
+    if isinstance(pixel_size_nm, Mapping):
+        size, note, odd = own_pixels(pixel_size_nm, sources)
+    else:
+        size, note, odd = pixel_size(pixel_size_nm, sources)
     stacks: dict[str, ArrayLike] = {s.element: s.stack.values for s in sources}
     where = {s.element: s.where for s in sources if s.where}
     if geometry is not None:
         shape = np.shape(next(iter(stacks.values()))) if stacks else ()
         frame = (shape[1], shape[2]) if len(shape) == 3 else (1, 1)
         how = geometry(frame) if callable(geometry) else geometry
-    series = TiltSeries.create(stacks, how, size, weights=weights, scaled=scaled, where=where)
-    seen = None if image is None else _image(image, base, series, remarks, swapped=tilt_axis == "x")
+    series = TiltSeries.create(stacks, how, size, weights=weighed, scaled=scaled, where=where)
+    seen, at = None, None
+    if image is not None:
+        own = None if image_tilts is None else read_tilts(image_tilts, base)
+        seen, at = _image(image, own, image_pixel_size_nm, base, series, remarks, swapped=tilt_axis == "x")
     remarks += odd + [r for s in sources for r in s.remarks]
     notes = [f"{s.element}: {n}" for s in sources for n in s.stack.notes]
     note += told + "".join(f"; {n}" for n in notes + remarks)
@@ -123,27 +141,97 @@ def read(
         note += f"; {1 - float(series.weights.mean()):.2%} of the pixels left out, not finite in some map"
     if tilt_axis == "x":
         note += "; rows and columns swapped, since the tilt axis was x"
-    numbers = tuple(f"map {i}" for i in range(1, series.n_tilts + 1))
-    origins = tuple(s.origins or numbers for s in sources)
+    origins = tuple(_origins(s, how, series) for s in sources)
     told_once = tuple(dict.fromkeys([*series.remarks, *remarks]))
     for remark in told_once:
         teller(None)(MARK + remark)
-    return series.evolve(note, tilt_axis=tilt_axis, remarks=told_once, origins=origins, image=seen)
+    return series.evolve(note, tilt_axis=tilt_axis, remarks=told_once, origins=origins, image=seen, image_tilts_deg=at)
 
 
-def _image(source: object, base: Path, series: TiltSeries, remarks: list[str], *, swapped: bool) -> NDArray[np.float32]:
-    """The image to align on ``(tilt, y, x)`` in the pixels of the maps; what contradicts them goes to `remarks`."""
+def _by_element(
+    tilts: TiltSpec | Mapping[str, TiltSpec | None] | None,
+) -> tuple[Mapping[str, TiltSpec | None] | None, TiltSpec | None]:
+    """Tilts as a table by element, or those of all: a table of start, stop and step is one of these."""
+    if isinstance(tilts, Mapping) and not set(tilts) & {"start", "stop", "step"}:
+        return cast("Mapping[str, TiltSpec | None]", tilts), None
+    return None, cast("TiltSpec | None", tilts)
+
+
+def _weights(given: PathLike | ArrayLike, base: Path, tilt_axis: str) -> NDArray[np.generic]:
+    if isinstance(given, str | os.PathLike):
+        given = read_stack(base / Path(given).expanduser())[0]
+    found = np.asarray(to_host(given))
+    return _swap(found) if tilt_axis == "x" else found
+
+
+def _origins(source: Source, how: object, series: TiltSeries) -> tuple[str, ...]:
+    """Where each of an element's maps came from; "" where it has none."""
+    n = len(source.stack.values)
+    own = source.origins or tuple(f"map {i}" for i in range(1, n + 1))
+    if not isinstance(how, dict):
+        return own
+    at = np.abs(series.tilts_deg[:, None] - how[source.element]).argmin(axis=0)
+    names = [""] * series.n_tilts
+    for i, name in zip(at, own, strict=True):
+        names[i] = name
+    return tuple(names)
+
+
+def _image(
+    source: object,
+    tilts: NDArray[np.float64] | None,
+    size_nm: float | None,
+    base: Path,
+    series: TiltSeries,
+    remarks: list[str],
+    *,
+    swapped: bool,
+) -> tuple[NDArray[np.float32], NDArray[np.float64] | None]:
+    """The image to align on ``(tilt, y, x)`` in the pixels of the maps, and its tilts where they are its own.
+
+    What contradicts the maps goes to `remarks`.
+    """
     found = source_of("HAADF", source, base)
     values, where, n = found.stack.values, found.where or "the reference image", series.n_tilts
-    if values.ndim != 3 or len(values) != n or values.dtype.kind not in "biuf":
-        raise InputError(f"{where} has the shape {values.shape}; it must hold one image for each of {n} tilts")
+    if values.ndim != 3 or values.dtype.kind not in "biuf":
+        raise InputError(f"{where} has the shape {values.shape}; it must hold images (tilt, y, x)")
     if not np.isfinite(values).all():
         raise InputError(f"{where} holds values that are not finite; export the image again")
-    if found.stack.tilts_deg is not None and series.scheme is None:
+    if tilts is None and len(values) != n:
+        tilts = found.stack.tilts_deg if found.beside is None else found.beside[1]
+        if tilts is None:
+            raise InputError(
+                f"{where} holds {len(values)} images, the maps have {n} tilts, and nothing says at which tilts they "
+                "were recorded; give image_tilts (in a job file [align] reference = { image = .., tilts = .. })"
+            )
+    if tilts is not None:
+        if len(tilts) != len(values):
+            raise InputError(f"{where} holds {len(values)} images but {len(tilts)} tilts were given; they must agree")
+        if series.scheme is not None:
+            raise InputError(
+                f"{where} has tilts of its own, which serves a single axis, not {series.scheme}; give one image for "
+                "each map"
+            )
+        if len(tilts) == n and np.abs(tilts - series.tilts_deg).max() < SAME:
+            tilts = None
+    elif found.stack.tilts_deg is not None and series.scheme is None:
         labels = found.origins or tuple(f"image {i}" for i in range(1, n + 1))
         line = compare(series.tilts_deg, found.stack.tilts_deg, "the maps", where, labels)
         remarks += [] if line is None else [line]
-    return fitted(_swap(values) if swapped else values, series.frame)
+    return fitted(_swap(values) if swapped else values, series.frame, _pitch(found, size_nm, series)), tilts
+
+
+def _pitch(found: Source, size_nm: float | None, series: TiltSeries) -> float | None:
+    """Edge of an image's pixels in those of the maps; None where it shows just what they show."""
+    if size_nm is not None:
+        if not (np.isfinite(size_nm) and size_nm > 0):
+            raise InputError(f"pixel size of the image is {size_nm} nm; it must be a positive number of nanometres")
+        return float(size_nm) / series.pixel_size_nm
+    shape, size = found.stack.values.shape[1:], found.stack.pixel_nm(found.where)
+    factor = max(1, shape[0] // series.frame[0])
+    if size is None or shape == tuple(factor * k for k in series.frame):
+        return None
+    return size / series.pixel_size_nm
 
 
 def _element_of(path: Path) -> str:
@@ -155,86 +243,13 @@ def _swap(stack: NDArray[np.generic]) -> NDArray[np.generic]:
     return stack.swapaxes(-1, -2) if stack.ndim >= 2 else stack
 
 
-def _tilts(given: NDArray[np.float64] | None, sources: Sequence[Source]) -> tuple[NDArray[np.float64], str, list[str]]:
-    """The tilts that are taken, where they come from for the history, and what contradicts them."""
-    owned = [(s, s.stack.tilts_deg) for s in sources if s.stack.tilts_deg is not None]
-    beside = next((s.beside for s in sources if s.beside is not None), None)
-    found = [(own, f"{s.element}, {s.tilts_from}" if len(owned) > 1 else s.tilts_from) for s, own in owned]
-    found += [] if beside is None else [(beside[1], beside[0])]
-    if given is not None:
-        taken, name = given, "the tilts given"
-    elif found:
-        taken, name = found.pop(0)
-    else:
-        reason = next((r for s in sources for r in s.remarks), "")
-        raise InputError(
-            "no tilts were given, and neither a signal, the files nor a .rawtlt, .tlt or .mdoc beside the first has "
-            f"them{' (' + reason + ')' if reason else ''}; give tilts ([input] tilts), one in degrees for each map"
-        )
-    numbers = tuple(f"map {i}" for i in range(1, len(taken) + 1))
-    labels = next((s.origins for s in sources if len(s.origins) == len(taken)), numbers)
-    remarks = []
-    for k, (other, source) in enumerate(found):
-        line = compare(taken, other, name, source, labels)
-        if line is not None and given is None and k < len(owned) - 1:  # two elements, and nobody chose between them
-            raise InputError(
-                f"{line.partition('; taken from')[0]}; give tilts ([input] tilts), or leave one element out"
-            )
-        remarks += [] if line is None else [line]
-    return taken, "" if given is not None else f"; tilts from {name}", remarks
-
-
 def _doubts(series: TiltSeries, stacks: Sequence[NDArray[np.generic]]) -> list[str]:
     """What is odd about the maps themselves."""
     out = alike(stacks, series.elements)
     if not series.scaled:
-        for name, stack in zip(series.elements, stacks, strict=True):
-            out += count_doubts(stack, name, series.tilts_deg)
+        for e, (name, stack) in enumerate(zip(series.elements, stacks, strict=True)):
+            there = series.present[e] if len(stack) < series.n_tilts else np.ones(series.n_tilts, bool)
+            out += count_doubts(stack, name, series.tilts_deg[there])
             if (total := float(stack.sum(dtype=np.float64))) < FEW:
                 out.append(f"{name}: {total:.3g} counts in all, which say next to nothing of where the element is")
     return out
-
-
-def _pixel_size(given: float | None, sources: Sequence[Source]) -> tuple[float, str, list[str]]:
-    """The pixel size in nm, a line for the history that says where it came from, and what contradicts it."""
-    sizes = dict[str, float]()
-    for s in sources:
-        size = s.stack.pixel_nm(s.where)
-        if size is not None:
-            sizes[s.where] = size
-    told = ", ".join(f"{w} {size:g} nm" for w, size in sizes.items())
-    if given is not None:
-        try:
-            edge = float(given)
-        except (TypeError, ValueError) as exc:
-            raise InputError(f"pixel_size_nm is {given!r}; it must be a number of nanometres") from exc
-        if np.isfinite(edge) and edge > 0:
-            check_size(edge, "pixel_size_nm says that a pixel is")
-        odd = [f"pixel_size_nm is {edge:g}, taken, but {w} says {size:g} nm{_factor(edge, size)}"
-               for w, size in sizes.items() if not abs(size - edge) <= SAME_SIZE * edge]  # fmt: skip
-        return edge, f"pixel size {edge:g} nm as given" + (f" (files: {told})" if told else ""), odd
-    if not sizes:
-        raise InputError(
-            "none of the maps says how large its (square) pixels are; give pixel_size_nm, the edge of a pixel in nm"
-        )
-    for where, size in sizes.items():
-        check_size(size, f"{where} says that a pixel is")
-    low, high = min(sizes, key=lambda w: sizes[w]), max(sizes, key=lambda w: sizes[w])
-    if sizes[high] > (1 + SAME_SIZE) * sizes[low]:
-        raise InputError(
-            f"pixel sizes differ by more than {SAME_SIZE:.1%}: {low} has {sizes[low]:g} nm, {high} has "
-            f"{sizes[high]:g} nm; give pixel_size_nm if the files are wrong"
-        )
-    first = next(iter(sizes))
-    return sizes[first], f"pixel size {sizes[first]:g} nm from {first}", []
-
-
-def _factor(given: float, size: float) -> str:
-    """What a ratio of sizes looks like."""
-    ratio = max(given, size) / min(given, size)
-    for power, unit in ((10, "Angstrom and nm"), (1000, "nm and um, or nm and pm")):
-        if abs(ratio / power - 1) < 0.01:
-            return f", {power} times {'less' if size < given else 'more'}: {unit} mixed up?"
-    return f", {ratio:.3g} times {'less' if size < given else 'more'}" + (
-        ": were the maps binned?" if abs(ratio - round(ratio)) < 0.01 else ""
-    )

@@ -11,7 +11,7 @@ from recon import backend
 from recon.errors import GeometryError
 from recon.model.noise import noise_weights
 from recon.operators import Operator, aligned_projector, make_projector
-from recon.operators.channel import ChannelProjector
+from recon.operators.channel import SomeProjections, Spread
 from recon.operators.slabs import SlabProjector
 from recon.operators.windows import WindowedProjector
 from recon.parallel import ALONE, Ranks, rows_of
@@ -36,12 +36,21 @@ def make_operator(
 ) -> Operator:
     """``A_i = W_i P_i`` of a series onto a volume ``(nz, ny, nx)``, in the solver's layout; of a rank, its part.
 
-    Of an `element`, projections of which it has no map are 0.
+    Of an `element`, projections of which it has no map are 0, and pixels are averaged over those that were recorded.
     """
-    there = series.present[series.index(element)] if element and series.element_weights is not None else None
+    e = None if element is None else series.index(element)
+    where = None if e is None else series.footprint(e)
+    if where is not None:
+        if ranks.size > 1:
+            raise GeometryError(
+                f"{element} has pixels of its own, which several ranks do not share; start this job without mpirun"
+            )
+        plain = make_operator(series.evolve(footprints=()), shape, like, projector, element=element)
+        return Spread(plain, *where.spread(series.frame), like)
+    there = None if e is None or series.element_weights is None else series.present[e]
     if there is not None and ranks.size == 1 and there.any() and not there.all():
         index = np.flatnonzero(there)
-        return ChannelProjector(make_operator(some(series, index), shape, like, projector), index, there.size, like)
+        return SomeProjections(make_operator(some(series, index), shape, like, projector), index, there.size, like)
     if ranks.size > 1:
         if series.scheme is not None:
             raise GeometryError("several ranks share series with one tilt axis only; start this job without mpirun")

@@ -17,6 +17,10 @@ def noise_weights(series: TiltSeries, element: str) -> np.ndarray:
     maps = series.counts[e].astype(np.float64)
     if not (series.weights is None and series.element_weights is None):
         maps = np.where(series.seen_by(e) > 0, maps, 0)
+    where = series.footprint(e)
+    if series.scaled and where is not None:  # one pixel of the grid for each recorded one
+        stride = max(1, round(where.pitch))
+        maps = maps[:, stride // 2 :: stride, stride // 2 :: stride]
     if series.scaled:
         step = maps[:, 1:, 1:] - maps[:, 1:, :-1] - maps[:, :-1, 1:] + maps[:, :-1, :-1]
         bright = maps[:, 1:, 1:] > np.percentile(maps, 75, axis=(1, 2), keepdims=True)

@@ -49,5 +49,6 @@ def resample(series: TiltSeries, frame: tuple[int, int] | None = None) -> TiltSe
         alignment=Alignment.identity(series.n_tilts),
         weights=None if weights.all() else weights,
         element_weights=masks,
+        footprints=(),
         scaled=True,
     )

@@ -158,6 +158,8 @@ def _streamed(series: TiltSeries, where: Grid, settings: Settings, device: str, 
     """Whether the volume is worked on in slabs."""
     if settings.memory is None or not settings.certified or ranks.size > 1 or series.scheme is not None:
         return False
+    if series.footprints:  # whose pixels reach across slabs
+        return False
     if min(series.frame) < 2 * SMALLEST_FRAME:  # the coarsest grid
         return False
     search = settings.strength is None and settings.method != "none"

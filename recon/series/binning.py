@@ -73,6 +73,7 @@ def binned(series: TiltSeries, factor: int) -> tuple[TiltSeries, Binning]:
         scheme=scheme,
         weights=kept(series.weights),
         element_weights=kept(series.element_weights),
+        footprints=tuple(None if f is None else f.binned(factor, (y0, x0)) for f in series.footprints),
         background=series.background * factor**2,
         background_maps=None if series.background_maps is None else reduce(series.background_maps),
         pixel_size_nm=series.pixel_size_nm * factor,

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from recon.errors import InputError
 from recon.series.channels import common_elements
+from recon.series.footprint import Footprint
 from recon.series.tilt_series import TiltSeries
 
 COMBINED = "reference"
@@ -21,7 +22,7 @@ def combine(series: TiltSeries, reference: Sequence[str] | str | None = None, *,
     sum of those that have one. By default they are those that most tilts have in common
     (`recon.series.channels.common_elements`).
     """
-    if reference is None and series.image is not None:
+    if reference is None and series.image is not None and series.image_tilts_deg is None:
         return _of_image(series, series.image)
     named = series.named(reference) if reference is not None else common_elements(series)
     pick = [series.index(name) for name in named]
@@ -53,6 +54,7 @@ def combine(series: TiltSeries, reference: Sequence[str] | str | None = None, *,
         background_maps=None if of_pixels is None else of_pixels[pick].sum(axis=0, keepdims=True),
         weights=weights,
         element_weights=None,
+        footprints=(series.footprint(pick[0]),) if len(pick) == 1 and series.footprint(pick[0]) else (),
     )
 
 
@@ -82,21 +84,35 @@ def _of_image(series: TiltSeries, image: NDArray[np.float32]) -> TiltSeries:
         scaled=True,
         image=None,
         element_weights=None,
+        footprints=(),
     )
 
 
-def fitted(image: NDArray[np.generic], frame: tuple[int, int]) -> NDArray[np.float32]:
-    """Images ``(tilt, y, x)`` in the pixels of maps: the mean of whole blocks where they are finer.
+def fitted(image: NDArray[np.generic], frame: tuple[int, int], pitch: float | None = None) -> NDArray[np.float32]:
+    """Images ``(tilt, y, x)`` in the pixels of maps, averaged by area.
+
+    Args:
+        image: of the same place, its frame about the same centre.
+        frame: ``(ny, nx)`` of the maps.
+        pitch: edge of its pixels in those of the maps; by default it shows what the maps show, in pixels as large or a
+            whole number of times smaller.
 
     Raises:
-        InputError: they are not as large as the maps, or a whole number of times.
+        InputError: without `pitch`, a frame of no whole multiple; with it, one that shows less than the maps do.
     """
     ny, nx = image.shape[1:]
-    factor = max(1, ny // frame[0])
-    if (ny, nx) != (factor * frame[0], factor * frame[1]):
+    if pitch is None:
+        factor = max(1, ny // frame[0])
+        if (ny, nx) != (factor * frame[0], factor * frame[1]):
+            raise InputError(
+                f"the reference image has {ny} x {nx} pixels, the maps {frame[0]} x {frame[1]}; say how large its "
+                "pixels are (image_pixel_size_nm, in a job file [align] reference = { image = .., pixel_size_nm = .. })"
+            )
+        pitch = 1 / factor
+    if min(ny * pitch - frame[0], nx * pitch - frame[1]) < -1:
         raise InputError(
-            f"the reference image has {ny} x {nx} pixels, the maps {frame[0]} x {frame[1]}; record or resample it to "
-            "their frame, or to a whole multiple of it"
+            f"the reference image shows {ny * pitch:.4g} x {nx * pitch:.4g} pixels of the maps, which have "
+            f"{frame[0]} x {frame[1]}; give one that shows all of them, or the right pixel sizes"
         )
-    blocks = image.reshape(len(image), frame[0], factor, frame[1], factor)
-    return np.ascontiguousarray(blocks.mean(axis=(2, 4)), dtype=np.float32)
+    where = Footprint.centred((ny, nx), pitch, frame)
+    return where.dealt(np.asarray(image, dtype=np.float32), frame, scaled=True)

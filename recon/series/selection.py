@@ -40,6 +40,6 @@ def select(
         scene=scene,
         origins=tuple(tuple(o[k] for k in i) if o else o for o in series.origins),
         scheme=scheme,
-        image=None if series.image is None else series.image[i],
+        image=series.image if series.image is None or series.image_tilts_deg is not None else series.image[i],
         element_weights=None if series.element_weights is None else series.element_weights[:, i],
     )

@@ -11,10 +11,11 @@ import numpy as np
 from recon.errors import InputError
 from recon.geometry.tilt_geometry import TiltGeometry
 from recon.series.alignment import Alignment
-from recon.series.channels import element_weights, emptied, finite, placed, union, without_weight
 from recon.series.checks import _check_stack, check_tilts, narrow, standardised
+from recon.series.footprint import Footprint, on_grid
 from recon.series.pictures import in_a_row
 from recon.series.scene import Scene
+from recon.series.union import element_weights, emptied, finite, placed, union, without_weight
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -41,6 +42,7 @@ class TiltSeries:
         weights: ``(tilt, y, x)`` float32 or None; 0 excludes a pixel, 1 keeps it, of all elements.
         element_weights: ``(element, tilt, y, x)`` float32, or ``(element, tilt, 1, 1)``, or None; further weights of
             single elements, 0 for a map that was not recorded. What stands in a map without weight does not matter.
+        footprints: where the pixels of each element's own maps lie, None where they are the series'; empty if all are.
         alignment: see `Alignment`.
         scaled: True if the maps are no longer counts (scaled or resampled): then Poisson statistics
             do not hold.
@@ -61,6 +63,7 @@ class TiltSeries:
         tilt_axis: the side of the recorded maps that the tilt axis is parallel to; for "x" rows and columns were
             swapped when they were read, so that it is always parallel to y here.
         image: ``(tilt, y, x)`` float32 in any unit, recorded with the maps, such as HAADF: to align on, no element.
+        image_tilts_deg: ``(image,)`` degrees, of an image with tilts of its own; None where they are those of the maps.
         origins: for each element the file, and the image in it, that each map came from; empty where not known.
         scheme: how the maps were taken where that was not by tilting about y alone, its detectors the frames; None for
             a single axis. Then `tilts_deg` holds each beam's angle from z, for people.
@@ -88,13 +91,15 @@ class TiltSeries:
     scheme: TiltGeometry | None = None
     image: NDArray[np.float32] | None = None
     element_weights: NDArray[np.float32] | None = None
+    footprints: tuple[Footprint | None, ...] = ()
+    image_tilts_deg: NDArray[np.float64] | None = None
 
     @classmethod
     def create(
         cls,
         maps: dict[str, ArrayLike],
         tilts_deg: ArrayLike | TiltGeometry | Mapping[str, ArrayLike],
-        pixel_size_nm: float,
+        pixel_size_nm: float | Mapping[str, float],
         *,
         weights: ArrayLike | str | Mapping[str, ArrayLike] | None = None,
         scaled: bool = False,
@@ -107,7 +112,9 @@ class TiltSeries:
             tilts_deg: ``(tilt,)``, degrees; or a `TiltGeometry` of any scheme, whose detector is the maps' frame and
                 whose unit is a pixel; or a table of tilts by element, where elements have tilts of their own: the
                 series has all of them, and a map that was not recorded has no weight.
-            pixel_size_nm: nm.
+            pixel_size_nm: nm; or a table by element, where pixels are not alike: frames may differ then, their centres
+                being the same place, and the series has the finest pixels and the largest field of view
+                (see `recon.series.footprint`).
             weights: ``(tilt, y, x)``, or ``(y, x)`` for all tilts, in 0..1; 0 for pixels to leave out, which may
                 hold anything; or a table of these by element, ``(tilt,)`` also serving, for each element's own maps;
                 ``"nan"`` leaves out the pixels that are not finite in some map, and a map of nothing else of its
@@ -143,13 +150,18 @@ class TiltSeries:
                 raise InputError(
                     f"weights is {weights!r}; it must be an array, or 'nan' for pixels that are not finite"
                 )
-            weights, own = finite(arrays, at, tilts.size)
+            if isinstance(pixel_size_nm, Mapping):
+                weights, own = None, {n: np.isfinite(a) for n, a in arrays.items() if a.dtype.kind == "f"}
+            else:
+                weights, own = finite(arrays, at, tilts.size)
         elif isinstance(weights, Mapping):
             own, weights = weights, None
         unused = {n: without_weight(own.get(n), weights, a, at[n]) for n, a in arrays.items()}
         arrays |= {n: emptied(arrays[n], unused[n]) for n in own if n in arrays}
         stacks = {n: _check_stack(a, origin[n], at[n].size, scaled, unused[n]) for n, a in arrays.items()}
-        first = names[0]
+        first, prints = names[0], dict.fromkeys(names)
+        if isinstance(pixel_size_nm, Mapping):
+            stacks, own, pixel_size_nm, prints = on_grid(stacks, own, pixel_size_nm, scaled=scaled)
         for name, stack in stacks.items():
             if stack.shape[1:] != stacks[first].shape[1:]:
                 raise InputError(
@@ -198,6 +210,7 @@ class TiltSeries:
             remarks=remarks,
             history=(f"read {', '.join(names)}: {n_tilts} tilts of {counts.shape[2]} x {counts.shape[3]} pixels{few}",),
             element_weights=of_elements,
+            footprints=tuple(prints.values()) if any(prints.values()) else (),
         )
 
     @staticmethod
@@ -252,6 +265,10 @@ class TiltSeries:
         if self.weights is not None:
             return self.weights
         return np.broadcast_to(np.float32(1), self.counts.shape[1:])
+
+    def footprint(self, e: int) -> Footprint | None:
+        """Where the recorded pixels of an element by its position lie, if they are not those of the series."""
+        return self.footprints[e] if self.footprints else None
 
     def index(self, element: str) -> int:
         """Position of an element; InputError if the series has no such element."""
