@@ -89,8 +89,8 @@ def align(
     if method != "none":
         backend.compile_kernels(say)
     recorded, series = series, series_in(series, unit_of(series))
-    by_image = not reference and series.image_tilts_deg is not None
-    if not reference and (series.image is None or by_image) and series.element_weights is not None:
+    by_image = reference is None and series.image_tilts_deg is not None
+    if reference is None and (series.image is None or by_image) and series.element_weights is not None:
         reference = common_elements(series)  # whatever is left out on the way
     combined = combine(series, reference)
     if series.scheme is not None and (method == "cross-correlation" or resampled):
@@ -101,7 +101,7 @@ def align(
     if method == "none":
         aligned = series.evolve("align: none", alignment=Alignment.identity(series.n_tilts))
     elif by_image:
-        aligned = align_on_image(series, lambda own: align(own, method, log=say), say)
+        aligned = align_on_image(series, lambda own: align(own, method, log=lambda line: _plain(say, line)), say)
     elif method == "cross-correlation":
         start = Alignment(cross_correlation(combined))
         say("align: cross-correlation done")
@@ -123,6 +123,12 @@ def align(
         aligned, counts=recorded.counts, background=recorded.background, background_maps=recorded.background_maps
     )
     return resample(aligned) if resampled else aligned
+
+
+def _plain(say: Log, line: str) -> None:
+    """Say it, unless it is a warning, which is told with the series' own."""
+    if not line.startswith(MARK):
+        say(line)
 
 
 def _note(a: Alignment) -> str:
