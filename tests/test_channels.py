@@ -67,7 +67,7 @@ def test_tilts_of_their_own_are_put_together(particle, partial):
 def test_a_tilt_of_one_element_that_another_has_nearly_is_its_own(particle):
     series, _ = particle
     maps = {n: series.counts[e] for e, n in enumerate(series.elements)}
-    both = {"Co": series.tilts_deg, "Zn": series.tilts_deg + np.where(np.arange(15) == 4, 0.02, 0.001)}
+    both = {"Co": series.tilts_deg, "Zn": series.tilts_deg + np.where(np.arange(15) == 4, 0.1, 0.01)}
     found = TiltSeries.create(maps, both, 1.0)
     assert found.n_tilts == 16
     assert (found.present.sum(axis=1) == 15).all()
@@ -255,7 +255,7 @@ def test_elements_that_never_meet_cannot_be_aligned(particle):
         (lambda m, t: (m, t | {"Zn": t["Co"]}), "Zn has 11 maps but 13 tilts were given"),
         (lambda m, t: (m, t | {"Zn": np.radians(t["Zn"])}), "Zn: tilts from -1.05 to 1.22 look like radians"),
         (lambda m, t: (m | {"Zn": m["Zn"][:2]}, t | {"Zn": t["Zn"][:2]}), "Zn: there are 2 tilts"),
-        (lambda m, t: (m, t | {"Zn": np.append(t["Zn"][:-1], t["Zn"][0] + 0.005)}), "Zn has two maps within 0.01"),
+        (lambda m, t: (m, t | {"Zn": np.append(t["Zn"][:-1], t["Zn"][0] + 0.02)}), "Zn has two maps within 0.05"),
     ],
 )
 def test_wrong_tilts_of_an_element_get_one_line(particle, change, message):

@@ -88,10 +88,10 @@ def test_images_from_files(tmp_path, recorded, kind):
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        (lambda a: a[:5], "one image for each of 15 tilts"),
+        (lambda a: a[:5], "5 images, the maps have 15 tilts, and nothing says at which"),
         (lambda a: a[:, :30], "30 x 32 pixels, the maps 32 x 32"),
         (lambda a: np.where(a == a.max(), np.nan, a), "not finite"),
-        (lambda a: a.astype(str), "one image for each"),
+        (lambda a: a.astype(str), "must hold images (tilt, y, x) of numbers"),
     ],
 )
 def test_images_that_do_not_fit(recorded, change, says):

@@ -33,7 +33,7 @@ def test_what_is_dealt_out_is_kept_and_its_mean_is_that_of_the_model(pitch, shap
     for s in (along_y, along_u):
         np.testing.assert_array_equal(s, s.T)
     inside = where.covered(frame)
-    np.testing.assert_allclose((along_y @ np.ones(frame) @ along_u)[inside], 1, rtol=1e-5)
+    np.testing.assert_allclose((along_y @ np.ones(frame) @ along_u)[inside], 1, rtol=2e-3)
     # an even map is dealt out evenly, whatever it is a map of
     even = where.dealt(np.full((1, *shape), 7.0, np.float32), frame, scaled=True)
     np.testing.assert_allclose(even[0][inside], 7, rtol=1e-5)

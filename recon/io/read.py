@@ -194,7 +194,9 @@ def _image(
     found = source_of("HAADF", source, base)
     values, where, n = found.stack.values, found.where or "the reference image", series.n_tilts
     if values.ndim != 3 or values.dtype.kind not in "biuf":
-        raise InputError(f"{where} has the shape {values.shape}; it must hold images (tilt, y, x)")
+        raise InputError(
+            f"{where} has the shape {values.shape}, {values.dtype}; it must hold images (tilt, y, x) of numbers"
+        )
     if not np.isfinite(values).all():
         raise InputError(f"{where} holds values that are not finite; export the image again")
     if tilts is None and len(values) != n:
