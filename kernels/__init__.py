@@ -5,7 +5,9 @@ Arrays are C-ordered float32 in the solver's layout, slice index fastest: volume
 ``(6, z, x, y)`` with components ``(zz, xx, yy, zx, zy, xy)``, off-diagonal ones times sqrt(2) so that
 Euclidean norm and inner product are the tensors' own.
 
-p and q may be int16 instead, in units of the radii of their balls over `STEPS`.
+p and q may be int16 instead, in units of the radii of their balls over `STEPS`. Fields of several channels are
+``(channel, component, z, x, y)``, of `MOST_CHANNELS` at most.
 """
 
 STEPS = 8192
+MOST_CHANNELS = 6

@@ -13,6 +13,7 @@ from numba import prange
 
 from recon.kernels.compiling import FOUR, HALF, ONE, TINY, TWO, ZERO, jit
 from recon.kernels.cpu_certificate import excess_sums, gradient_adjoint, tgv_divergence, tgv_value
+from recon.kernels.cpu_coupled import coupled_dual, coupled_norms
 from recon.kernels.cpu_general import backproject_rays, project_rays
 from recon.kernels.cpu_joseph import backproject, project
 from recon.kernels.cpu_layout import add, exchange, exchange_add, pad_rows
@@ -25,6 +26,8 @@ __all__ = [
     "add",
     "backproject",
     "backproject_rays",
+    "coupled_dual",
+    "coupled_norms",
     "excess_sums",
     "exchange",
     "exchange_add",

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from recon.errors import BackendError
-from recon.kernels import STEPS
+from recon.kernels import MOST_CHANNELS, STEPS
 
 _FOLDER = Path(__file__).parent
 # threads along y, rows: the fastest tried on an H100; reduce.cuh needs a multiple of 32, joseph.cu at most 16 rows
@@ -43,6 +43,9 @@ KERNELS = {
         "excess_sums",
     ),
     "data.cu": ("poisson_dual", "least_squares_dual"),
+    "coupled.cu": tuple(
+        f"{name}<{n}>" for name in ("coupled_dual", "coupled_norms") for n in range(1, MOST_CHANNELS + 1)
+    ),
 }
 
 
@@ -281,3 +284,21 @@ def excess_sums(g, sensitivity, theta, price, least, sums):  # type: ignore[no-u
     sums.fill(0)
     doubles = map(np.float64, (theta, price, least))
     _launch("certificate.cu", "excess_sums", g.shape, (g, sensitivity), (sums,), g.shape, doubles)
+
+
+def coupled_dual(dual, ahead, radius, nuclear, rho):  # type: ignore[no-untyped-def]
+    """dual <- dual + rho (P(ahead) - dual), P the projection onto the ball of the dual norm in each voxel.
+
+    Arrays ``(channel, component, z, x, y)``. The ball is that of the Frobenius norm, or with `nuclear` that of the
+    largest singular value.
+    """
+    channels, components, *shape = dual.shape
+    sizes = (components, *shape, int(nuclear))
+    _launch("coupled.cu", f"coupled_dual<{channels}>", shape, (dual, ahead), (), sizes, (radius, rho))
+
+
+def coupled_norms(v, nuclear, sums):  # type: ignore[no-untyped-def]
+    """``sums[z] = (sum of the norms, largest dual norm)`` of a plane, in float64; arrays as in `coupled_dual`."""
+    sums.fill(0)
+    channels, components, *shape = v.shape
+    _launch("coupled.cu", f"coupled_norms<{channels}>", shape, (v,), (sums,), (components, *shape, int(nuclear)))

@@ -109,7 +109,11 @@ GENERAL = {  # of schemes that are no single axis: only compiled, as a call woul
     "pad_rows": (cpu.pad_rows, 2, lambda: cpu.pad_rows(_volume(), np.zeros((3, 4, 9), np.float32), 2)),
     "add": (cpu.add, 2, lambda: cpu.add(_volume(), _volume())),
 }
-CALLS = PROJECTION | SOLVER | SHORT | SELDOM | GENERAL
+COUPLED = {  # of several elements together, beside those of one
+    "coupled_dual": (cpu.coupled_dual, 4, lambda: cpu.coupled_dual(_volume(2, 3), _volume(2, 3), _X, True, _X)),
+    "coupled_norms": (cpu.coupled_norms, 3, lambda: cpu.coupled_norms(_volume(2, 3), True, np.zeros((3, 2)))),
+}
+CALLS = PROJECTION | SOLVER | SHORT | SELDOM | GENERAL | COUPLED
 
 
 def missing(names=tuple(CALLS)):  # type: ignore[no-untyped-def]

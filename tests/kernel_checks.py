@@ -77,6 +77,16 @@ def check_certificate(kernels, shape, **how):
     compare(kernels, "excess_sums", s.g, s.u, 0.7, 0.3, 0.2, nothing, **how)
 
 
+def check_coupled(kernels, channels, components, rho, **how):
+    random = np.random.default_rng(channels)
+    dual, ahead = (random.normal(size=(channels, components, 3, 4, 9)).astype(np.float32) for _ in range(2))
+    ahead[:, :, 0, 0] = 0
+    ahead[:, :, 1] = ahead[:1, :, 1] * random.normal(size=(channels, 1, 1, 1)).astype(np.float32)
+    for nuclear in (False, True):
+        compare(kernels, "coupled_dual", dual, ahead, f32(1.3), nuclear, rho, **{"tolerance": 5e-6, **how})
+        compare(kernels, "coupled_norms", ahead, nuclear, np.full((3, 2), np.nan), **how)
+
+
 def check_projection(kernels, shape, nu, tilts=None, fineness=1, **how):
     random = np.random.default_rng(7)
     tilts = np.radians([-90, -63, -45, -10, 0, 33.3, 45, 80]) if tilts is None else tilts

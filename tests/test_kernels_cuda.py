@@ -24,6 +24,7 @@ from kernel_checks import (
     RHOS,
     SHAPES,
     check_certificate,
+    check_coupled,
     check_data_steps,
     check_projection,
     check_tgv_steps,
@@ -125,6 +126,12 @@ def test_tgv_steps_in_16_bits(shim, shape, order, rho):
 @pytest.mark.parametrize("shape", SHAPES)
 def test_certificate(shim, shape):
     check_certificate(shim, shape)
+
+
+@pytest.mark.parametrize("components", [3, 6])
+@pytest.mark.parametrize("channels", [1, 2, 3, 6])
+def test_coupled(shim, channels, components):
+    check_coupled(shim, channels, components, RHOS[1])
 
 
 @pytest.mark.parametrize(("shape", "nu"), [*[(shape, 5) for shape in SHAPES], ((7, 4, 3), 1), ((5, 9, 3), 20)])

@@ -15,6 +15,7 @@ from kernel_checks import (
     RHOS,
     SHAPES,
     check_certificate,
+    check_coupled,
     check_data_steps,
     check_projection,
     check_tgv_steps,
@@ -54,6 +55,13 @@ def test_tgv_steps_on_gpu(gpu, shape, order, rho):
 @pytest.mark.parametrize("shape", [*SHAPES, LARGER])
 def test_tgv_steps_in_16_bits_on_gpu(gpu, shape, order):
     check_tgv_steps(cuda, shape, order, RHOS[1], short=True, **gpu)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("components", [3, 6])
+@pytest.mark.parametrize("channels", [1, 2, 3, 6])
+def test_coupled_on_gpu(gpu, channels, components):
+    check_coupled(cuda, channels, components, RHOS[1], **(gpu | {"tolerance": 5e-6}))
 
 
 @pytest.mark.gpu

@@ -98,14 +98,17 @@ class CertifiedRun(ABC):
     def certify(self) -> float:
         """The certified relative gap, from the present objective and the best lower bound so far."""
         self._objective = self.objective()
-        if self._follow:
-            before = self.upper
-            # the mean density stands in for a u that is still near zero
-            self.upper = 2 * max(self.highest(), self.mean_density())
-            if self.upper > before:  # what bounds a smaller box does not bound a larger one
-                self._bound = -np.inf
+        if self._follow and self.follow_u():  # what bounds a smaller box does not bound a larger one
+            self._bound = -np.inf
         self._bound = max(self._bound, self.lower_bound())
         return (self._objective - self._bound) / abs(self._objective) if self._objective else 0.0
+
+    def follow_u(self) -> bool:
+        """Let `upper` follow u; whether it has grown."""
+        before = self.upper
+        # the mean density stands in for a u that is still near zero
+        self.upper = 2 * max(self.highest(), self.mean_density())
+        return self.upper > before
 
     # ------------------------------------------------------------------ what it keeps
 

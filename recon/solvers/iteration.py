@@ -111,7 +111,7 @@ class PrimalDualIteration:
         self.y, self._stack = (zeros(operator.range_shape) for _ in range(2))
         # A^T s, and the norms of the blocks
         self._sensitivity = operator.adjoint(data.scale, xp.empty(shape, dtype=np.float32))
-        norm_a = norm_estimate(_Scaled(operator, data.scale), self.u, work=(self.u_bar, self.g))
+        norm_a = norm_estimate(Scaled(operator, data.scale), self.u, work=(self.u_bar, self.g))
         norm_d = norm_of_differences((*shape[:2], self.slab.n))
         weights = Weights(norm_a, norm_d, order, plain=method == "plain")
         self.unit_weight = self._first_weight(norm_a)
@@ -240,7 +240,7 @@ class PrimalDualIteration:
         self._begin_to_balance()
 
 
-class _Scaled:
+class Scaled:
     """``s A``, for its norm."""
 
     def __init__(self, operator: Operator, scale: Array) -> None:
