@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING
 
 from recon.analysis.mask import apply_mask
 from recon.errors import InputError
+from recon.reconstruction.coupled import IMAGE
 from recon.reconstruction.reconstruct import Progress, reconstruct_with
 from recon.reconstruction.strength import is_counts, thinned
-from recon.series.settings import PRIMAL_DUAL
+from recon.series.settings import PRIMAL_DUAL, Settings
 from recon.series.tilt_series import TiltSeries
 from recon.series.volume import Volume
 
@@ -70,26 +71,49 @@ def halves(
     if why := not_divisible(series, volumes):
         raise InputError(why)
     found: tuple[dict[str, Volume], dict[str, Volume]] = ({}, {})
-    for name, volume in volumes.items():
-        made = volume.made
-        if made.settings is None:
-            raise InputError(f"nothing is known of how {name} was reconstructed; take volumes from recon.reconstruct")
-        settings, strength = made.settings, {}
+    for names in _together(volumes):
+        settings, strength = Settings(), dict[str, float]()
+        parts: tuple[TiltSeries, ...] = (series, series)
+        for name in names:
+            made = volumes[name].made
+            if made.settings is None:
+                raise InputError(
+                    f"nothing is known of how {name} was reconstructed; take volumes from recon.reconstruct"
+                )
+            settings = replace(made.settings, coupling=made.coupling.norm if made.coupling is not None else "none")
+            if made.parameters is not None and settings.method != "none":
+                strength[name] = made.parameters.a1 * 0.5**0.5
+            halved = thinned(series, name, 0.5, seed)
+            parts = tuple(_with_counts(p, h, name) for p, h in zip(parts, halved, strict=True))
         if settings.method in PRIMAL_DUAL:
             settings = replace(settings, max_iterations=min(iterations, settings.iterations))
-        if made.parameters is not None and settings.method != "none":
-            strength = {name: made.parameters.a1 * 0.5**0.5}
-        for which, half in zip(found, thinned(series, name, 0.5, seed), strict=True):
+        for which, half in zip(found, parts, strict=True):
             which |= reconstruct_with(
-                half, settings, strength, elements=[name], device=device, progress=progress,
+                half, settings, strength, elements=names, device=device, progress=progress,
                 log=_unsaid,  # that a half stops at its number of iterations is as it should be
             )  # fmt: skip
     return Halves(*found, seed)
 
 
+def _together(volumes: Mapping[str, Volume]) -> list[list[str]]:
+    """The names of what is reconstructed at a time."""
+    coupled = [name for name, volume in volumes.items() if volume.made.together]
+    return [*([coupled] if coupled else []), *([name] for name in volumes if name not in coupled)]
+
+
+def _with_counts(series: TiltSeries, half: TiltSeries, element: str) -> TiltSeries:
+    """`half`, with the counts of `series` for all other elements."""
+    counts = series.counts.copy()
+    counts[series.index(element)] = half.counts[series.index(element)]
+    return half.evolve(counts=counts)
+
+
 def not_divisible(series: TiltSeries, volumes: Mapping[str, Volume]) -> str:
     """Why the maps cannot be divided into independent halves, in one line; empty where they can."""
-    for name in volumes:
+    for name, volume in volumes.items():
+        how = None if volume.solution is None else volume.solution.coupling
+        if how is not None and how.norm != "none" and IMAGE in how.channels:
+            return f"{name} was reconstructed with an image, which both halves would share"
         if not is_counts(series, name):
             return (
                 f"the maps of {name} are scaled or no whole numbers, so they cannot be divided into independent halves"

@@ -92,14 +92,14 @@ class Batch:
                     raise ReconError(
                         f"it would write to {task.out}, as {first} does; rename one, or run them one by one"
                     )
-                task.elements = job.elements
+                task.elements, task.together = job.elements, job.reconstruct.coupling != "none"
             except ReconError as exc:
                 self._failed(task, FAILED, str(exc))
         able = [t for t in self.tasks if t.state is State.WAITING]
         self.shares = shares(workers, self.options.device, sum(len(t.elements) for t in able))
         whole = len(able) - len(able) % len(self.shares)
         for k, task in enumerate(able):
-            task.split = k >= whole and len(task.elements) > 1
+            task.split = k >= whole and len(task.elements) > 1 and not task.together
             unit = Unit(task.job, out=task.out, changes=self.options.changes)
             task.waiting = [replace(unit, stage="align") if task.split else unit]
 

@@ -43,6 +43,7 @@ class Dataset:
         elements: to reconstruct.
         settings: of its tasks.
         seconds, memory_bytes: forecast of one element.
+        together: whether its elements are coupled, so that no task can have one of them.
     """
 
     name: str
@@ -54,6 +55,7 @@ class Dataset:
     settings: Settings
     seconds: float
     memory_bytes: int
+    together: bool
 
 
 def submit(
@@ -176,7 +178,17 @@ def _datasets(
             results = job.output_dir if place is None else place / f"{name}-recon"
             shares = aligned / f"{stem}.npz" if shares_alignment(changes) else aligned / f"{name}.npz"
             datasets.append(
-                Dataset(name, str(job.path), changes, results.resolve(), shares, changed.elements, settings, *forecast)
+                Dataset(
+                    name,
+                    str(job.path),
+                    changes,
+                    results.resolve(),
+                    shares,
+                    changed.elements,
+                    settings,
+                    *forecast,
+                    together=changed.reconstruct.coupling != "none",
+                )
             )
     if len(bad) == len(stems):
         raise bad[0]
@@ -251,9 +263,10 @@ def _arrays(datasets: Sequence[Dataset], folder: Path) -> tuple[list[Row], list[
         )  # fmt: skip
 
     def needed(d: Dataset) -> int:
-        return SLACK + math.ceil(SAFETY * d.seconds / 60)
+        return SLACK + math.ceil(SAFETY * d.seconds * (len(d.elements) if d.together else 1) / 60)
 
-    if all(len(d.elements) == 1 for d in datasets) and len({d.aligned for d in datasets}) == len(datasets):
+    alone = all(len(d.elements) == 1 for d in datasets) and len({d.aligned for d in datasets}) == len(datasets)
+    if alone or any(d.together for d in datasets):
         add("all", [(replace(d, aligned=None), "", ALIGNMENT + needed(d)) for d in datasets])  # nothing to share out
         return rows, arrays
     add("align", [(d, "", max(ALIGNMENT, needed(d))) for d in datasets], shared=True)

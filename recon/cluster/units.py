@@ -86,6 +86,7 @@ class Task:
     out: Path | None = None
     elements: tuple[str, ...] = ()
     split: bool = False
+    together: bool = False  # its elements, which are coupled
     waiting: list[Unit] = field(default_factory=list)
     running: int = 0
     status: int = 0

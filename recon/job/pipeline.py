@@ -137,6 +137,11 @@ def run_job(
     for name in part.elements:
         if name not in job.elements:
             raise JobError(f"element {name!r} is not of this job; it has {', '.join(job.elements)}")
+    if part.elements and job.reconstruct.coupling != "none":
+        raise JobError(
+            f"coupling = {job.reconstruct.coupling!r} reconstructs all elements together; leave --element out, or "
+            "couple none"
+        )
     device = backend.resolve_device(device)  # before minutes of reading
     backend.use_threads()
     target = Path(out) if out is not None else job.output_dir

@@ -28,6 +28,7 @@ from recon.series.tilt_series import TiltSeries
 from recon.solvers.memory import Memory, Streaming, available, needed, needed_for_regions, streaming
 from recon.solvers.scratch import scratch_folder
 
+COUPLED = 2.0  # time of an iteration of coupled elements, in that of each alone; see benchmarks/coupled.py
 AUTOMATIC = 0.8  # of the free memory that is taken where a volume does not fit and no budget is given
 
 
@@ -114,7 +115,9 @@ def forecast(
     voxels = math.prod(shape)
     options = job.reconstruct
     searching = searched(options, n_elements) > 0
-    memory = needed(shape, n_tilts, frame, n_elements, options.method, device, options.half_precision, searching)
+    together = 0 if options.coupling == "none" else n_elements + options.couple_image
+    how_much = (options.method, device, options.half_precision, searching)
+    memory = needed(shape, n_tilts, frame, n_elements, *how_much, channels=together)
     held = 4 * (projector_words or 0)
     memory = Memory(memory.host + held * (device == "cpu"), memory.device + held * (device == "cuda"))
     # an uncertainty adds two volumes of results, and two sums while it is found
@@ -126,6 +129,7 @@ def forecast(
     sizes = (shape, n_tilts, frame, fields, options.method, device, n_elements, REPLICATES)
     asking = needed_for_regions(*sizes) if places else 0
     took = duration(shape, n_tilts, frame, n_elements, job, device, cores=None if free is None else 2)
+    took = took.slower(COUPLED) if together else took
     free = available(device) if free is None else free
     solving = memory.device if device == "cuda" else memory.host + more
     budget = None if in_memory or projector_words is not None else _budget(job, solving, free)
@@ -145,7 +149,7 @@ def forecast(
 def _budget(job: Job, needed_bytes: int, free: int) -> int | None:
     """Bytes that a reconstruction in slabs may take; None where it is done in memory."""
     options = job.reconstruct
-    if options.method not in PRIMAL_DUAL or options.uncertainty:
+    if options.method not in PRIMAL_DUAL or options.uncertainty or options.coupling != "none":
         return None
     if options.memory is not None:
         return options.memory if needed_bytes > options.memory else None

@@ -4,26 +4,27 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
 from recon import backend
 from recon.errors import MARK as WARNING
 from recon.errors import InputError, JobError, teller
-from recon.files import from_json, to_json
 from recon.model.grid import grid
 from recon.model.noise import automatic_strength
 from recon.operators.own import LinearOperator
 from recon.parallel import ALONE, Ranks
+from recon.reconstruction.coupled import reconstruct_coupled
 from recon.reconstruction.keeper import Keeper, Nothing
 from recon.reconstruction.own import UNUSABLE, MakeDataTerm, OwnParts, reconstruct_own
 from recon.reconstruction.problem import Problem
-from recon.reconstruction.strength import A0_PER_A1, by_rule, choose
+from recon.reconstruction.run import Run, chosen
+from recon.reconstruction.strength import A0_PER_A1
 from recon.series.settings import Settings
 from recon.series.tilt_series import TiltSeries
 from recon.series.units import series_in, strength_in, unit_of, volume_in
-from recon.series.volume import StrengthChoice, Volume
+from recon.series.volume import Volume
 from recon.solvers import Record, Solution, Status
 from recon.solvers.fbp import fbp
 from recon.solvers.own import Regulariser
@@ -50,12 +51,14 @@ def reconstruct(
     thickness: int | str = "auto",
     half_precision: bool = False,
     memory: int | None = None,
+    coupling: str | None = None,
+    couple_image: bool = False,
     device: str = "auto",
     progress: Progress | bool | None = None,
     log: Log | None = None,
     checkpoints: Keeper | None = None,
 ) -> dict[str, Volume]:
-    """Reconstruct each element on its own.
+    """Reconstruct each element, on its own unless `coupling` says otherwise.
 
     Args:
         series: aligned and normalised as far as it needs to be.
@@ -72,6 +75,11 @@ def reconstruct(
         half_precision: keep the duals of the regulariser in 16 bits: a fifth less memory, see `PrimalDual`.
         memory: bytes that it may take where it computes, by default all that are free; with less than it needs, a PDHG
             method works on slabs, which wait in a file (``RECON_SCRATCH``, else TMPDIR) or on the host of a GPU.
+        coupling: ``"frobenius"`` or ``"nuclear"``: all elements together, their edges sought in the same places (TGV
+            and TV), see `recon.solvers.coupled`; ``"auto"``: where held-out counts gain by it. Volumes then depend on
+            each other: what it does, and where it biases, is in the documentation.
+        couple_image: the series' image, such as HAADF, is one more channel that is coupled; no volume of it is
+            returned.
         device: ``"auto"``, ``"cpu"`` or ``"cuda"``.
         progress: True for a live line on a terminal or in a notebook; or what is called with the element's name and a
             `Record` at every check.
@@ -93,8 +101,8 @@ def reconstruct(
     series = TiltSeries.of(series, "reconstruct")
     own = OwnParts(method, data_term, projector)
     if own.any:
-        if half_precision or memory is not None or checkpoints is not None:
-            raise JobError(f"half_precision, memory and checkpoints do not go {UNUSABLE}; leave them out")
+        if half_precision or memory is not None or checkpoints is not None or coupling not in (None, "none"):
+            raise JobError(f"half_precision, memory, coupling and checkpoints do not go {UNUSABLE}; leave them out")
         names = series.named(elements)
         ours = Settings(tolerance=tolerance, max_iterations=max_iterations, thickness=thickness)
         with watching(progress, tolerance) as step:
@@ -107,7 +115,7 @@ def reconstruct(
     assert isinstance(method, str)
     assert isinstance(data_term, str)
     assert isinstance(projector, str)
-    how = (tolerance, max_iterations, projector, thickness, half_precision, memory)
+    how = (tolerance, max_iterations, projector, thickness, half_precision, memory, coupling or "none", couple_image)
     settings = Settings(method, data_term, None, *how)
     return reconstruct_with(
         series,
@@ -141,7 +149,7 @@ def reconstruct_with(
     settings.check()
     if series.scaled and settings.data_term == "poisson" and settings.certified:
         raise InputError("the maps are scaled, so they are not Poisson counts; use data_term = 'least-squares'")
-    run = _Run(backend.resolve_device(device), teller(log), checkpoints or Nothing(), ranks)
+    run = Run(backend.resolve_device(device), teller(log), checkpoints or Nothing(), ranks)
     strengths = resolve_strengths(series, strength)
     notes = {"alignment": str(series.alignment), "history": "; then ".join(series.history)}
     if settings.method == "fbp":
@@ -149,6 +157,12 @@ def reconstruct_with(
 
         series = resample(series, grid(series, settings.thickness).shape[1:])
     volumes: dict[str, Volume] = {}
+    if settings.coupling != "none":
+        with watching(progress, settings.tolerance) as step:
+            names = series.named(elements)
+            tell = None if step is None else named(step, " + ".join(names))
+            volumes = reconstruct_coupled(series, settings, strengths, names, run, tell)
+        return _finished(volumes, notes, run, log)
     memory = settings.memory
     if memory is not None and run.device == "cpu":  # the volumes of the other elements are there as well
         memory = max(1, memory - 4 * math.prod(grid(series, settings.thickness).shape) * (len(series.elements) - 1))
@@ -167,6 +181,10 @@ def reconstruct_with(
             if volume.solution.status is Status.INTERRUPTED:
                 break
             run.keeper.keep_volume(volume)
+    return _finished(volumes, notes, run, log)
+
+
+def _finished(volumes: Mapping[str, Volume], notes: Mapping[str, str], run: Run, log: Log | None) -> dict[str, Volume]:
     if log is None:  # a log is told by whoever keeps it
         _tell_unconverged(volumes, run.log)
     return {element: replace(volume, notes=notes) for element, volume in volumes.items()}
@@ -217,18 +235,8 @@ def named(progress: Progress, name: str) -> Callable[[Record], None]:
     return lambda record: progress(name, record)
 
 
-@dataclass(frozen=True)
-class _Run:
-    """What the elements of one call share."""
-
-    device: str
-    log: Log
-    keeper: Keeper
-    ranks: Ranks
-
-
 def _volume(
-    series: TiltSeries, element: str, settings: Settings, run: _Run, report: Callable[[Record], None] | None
+    series: TiltSeries, element: str, settings: Settings, run: Run, report: Callable[[Record], None] | None
 ) -> Volume:
     """One element, reconstructed and cut to the part of the grid that is the result."""
     unit = unit_of(series, element)
@@ -246,7 +254,7 @@ def _volume(
         with run.keeper.patience():
             strength = settings.strength if settings.method != "none" else 1.0  # of nothing
             if strength is None:
-                choice = _chosen(problem, run)
+                choice = chosen(problem, run)
                 strength = choice.strength
             solution = _certified(problem, strength, run, report)
     assert solution.value is not None
@@ -269,7 +277,7 @@ def _filtered(problem: Problem, report: Callable[[Record], None] | None) -> Solu
     return fbp(problem.operator, aligned, series.tilts_deg, there, callback=report)
 
 
-def _certified(problem: Problem, a1: float, run: _Run, report: Callable[[Record], None] | None) -> Solution:
+def _certified(problem: Problem, a1: float, run: Run, report: Callable[[Record], None] | None) -> Solution:
     """The primal-dual solution, from where an earlier run was stopped if it was."""
     settings, element = problem.settings, problem.element
     if run.keeper.has_state(element):
@@ -278,18 +286,3 @@ def _certified(problem: Problem, a1: float, run: _Run, report: Callable[[Record]
     else:
         solver = problem.coarse_to_fine(a1, A0_PER_A1 * a1, settings.tolerance)
     return solver.run(settings.tolerance, settings.iterations, callback=report, control=run.keeper.control(element))
-
-
-def _chosen(problem: Problem, run: _Run) -> StrengthChoice:
-    """The strength chosen before the run was stopped, or one chosen now; the rule's if the user wants an end."""
-    kept = run.keeper.fetch("strength", problem.element)
-    if kept is not None:
-        return from_json(StrengthChoice, kept[0], "the checkpoint's strength", "start anew with --overwrite")
-    choice = choose(problem, stop=lambda: run.keeper.stop_wanted, log=run.log)
-    if choice is None:
-        run.keeper.stop_asked("search", problem.element, {}, {})  # leaves, if that was the wish
-        return by_rule(problem)
-    values = to_json(choice)
-    assert isinstance(values, dict)
-    run.keeper.stash("strength", problem.element, values, {}, always=True)
-    return choice

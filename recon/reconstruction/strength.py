@@ -30,7 +30,7 @@ benchmarks/strength_rivals.py how good others are.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import fields, replace
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
@@ -81,18 +81,8 @@ def choose(
     Returns:
         What was chosen, or None if `stop` said so.
     """
-    series, element = problem.series, problem.element
-    unit = part = automatic_strength(series, element)
-    if is_counts(series, element):
-        bright = bright_counts(series, element)
-        share = kept_share(bright)
-        kept, held = thinned(series, element, share, seed)
-        unit, part = (noise_and_model(unit, bright, x) for x in (1.0, share))
-        split = THINNED
-    else:
-        kept, held = by_tilts(series, element)
-        part, split = unit * 0.5**0.5, BY_TILTS
-    path, judge = StrengthPath(problem.on(kept), part, stop), _of_all_rows(problem.on(held))
+    element, parts = problem.element, split(problem, seed)
+    path, judge, unit = StrengthPath(parts.kept, parts.part, stop), parts.held, parts.unit
     terms: dict[float, np.ndarray] = {}
     factor: float | None = FIRST_FACTOR
     while factor is not None:
@@ -113,9 +103,43 @@ def choose(
         unit=unit,
         factors=tuple(float(f) for f in factors),
         error=tuple(float(terms[f].sum()) for f in factors),
-        split=split,
+        split=parts.how,
         iterations=float(path.solver.iteration + path.solver.coarse_iterations),
     )
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """The data of one element in two parts that are independent.
+
+    Attributes:
+        kept: the problem of what is reconstructed.
+        held: what tells how good that is, all rows of it.
+        unit, part: a1 of factor 1, of all data and of what is kept.
+        how: ``"thinned counts"`` or ``"odd and even tilts"``.
+    """
+
+    kept: Problem
+    held: DataTerm
+    unit: float
+    part: float
+    how: str
+
+
+def split(problem: Problem, seed: int = 0) -> Split:
+    """The data in two parts, as the module says; the same seed divides counts alike."""
+    series, element = problem.series, problem.element
+    unit = part = automatic_strength(series, element)
+    if is_counts(series, element):
+        bright = bright_counts(series, element)
+        share = kept_share(bright)
+        kept, held = thinned(series, element, share, seed)
+        unit, part = (noise_and_model(unit, bright, x) for x in (1.0, share))
+        how = THINNED
+    else:
+        kept, held = by_tilts(series, element)
+        part, how = unit * 0.5**0.5, BY_TILTS
+    return Split(problem.on(kept), _of_all_rows(problem.on(held)), unit, part, how)
 
 
 def _of_all_rows(problem: Problem) -> DataTerm:

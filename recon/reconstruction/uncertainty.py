@@ -183,6 +183,12 @@ def uncertainty(
                 max_iterations=max_iterations, device=device, progress=step, checkpoints=checkpoints,
             )  # fmt: skip
     device, keeper = backend.resolve_device(device), checkpoints or Nothing()
+    for element, volume in volumes.items():
+        if volume.solution is not None and volume.solution.together:
+            raise InputError(
+                f"{element} was reconstructed together with others, and replicates are of one element alone; take "
+                "volumes from reconstruct without coupling"
+            )
     out = {}
     for element, volume in volumes.items():
         unit = unit_of(series, element)

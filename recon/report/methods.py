@@ -22,6 +22,15 @@ REFERENCES = {
         "article", "A. Chambolle and T. Pock", "A first-order primal-dual algorithm for convex problems with "
         "applications to imaging", "J. Math. Imaging Vis.", "40", "120--145", "2011", "10.1007/s10851-010-0251-1",
     ),
+    "bredies2014": (
+        "article", "K. Bredies and M. Holler", "Regularization of linear inverse problems with total generalized "
+        "variation", "J. Inverse Ill-Posed Probl.", "22", "871--913", "2014", "10.1515/jip-2013-0068",
+    ),
+    "huber2019": (
+        "article", "R. Huber and G. Haberfehlner and M. Holler and G. Kothleitner and K. Bredies", "Total generalized "
+        "variation regularization for multi-modal electron tomography", "Nanoscale", "11", "5617--5632", "2019",
+        "10.1039/C8NR09058K",
+    ),
     "vanaarle2016": (
         "article", "W. van Aarle and W. J. Palenstijn and J. Cant and E. Janssens and F. Bleichrodt and A. Dabravolski "
         "and J. De Beenhouwer and K. J. Batenburg and J. Sijbers", "Fast and flexible X-ray tomography using the ASTRA "
@@ -92,6 +101,11 @@ def paragraph(run: RunFolder) -> tuple[str, list[str]]:
             }[s.method]  # fmt: skip
             keys += ["chambolle2011", "condat2013", *(["bredies2010"] if s.method == "tgv" else [])]
             text = f"{name} was reconstructed with {term} and {regulariser}"
+            if element.coupling is not None and element.coupling.norm != "none":
+                keys += ["bredies2014", "huber2019"]
+                others = _listed([c for c in element.coupling.channels if c != name])
+                norm = {"frobenius": "Frobenius", "nuclear": "nuclear"}[element.coupling.norm]
+                text += f", together with {others} by the {norm} norm of their gradients in units of their strengths,"
             if p is not None and s.method != "none":
                 a0 = f", a0 = {p.a0:.4g}" if s.method == "tgv" else ""
                 how = f", chosen by {element.choice.split}" if element.choice is not None else ", as given"
@@ -99,6 +113,7 @@ def paragraph(run: RunFolder) -> tuple[str, list[str]]:
             gap = element.history[-1].gap if element.history else float("nan")
             text += f", by a primal-dual method, {element.iterations} iterations"
             text += f", to a certified relative duality gap of {gap:.1e}" if gap == gap else ""
+            text += " of all of them together" if gap == gap and element.coupling is not None else ""
         else:
             text = f"{name} was reconstructed by {s.method.upper()}, {element.iterations} iterations"
         if s.projector == "astra":

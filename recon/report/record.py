@@ -13,7 +13,7 @@ from recon.backend import Array
 from recon.errors import InputError
 from recon.files import read_record
 from recon.series.settings import Settings
-from recon.series.volume import Parameters, Record, Solution, Status, StrengthChoice
+from recon.series.volume import Coupling, Parameters, Record, Solution, Status, StrengthChoice
 
 REMEDY = "the run is not whole, run the job again"
 
@@ -29,6 +29,7 @@ class ElementRecord:
     parameters: Parameters | None
     choice: StrengthChoice | None
     history: tuple[Record, ...]
+    coupling: Coupling | None = None
 
     @classmethod
     def of(cls, solution: Solution) -> ElementRecord:
@@ -40,12 +41,14 @@ class ElementRecord:
             parameters=solution.parameters,
             choice=solution.choice,
             history=tuple(solution.history),
+            coupling=solution.coupling,
         )
 
     def solution(self, value: Array | None) -> Solution:
         """The solution that it describes, with its volume ``(z, x, y)`` or None."""
         status = Status[self.status.upper()]
-        return Solution(value, status, self.iterations, self.history, self.parameters, self.settings, self.choice)
+        how = (self.parameters, self.settings, self.choice, self.coupling)
+        return Solution(value, status, self.iterations, self.history, *how)
 
 
 @dataclass(frozen=True)

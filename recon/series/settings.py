@@ -11,11 +11,13 @@ from recon.errors import JobError
 Method = Literal["tgv", "tv", "none", "sirt", "fbp"]
 DataTermName = Literal["poisson", "least-squares"]
 Projector = Literal["auto", "native", "astra"]
+CouplingName = Literal["none", "frobenius", "nuclear", "auto"]
 
 METHODS: tuple[str, ...] = get_args(Method)
 PRIMAL_DUAL = ("tgv", "tv", "none")  # methods of the primal-dual solver, which certifies its result
 DATA_TERMS: tuple[str, ...] = get_args(DataTermName)
 PROJECTORS: tuple[str, ...] = get_args(Projector)
+COUPLINGS: tuple[str, ...] = get_args(CouplingName)
 TOLERANCE = 1e-2
 MAX_ITERATIONS = 5000  # of the primal-dual solver, a safety net
 SIRT_ITERATIONS = 30
@@ -36,6 +38,9 @@ class Settings:
         half_precision: keep the duals of the regulariser in 16 bits.
         memory: bytes that a reconstruction may take where it computes; None for all that are free. With less than it
             needs, a primal-dual method works on slabs, see `recon.solvers.streaming`.
+        coupling: ``"none"``: each element on its own; ``"frobenius"`` or ``"nuclear"``: all together, by that norm of
+            their gradients, see `recon.solvers.coupled`; ``"auto"``: together where held-out counts gain by it.
+        couple_image: the image that was recorded with the maps is one more channel.
 
     Examples:
         >>> Settings("sirt").iterations, Settings("sirt").certified
@@ -51,6 +56,8 @@ class Settings:
     thickness: int | str = "auto"
     half_precision: bool = False
     memory: int | None = None
+    coupling: str = "none"
+    couple_image: bool = False
 
     def check(self) -> Settings:
         """These settings, or a JobError that names the value out of range and the remedy."""
@@ -58,6 +65,7 @@ class Settings:
             ("reconstruct method", self.method, METHODS),
             ("data_term", self.data_term, DATA_TERMS),
             ("projector", self.projector, PROJECTORS),
+            ("coupling", self.coupling, COUPLINGS),
         ):
             if value not in known:
                 raise JobError(f"{name} {value!r} is unknown; use one of {', '.join(known)}")
@@ -68,7 +76,22 @@ class Settings:
             raise JobError(f"max_iterations is {most!r}; it must be a whole number, at least 1")
         if self.memory is not None and (not isinstance(self.memory, Real) or self.memory < 1):
             raise JobError(f"memory is {self.memory!r}; it must be a number of bytes, at least 1")
+        if why := self.why_not_coupled():
+            raise JobError(why)
         return self
+
+    def why_not_coupled(self) -> str:
+        """Why these settings cannot couple channels, in one line; empty where they can, or do not ask for it."""
+        if self.coupling == "none":
+            return "couple_image is for coupling = 'frobenius', 'nuclear' or 'auto'" if self.couple_image else ""
+        said = f"coupling = {self.coupling!r}"
+        if self.method not in ("tgv", "tv"):
+            return f"{said} is for methods tgv and tv, which have gradients to couple, not {self.method}"
+        if self.half_precision:
+            return f"half_precision does not go with {said}; leave one of them out"
+        if self.memory is not None:
+            return f"memory does not go with {said}, which works on whole volumes; leave one of them out"
+        return ""
 
     @property
     def certified(self) -> bool:

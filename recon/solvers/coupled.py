@@ -76,8 +76,8 @@ class CoupledPrimalDual(CertifiedRun):
     summed over voxels, where |.| is a norm of the matrix whose rows are the channels: the Frobenius norm, or the
     nuclear norm, the sum of the singular values. Both cost less than the sum of the channels' own lengths, the first
     where edges of channels lie in the same place, the second where they also have the same direction (K. Bredies,
-    M. Holler, "A TGV-based framework for variational image decompression, zooming and reconstruction", SIAM J. Imaging
-    Sci. 8 (2015); M. Holler, R. Huber, F. Knoll, "Coupled regularization with multiple data discrepancies", Inverse
+    M. Holler, "Regularization of linear inverse problems with total generalized variation", J. Inverse Ill-Posed Probl.
+    22, 871 (2014); M. Holler, R. Huber, F. Knoll, "Coupled regularization with multiple data discrepancies", Inverse
     Problems 34 (2018); of element maps R. Huber et al., Nanoscale 11, 5617 (2019)).
 
     Inside, each channel is in units in which its strength is 1, ``U_k = a1_k u_k``, so that all that differs between
@@ -99,7 +99,7 @@ class CoupledPrimalDual(CertifiedRun):
         coupling: ``"frobenius"`` or ``"nuclear"``.
         regulariser: ``"tgv"`` or ``"tv"``.
         ratio: r, a0 over a1, of all channels.
-        start: ``(channel, z, x, y)``, first u; zero by default.
+        start: first u of each channel, ``(z, x, y)``; zero by default.
         uppers: bounds on each u that are known; by default twice the largest value at a check, as of `PrimalDual`.
 
     Attributes:
@@ -117,7 +117,7 @@ class CoupledPrimalDual(CertifiedRun):
         *,
         regulariser: str = "tgv",
         ratio: float = 2.0,
-        start: Array | None = None,
+        start: Sequence[Array] | None = None,
         uppers: Sequence[float] | None = None,
     ) -> None:
         check_channels(channels, coupling)
@@ -249,10 +249,11 @@ class CoupledPrimalDual(CertifiedRun):
     def continue_from(self, other: CoupledPrimalDual, factor: int = 1) -> None:
         """Start where another solver of the same channels stands, or of their maps binned by `factor`.
 
-        As `PrimalDualIteration.continue_from`; P and Q have no unit and stay.
+        As `PrimalDualIteration.continue_from`; P has no unit, Q that of r.
         """
         for k, (mine, there) in enumerate(zip(self.strengths, other.strengths, strict=True)):
-            scales = {"u": mine / there / factor**3, "w": mine / there / factor**4, "p": 1.0, "q": 1.0}
+            gradients = float(self.a0 / other.a0)
+            scales = {"u": mine / there / factor**3, "w": mine / there / factor**4, "p": 1.0, "q": gradients}
             for name, scale in scales.items():
                 own, others = getattr(self, name)[k], getattr(other, name)[k]
                 for i, part in enumerate([own] if name == "u" else own):

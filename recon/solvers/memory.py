@@ -54,10 +54,11 @@ def needed(
     device: str = "cpu",
     half_precision: bool = False,
     search: bool = False,
+    channels: int = 0,
 ) -> Memory:
     """Memory of reconstructing `n_elements`, one after the other, on a volume ``(z, y, x)`` from frames ``(y, x)``.
 
-    A `search` for the strength keeps an earlier volume.
+    A `search` for the strength keeps an earlier volume. With `channels`, these are solved for together.
     """
     voxels, pixels = math.prod(volume), n_tilts * math.prod(frame)
     ideal = n_tilts * volume[1] * ROTATED * frame[1]
@@ -78,12 +79,21 @@ def needed(
         if device == "cpu" and WORD * voxels < _MAPPED:
             per_voxel *= 1 + _COARSER
         words = math.ceil(per_voxel * voxels)
+    if channels:
+        words, pixels = channels * _words_of_a_channel(method) * voxels, channels * pixels
     solved = WORD * (words + _STACKS[method] * pixels + ideal)
     results = WORD * math.prod(volume) * n_elements
     if device == "cuda":
         on_host = _STACKS[method] if method == "fbp" else 4  # filtered there
         return Memory(host=results + WORD * (voxels + on_host * pixels), device=solved)
     return Memory(host=solved + results - WORD * voxels, device=0)
+
+
+def _words_of_a_channel(method: str) -> int:
+    """Of each voxel: its fields, duals before projection, the sample of planes, a coarser grid's, and the result."""
+    fields = FIELDS[ORDER[method]]
+    state, duals = sum(fields[name] for name in STATE), sum(fields[name] for name in DUALS)
+    return math.ceil((1 + 1 / SAMPLED + _COARSER) * (state + duals) + fields["w_bar"] + 5)
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -149,6 +149,7 @@ def _cross_check(job: Job, raw: dict[str, Any], fail: Callable[[tuple[Any, ...],
             f"are named, but reconstruct.method is '{job.reconstruct.method}'; use tgv, tv or none, or leave it out"
         )
         fail(("regions",), message)
+    _check_coupling(job, elements, fail)
     if job.reconstruct.half_precision and job.reconstruct.method not in ("tgv", "tv"):
         message = f"is for the duals of tgv and tv, but reconstruct.method is '{job.reconstruct.method}'; leave it out"
         fail(("reconstruct", "half_precision"), message)
@@ -166,3 +167,21 @@ def _cross_check(job: Job, raw: dict[str, Any], fail: Callable[[tuple[Any, ...],
         fail(("normalise", "exposures"), message)
     if job.mask.method == "none" and raw.get("mask", {}).get("apply"):
         fail(("mask", "apply"), "is true, but mask.method is 'none'; use method = 'auto'")
+
+
+def _check_coupling(job: Job, elements: Sequence[str], fail: Callable[[tuple[Any, ...], str], NoReturn]) -> None:
+    """What couples elements needs some, and goes without what works on one at a time."""
+    asked = job.reconstruct
+    if why := asked.settings.why_not_coupled():
+        fail(("reconstruct", "couple_image" if asked.coupling == "none" else "coupling"), f"cannot be: {why}")
+    if asked.coupling == "none":
+        return
+    if asked.couple_image and not isinstance(job.align.reference, str):
+        message = "is true, but no image was recorded with the maps; name its file in align.reference, or leave it out"
+        fail(("reconstruct", "couple_image"), message)
+    if len(elements) + asked.couple_image < 2:
+        message = f"is '{asked.coupling}', which needs two channels or more, and there is only {elements[0]}"
+        fail(("reconstruct", "coupling"), f"{message}; name more elements, or leave it out")
+    if asked.uncertainty:
+        message = f"is for elements on their own, but coupling is '{asked.coupling}'; leave out one of the two"
+        fail(("reconstruct", "uncertainty"), message)

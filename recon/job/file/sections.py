@@ -10,7 +10,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainValidato
 
 from recon.files import Json
 from recon.job.file import values
-from recon.series.settings import MAX_ITERATIONS, TOLERANCE, DataTermName, Method, Projector, Settings
+from recon.series.settings import MAX_ITERATIONS, TOLERANCE, CouplingName, DataTermName, Method, Projector, Settings
 
 Names = Annotated[tuple[str, ...], Strict(False)]
 Amount = float | dict[str, float] | Literal["auto"]
@@ -160,6 +160,11 @@ class Reconstruct(Section):
     memory: Annotated[int | None, PlainValidator(values.memory)] = None
     """Most that a reconstruction may take, such as `"8 GB"`, of the GPU's memory where one computes: with less than it
     needs, slabs wait in a file or on the host. By default what is free. It changes a result by rounding only."""
+    coupling: CouplingName = "none"
+    """`"none"`: each element on its own. `"frobenius"` or `"nuclear"`: all together, their edges sought in the same
+    places, by that norm of their gradients. `"auto"`: together where held-out counts gain by it."""
+    couple_image: bool = False
+    """Whether the image of `align.reference` is one more channel that is coupled."""
     uncertainty: Annotated[int, PlainValidator(values.replicates)] = 0
     """Replicates behind standard deviations and intervals, such as 20; 0 for none."""
     halves: bool = True
@@ -180,6 +185,8 @@ class Reconstruct(Section):
             thickness=self.thickness,
             half_precision=self.half_precision,
             memory=self.memory,
+            coupling=self.coupling,
+            couple_image=self.couple_image,
         )
 
 
