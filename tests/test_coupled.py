@@ -143,18 +143,17 @@ def test_replicates_are_of_elements_alone(series):
 def test_the_choice_couples_what_shares_every_edge():
     """Of two densities of one body, the weak one has most to gain."""
     body = Ellipsoid((0.0, 0.05, 0.0), (0.3, 0.2, 0.25), (1.0, 0.25))
-    made, truth = simulate(Particle(("Co", "Zn"), (body,), {}), size=N, dose=150, drift=0, shadowing=0, seed=2)
+    made, truth = simulate(Particle(("Co", "Zn"), (body,), {}), size=N, dose=40, drift=0, shadowing=0, seed=2)
     background = np.full_like(made.background, truth.background)
     made = made.evolve(alignment=truth.alignment, background=background, isolated=True)
     told = []
-    strengths = {"Co": 0.4, "Zn": 0.8}
-    found = recon.reconstruct(made, coupling="auto", strength=strengths, max_iterations=50, log=told.append)
+    found = recon.reconstruct(made, coupling="auto", max_iterations=50, log=told.append)
     coupling = found["Zn"].made.coupling
     assert coupling.norm != "none"
     assert max(coupling.tried[coupling.norm]) < 0.5
     assert sum(coupling.tried[coupling.norm]) == min(map(sum, coupling.tried.values()))
     assert set(coupling.tried) == {"frobenius", "nuclear"}
-    assert "coupling by the nuclear norm changes the held-out error, in its standard error, by: Co " in told[1]
+    assert "coupling by the nuclear norm changes the held-out error, in its standard error, by: Co " in told[-1]
 
 
 def test_a_choice_of_none_gives_each_element_alone(series, monkeypatch):
