@@ -8,13 +8,12 @@ from dataclasses import asdict, dataclass, replace
 import numpy as np
 
 from recon.backend import Array, kernels, namespace, to_host
-from recon.errors import JobError
 from recon.files import from_json
-from recon.kernels import MOST_CHANNELS
 from recon.operators import Operator, norm2, norm_estimate
 from recon.series.volume import Parameters, Record
 from recon.solvers.bounds import largest_gain
 from recon.solvers.certified import CertifiedRun
+from recon.solvers.channels import COUPLINGS, Channel, check_channels, in_step
 from recon.solvers.data_terms import DataTerm
 from recon.solvers.grids import enlarge
 from recon.solvers.iteration import Scaled
@@ -30,23 +29,7 @@ from recon.solvers.steps import (
 )
 from recon.solvers.weights import SAMPLED, Balance, Weights, squared_change, travel_of
 
-COUPLINGS = ("frobenius", "nuclear")
 _WHOLE = np.float32(2.0**60)  # radius of a ball that nothing leaves; its square is a float32, too
-
-
-@dataclass(frozen=True, eq=False)
-class Channel:
-    """One of the volumes that are solved for together, on a grid that all of them share.
-
-    Attributes:
-        operator: A, ``(z, x, y) -> (tilt, u, y)``; its tilts and frames are the channel's own.
-        data: D, with s, b and the counts.
-        a1: strength, counts^-1 voxel: gradients are compared after multiplication by it.
-    """
-
-    operator: Operator
-    data: DataTerm
-    a1: float
 
 
 @dataclass(frozen=True)
@@ -407,29 +390,6 @@ class CoupledPrimalDual(CertifiedRun):
         self._follow, self._objective = numbers.follow, numbers.objective
         self._bound, self._seconds = numbers.bound, numbers.seconds
         self.history, self._restored = list(state.history), True
-
-
-def in_step(weights: Sequence[Weights]) -> list[Weights]:
-    """The same with primal weights by which the duals of all gradients take the same step: the geometric mean."""
-    sigma = float(np.exp(np.mean([np.log(w.sigma_p) for w in weights])))
-    return [replace(w, omega=sigma * w.n_d**2 / w.eta) for w in weights]
-
-
-def check_channels(channels: Sequence[Channel], coupling: str) -> None:
-    """JobError, with the numbers, for channels that cannot be coupled."""
-    if coupling not in COUPLINGS:
-        raise JobError(f"coupling {coupling!r} is unknown; use one of {', '.join(COUPLINGS)}")
-    if not 1 <= len(channels) <= MOST_CHANNELS:
-        raise JobError(f"{len(channels)} channels cannot be coupled; take 1 to {MOST_CHANNELS} of them")
-    shape = channels[0].operator.domain_shape
-    for k, channel in enumerate(channels):
-        if channel.operator.domain_shape != shape:
-            raise JobError(
-                f"channel {k} has a volume of {channel.operator.domain_shape} voxels (z, x, y), channel 0 of {shape}; "
-                "coupled channels share one grid"
-            )
-        if not (np.isfinite(channel.a1) and channel.a1 > 0):
-            raise JobError(f"the strength of channel {k} is {channel.a1:g}; it must be positive")
 
 
 __all__ = ["COUPLINGS", "Channel", "CoupledPrimalDual"]
