@@ -42,6 +42,7 @@ from recon.series.volume import Volume
 from recon.simulate import KINDS, Particle, Truth, random_particle, simulate
 
 FOUND = 0.4  # Dice's coefficient of a place that was found with one that was painted
+ENOUGH = 40  # counts in the brightest pixel: from here on places have to be found and verdicts are asked for
 SAME = 0.02  # of the pure phase: truths of a place that differ by less are the same question
 
 
@@ -151,7 +152,7 @@ def anew(row: dict[str, Any]) -> dict[str, Any]:
     names = ElementAnswer.__dataclass_fields__
     answer = ElementAnswer(**{k: v for k, v in row.items() if k in names})
     pull = max(abs(answer.half_strength - answer.fraction), abs(answer.twice_strength - answer.fraction))
-    errors = Errors(REPLICATES, answer.repeatability, answer.bias, pull)
+    errors = Errors(REPLICATES, answer.repeatability, answer.bias, pull, row["blind"])
     ends: dict[str, Any] = {}
     for level in (68, 95):
         half = errors.reach(level / 100)
@@ -191,6 +192,11 @@ def figures(rows: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
+def found(particles: list[dict[str, Any]]) -> float:
+    """Share of the places of particles that were found."""
+    return sum(p["found"] for p in particles) / max(sum(p["painted"] for p in particles), 1)
+
+
 def show(options: argparse.Namespace) -> None:
     lines = [json.loads(line) for path in options.rows for line in path.read_text("utf-8").splitlines()]
     rows, particles = [anew(r) for r in lines if r["region"] is not None], [r for r in lines if r["region"] is None]
@@ -198,8 +204,11 @@ def show(options: argparse.Namespace) -> None:
     for key in ("blind", "dose", "kind", "element"):
         for value in sorted({r[key] for r in rows}, key=str):
             out[f"{key} {value}"] = figures([r for r in rows if r[key] == value])
+    many = [r for r in rows if r["dose"] >= ENOUGH]
+    out["many_counts"] = figures(many)
     asked = [p for p in particles if p["painted"]]
-    out["places_found"] = sum(p["found"] for p in asked) / max(sum(p["painted"] for p in asked), 1)
+    out["places_found"] = found(asked)
+    out["places_found_at_many_counts"] = found([p for p in asked if p["dose"] >= ENOUGH])
     plain = [p for p in particles if not p["painted"]]
     out["plain_particles"], out["places_found_in_plain"] = len(plain), sum(p["asked"] for p in plain)
     cost = [p["cpu_composition"] / p["cpu_reconstruct"] for p in particles if p["asked"]]

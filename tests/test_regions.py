@@ -11,7 +11,6 @@ from scipy import ndimage
 import recon
 from recon.analysis.answers import Composition, ElementAnswer
 from recon.analysis.features import Feature
-from recon.analysis.intervals import Errors
 from recon.analysis.layout import Sparse, lay_out, lay_out_anew
 from recon.analysis.phases import typical_density
 from recon.analysis.places import Box, Ellipsoid, place_of, places
@@ -171,25 +170,6 @@ def test_a_place_that_is_not_found_again_stays_where_it_was():
 def test_a_sparse_field_is_the_field():
     field = np.random.default_rng(0).uniform(-1, 1, (4, 5, 6)).clip(0).astype(np.float32)
     np.testing.assert_array_equal(Sparse.of(field).full, field)
-
-
-@pytest.mark.parametrize("level", [0.68, 0.95])
-def test_intervals_of_noise_alone_hold_as_often_as_stated(level):
-    """Few recordings, as many answers as it takes: how often the interval of their scatter holds the error."""
-    rng, held = np.random.default_rng(0), []
-    for _ in range(4000):
-        *off, own = rng.normal(0, 10.0, 9)  # so far that what recordings do not show is nothing
-        found = Errors.of(np.array([0.5, 0.5, 0.5]), np.array(off))
-        held.append(abs(own) <= found.reach(level))
-    low, high = level - 0.02, level + 0.07  # the mean of so few is off by a third of the scatter, which counts as well
-    assert low <= np.mean(held) <= high
-
-
-def test_what_another_strength_changes_widens_an_interval():
-    off = np.array([0.01, -0.01, 0.0, 0.005, -0.005])
-    near, far = (Errors.of(np.array([0.5, 0.5, 0.5 + d]), off) for d in (0.0, 0.2))
-    assert far.pull == pytest.approx(0.2)
-    assert far.reach(0.95) > 0.39 > near.reach(0.95)
 
 
 # ---------------------------------------------------------------- answers

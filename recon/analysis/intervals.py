@@ -16,12 +16,16 @@ from recon.analysis.places import Place
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-# By benchmarks/regions.py, of simulated particles. Standard error that simulations of the fit do not show, of the pure
-# phase: the fitted model itself has something of the regulariser and of borders drawn wrong.
-UNSEEN = 0.03
+# By benchmarks/regions.py, of simulated particles: standard errors that simulations of the fit do not show, of the pure
+# phase. The fitted model itself has something of the regulariser and of borders drawn wrong, and where the alignment
+# was estimated, of what its own errors leave out.
+UNSEEN, UNSEEN_OF_ALIGNMENT = 0.01, 0.01
 # Of a bias that simulations show so much is taken off, and as much counts as a standard error: what was simulated is
 # the model, not the object, so that the bias of the answer may be all of it or none.
 OF_BIAS = 0.5
+# Degrees of freedom of standard errors that were judged, not counted: each is known to some 40 %, which makes the tails
+# of what they bound longer (JCGM 100:2008, G.4.2).
+JUDGED = 3
 DETECTION = 3.29  # standard errors: 5 % to see what is not there, 5 % to miss what is
 
 
@@ -34,36 +38,47 @@ class Errors:
         sd: how far their answers scatter about what they were made from.
         bias: by how much the mean of their answers differs from that.
         pull: what half or twice the strength of the regulariser changes, the larger of the two.
+        aligned: whether the alignment was estimated.
     """
 
     n: int
     sd: float
     bias: float
     pull: float
+    aligned: bool
 
     @classmethod
-    def of(cls, fractions: NDArray[np.float64], off: NDArray[np.float64]) -> Errors:
+    def of(cls, fractions: NDArray[np.float64], off: NDArray[np.float64], aligned: bool) -> Errors:
         """Of the answers at `STRENGTHS`, and the errors of the simulated recordings' answers."""
         pull = float(np.abs(fractions[1:] - fractions[0]).max())
-        return cls(len(off), float(off.std(ddof=1)), float(off.mean()), pull)
+        return cls(len(off), float(off.std(ddof=1)), float(off.mean()), pull, aligned)
 
     @property
-    def rest(self) -> float:
-        """The standard error that is no noise."""
-        return float(np.sqrt(UNSEEN**2 + (OF_BIAS * self.bias) ** 2 + self.pull**2))
+    def noise(self) -> float:
+        """The standard error that simulated recordings show, of an answer against their mean."""
+        return float(self.sd * (1 + 1 / self.n) ** 0.5)
+
+    @property
+    def judged(self) -> tuple[float, ...]:
+        """The standard errors that are no noise."""
+        return UNSEEN, UNSEEN_OF_ALIGNMENT * self.aligned, OF_BIAS * abs(self.bias), self.pull
 
     @property
     def all(self) -> float:
         """Standard error."""
-        return float(np.hypot(self.sd, self.rest))
+        return float(np.linalg.norm((self.noise, *self.judged)))
+
+    @property
+    def degrees_of_freedom(self) -> float:
+        """Of `all`, by Welch and Satterthwaite (JCGM 100:2008, G.2b)."""
+        parts = self.noise**4 / (self.n - 1) + sum(e**4 for e in self.judged) / JUDGED
+        return float(self.all**4 / parts)
 
     def reach(self, level: float) -> float:
         """Half the width of the interval that holds the truth at a level, 0 to 1."""
-        from scipy.special import ndtri, stdtrit
+        from scipy.special import stdtrit
 
-        tail = 0.5 + level / 2
-        noise = stdtrit(self.n - 1, tail) * self.sd * (1 + 1 / self.n) ** 0.5
-        return float(np.hypot(noise, ndtri(tail) * self.rest))
+        return float(stdtrit(self.degrees_of_freedom, 0.5 + level / 2)) * self.all
 
 
 def answer(

@@ -92,9 +92,9 @@ def composition(
         series, volumes, asked, lay_out(volumes, inside, asked, found), regions is None, replicates, seed, likelihood,
         backend.resolve_device(device), log,
     )  # fmt: skip
-    answers = {}
+    answers, aligned = {}, series.alignment.errors is not None
     for k, place in enumerate(asked):
-        errors = {n: Errors.of(r.fractions[:, k], off[n][:, k]) for n, r in results.items()}
+        errors = {n: Errors.of(r.fractions[:, k], off[n][:, k], aligned) for n, r in results.items()}
         shown = {n: float(np.average(v.values, weights=place.weight)) for n, v in volumes.items()}
         answers[place.name] = answer(k, place, results, errors, shown, None if again is None else float(again[k]))
     return Composition(answers, labels, replicates, seed, regions is None, spent)
