@@ -95,7 +95,7 @@ def test_exports_of_single_maps(tmp_path, kind):
         ("1,2,3\n4,5\n", ":2: this row has 2 numbers, the first has 3"),
         ("1,2,3\n4,x,6\n", ":2: '4,x,6' is no row of numbers"),
         ("nothing\nhere\n", "no rows of numbers"),
-        ("1,2,nan\n", "no rows of numbers"),
+        ("1,2,none\n", "no rows of numbers"),
     ],
 )
 def test_text_that_is_no_map(tmp_path, content, says):

@@ -154,6 +154,9 @@ def _tiff_voxel(tif: Any) -> tuple[float, float, float]:
             float(pixels.get(f"PhysicalSize{a}", 0)) * unit_nm(pixels.get(f"PhysicalSize{a}Unit", "µm")) for a in "ZYX"
         ]
         return edges[0], edges[1], edges[2]
+    scan = (tif.fei_metadata or {}).get("Scan", {})  # Velox and other programs of Thermo Fisher, in m
+    if all(isinstance(scan.get(f"Pixel{side}"), float) for side in ("Height", "Width")):
+        return 0.0, scan["PixelHeight"] * 1e9, scan["PixelWidth"] * 1e9
     tags = tif.pages[0].tags
     rational = [tags[name].value if name in tags else (0, 1) for name in ("YResolution", "XResolution")]
     dy, dx = (d / n if n else 0.0 for n, d in rational)
