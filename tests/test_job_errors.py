@@ -211,6 +211,22 @@ def test_not_toml(folder, text, expected):
     assert message(text).startswith(expected)
 
 
+@pytest.mark.parametrize(
+    ("text", "remedy"),
+    [
+        ("a = \u201cx\u201d\n", "invalid value; put text between straight quotes"),
+        ("a\u00a0= 1\n", "it holds a character that only looks like a blank; type the line anew"),
+        ("a = 5,0\n", "; write a decimal point, not a comma"),
+        ("a = True\n", "; write true or false, in small letters"),
+        ("a = 5.0 nm\n", "; write the number alone, without a unit"),
+        ("a = Co.tif\n", "; put text between double quotes"),
+        ("input:\n  maps: x\n", "; write key = value, under a heading in [ ]"),
+    ],
+)
+def test_what_toml_does_not_take_has_a_remedy(folder, text, remedy):
+    assert remedy in message(text)
+
+
 def test_wrong_paths(folder):
     for path, says in (
         ("no.toml", "no.toml does not exist"),

@@ -33,7 +33,19 @@ def syntax(shown: str, text: str, message: str) -> str:
         return (
             f"{shown}:{line}: a backslash in double quotes has another meaning; put the path in single quotes: '{path}'"
         )
-    return " ".join(f"{shown}:{line}: not valid TOML{column}: {what[:1].lower()}{what[1:]}".split())
+    hint = next((f"; {remedy}" for pattern, remedy in _HINTS if re.search(pattern, written)), "")
+    return " ".join(f"{shown}:{line}: not valid TOML{column}: {what[:1].lower()}{what[1:]}".split()) + hint
+
+
+_HINTS = (  # what stands in a line that the parser does not take, and what to write instead
+    ("[\u201c\u201d\u201e\u2018\u2019\u00ab\u00bb]", "put text between straight quotes, \" or '"),
+    ("[\u00a0\u2007\u202f\u200b]", "it holds a character that only looks like a blank; type the line anew"),
+    (r"=\s*[+-]?\d+,\d+\s*(#.*)?$", "write a decimal point, not a comma"),
+    (r"=\s*(True|False|TRUE|FALSE|yes|no|on|off)\b", "write true or false, in small letters"),
+    (r"=\s*[+-]?[\d.]+\s*[A-Za-z\u00b5\u03bc%\u00b0]+\s*(#.*)?$", "write the number alone, without a unit"),
+    (r"=\s*[A-Za-z~./][^\"'=]*$", "put text between double quotes"),
+    (r"^\s*[\w\"']+\s*:", "write key = value, under a heading in [ ]"),
+)
 
 
 def line_of(text: str, loc: tuple[Any, ...]) -> int | None:
