@@ -5,8 +5,10 @@ from __future__ import annotations
 
 import os
 import shutil
+from xml.etree import ElementTree
 
 import pytest
+from PIL import Image
 from runs import write_run
 
 from recon.report.page import rebuild_report
@@ -182,6 +184,34 @@ def test_figures_and_tables_are_saved(seen):
         assert waiting.value.suggested_filename.endswith(suffix)
 
 
+@pytest.mark.parametrize("mm", [89, 183])
+def test_figures_are_as_wide_as_journals_print(seen, mm):
+    """The SVG says its width, the PNG has 300 dots an inch of it; both keep the shape."""
+    images = seen.page.locator("figure img:visible").first
+    shape = images.evaluate("i => i.height / i.width")
+    for kind in ("svg", "png"):
+        with seen.page.expect_download() as waiting:
+            seen.page.locator(f".take button[data-kind={kind}][data-mm='{mm}']:visible").first.click()
+        saved = waiting.value.path()
+        if kind == "png":
+            with Image.open(saved) as picture:
+                width, height = (n / 300 * 25.4 for n in picture.size)
+        else:
+            root = ElementTree.parse(saved).getroot()
+            width, height = (float(root.get(side).removesuffix("mm")) for side in ("width", "height"))
+        assert abs(width - mm) < 0.1
+        assert abs(height / width - shape) < 0.02
+
+
+def test_a_narrow_screen_does_not_shrink_the_letters_of_figures(browser, address):
+    found = Seen(browser, address, viewport={"width": 400, "height": 800})
+    widths = found.page.locator("figure .wide img").evaluate_all(
+        "all => all.map((i) => i.getBoundingClientRect().width)"
+    )
+    assert min(w for w in widths if w) >= 590
+    found.page.close()
+
+
 def test_touch_turns_it(browser, address):
     found = Seen(browser, address, viewport={"width": 400, "height": 800}, has_touch=True, is_mobile=True)
     page = found.page
@@ -246,7 +276,7 @@ def test_it_prints(browser, address):
     to_the_volume(page)
     page.emulate_media(media="print")
     assert not page.locator(".panel").is_visible()
-    assert not page.locator(".take").first.is_visible()
+    assert not page.locator("button:not(.pin):visible").count()
     assert page.locator(RAYS).is_visible()
     assert len(page.pdf()) > 50_000
     page.close()

@@ -118,7 +118,7 @@ def _draw_map(figure: Figure, axes: Any, geometry: Projections) -> None:
     """The hemisphere of directions in Fourier space, seen along z, by their distance from what was measured."""
     x, y = np.meshgrid(np.linspace(-1, 1, 161), np.linspace(-1, 1, 161))
     inside = x**2 + y**2 <= 1
-    k = np.stack([np.sqrt(1 - x[inside] ** 2 - y[inside] ** 2), y[inside], x[inside]], axis=1)
+    k = np.stack([np.sqrt(np.clip(1 - x[inside] ** 2 - y[inside] ** 2, 0, None)), y[inside], x[inside]], axis=1)
     away = np.full(x.shape, np.nan)
     away[inside] = distance(geometry, k)
     image = axes.imshow(away, extent=(-1, 1, -1, 1), origin="lower", vmin=0, vmax=30, cmap="magma_r")

@@ -15,7 +15,7 @@ import numpy as np
 from recon.errors import InputError
 from recon.files import reason
 from recon.io.alignment import AlignmentRecord, by_tilt
-from recon.report.drawing import COLOURS, inline, new_figure
+from recon.report.drawing import COLOURS, inline, legend, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -218,16 +218,16 @@ def alignment_figure(alignment: AlignmentRecord) -> Figure:
         axis.axhline(0, color="0.8", linewidth=0.8, zorder=0)
         axis.set_ylabel(words)
         if drawn and any(drawn):
-            axis.legend(fontsize=7)
+            legend(axis)
     for i, (name, values) in enumerate(alignment.exposures.items()):
         draw(dose, values, (alignment.exposure_errors or {}).get(name), COLOURS[i % len(COLOURS)], name)
     dose.set_ylim(bottom=0)
     dose.set_ylabel("relative exposure")
-    dose.legend(fontsize=7)
+    legend(dose)
     if found is not None and draw(misfit, found.chi_square, found.chi_square_errors, "0.25"):
         scatter = _row(found.chi_square_errors, tilts)[order]
         misfit.fill_between(tilts[order], 1 - 2 * scatter, 1 + 2 * scatter, color="0.9", zorder=0, label="expected")
-        misfit.legend(fontsize=7)
+        legend(misfit)
     else:
         draw(misfit, alignment.residual_chi_square, None, "0.25")
     misfit.set_ylabel("misfit of re-projection (chi-square)")

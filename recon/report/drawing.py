@@ -42,18 +42,19 @@ def inline(figure: Figure, alt: str, name: str, caption: str = "") -> str:
     wide, high = (round(inches * 96) for inches in figure.get_size_inches())  # of the page's pixels
     said = f"<figcaption>{html.escape(caption)}</figcaption>" if caption else ""
     shown = html.escape(name)
-    sizes = "".join(
-        f"<button type=button data-kind=png data-mm={mm:g} aria-label='save {shown} as PNG, {mm:g} mm wide'>PNG "
-        f"{mm:g} mm"
-        "</button>"
+    buttons = "".join(
+        f"<button type=button data-kind={kind.lower()} data-mm={mm:g} aria-label='save {shown} as {kind}, {mm:g} mm "
+        f"wide'>{kind} {mm:g} mm</button>"
+        for kind in ("SVG", "PNG")
         for mm in (COLUMN_MM, PAGE_MM)
     )
     return (
-        # a browser draws what is far below when it is scrolled to; its room is kept until then
-        f'<figure><img loading=lazy width={wide} height={high} alt="{html.escape(alt)}" '
-        f'src="data:image/svg+xml;base64,{data}">{said}</figure>'
-        f"<div class=take data-name='{shown}'>"
-        f"<button type=button data-kind=svg aria-label='save {shown} as SVG'>SVG</button>{sizes}</div>"
+        # on a narrow screen it scrolls sideways, or its letters would be too small; a browser draws what is far below
+        # when it is scrolled to, and its room is kept until then
+        f"<figure><div class=wide tabindex=0 role=group aria-label='{shown}'>"
+        f'<img loading=lazy width={wide} height={high} alt="{html.escape(alt)}" '
+        f'src="data:image/svg+xml;base64,{data}"></div>{said}</figure>'
+        f"<div class=take data-name='{shown}'>{buttons}</div>"
     )
 
 
@@ -100,6 +101,14 @@ def new_figure(rows: int, columns: int, flat: float = 1.0, width_mm: float = PAG
         for item in (axis.title, axis.xaxis.label, axis.yaxis.label):
             item.set_fontsize(8)
     return figure, axes
+
+
+def legend(axis: Axes) -> None:
+    """What the curves are, in a row above the axes, where it hides none of them."""
+    axis.legend(
+        fontsize=7, ncols=4, loc="lower right", bbox_to_anchor=(1, 1), frameon=False, borderaxespad=0.1,
+        handlelength=1.2, columnspacing=1.0,
+    )  # fmt: skip
 
 
 def one_axis(width_mm: float, height: float, place: tuple[float, float, float, float]) -> tuple[Figure, Axes]:

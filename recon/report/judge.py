@@ -10,7 +10,7 @@ import numpy as np
 from recon.analysis.agreement import STEPS, ZERO
 from recon.io.alignment import AlignmentRecord
 from recon.report.alignment import FRAMES
-from recon.report.drawing import PAGE_MM, inline, new_figure
+from recon.report.drawing import PAGE_MM, inline, legend, new_figure
 from recon.report.slices import Sheet
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ def wedge_figure(tilts_deg: tuple[float, ...], residual: NDArray[np.uint8] | Non
         edges = np.linspace(-5, 5, 41)
         bars.hist(deviations, bins=edges, density=True, color="0.7", label=f"found, deviation {deviations.std():.2f}")
         bars.plot(edges, np.exp(-(edges**2) / 2) / np.sqrt(2 * np.pi), color="0.1", linewidth=1.2, label="noise alone")
-        bars.legend(fontsize=7)
+        legend(bars)
     bars.set_xlabel("residual (standard deviations)")
     bars.set_ylabel("part of the pixels per deviation")
     low, high = min(tilts_deg), max(tilts_deg)

@@ -13,7 +13,7 @@ import numpy as np
 from recon.io import whole_file
 from recon.report.alignment import alignment_section
 from recon.report.answer import answer_section, composition_tables, repeatability
-from recon.report.drawing import COLOURS, inline, new_figure, table
+from recon.report.drawing import COLOURS, inline, legend, new_figure, table
 from recon.report.judge import judge_section
 from recon.report.methods import methods_section
 from recon.report.resolution import resolution_section
@@ -190,5 +190,5 @@ def convergence_figure(traced: Mapping[str, tuple[Record, ...]]) -> Figure:
         axis.yaxis.set_minor_formatter(NullFormatter())  # they would run into the next figure
         axis.set_xlabel("iteration")
         if axis.get_legend_handles_labels()[0]:
-            axis.legend(fontsize=7)
+            legend(axis)
     return figure

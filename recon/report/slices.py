@@ -95,10 +95,12 @@ class Sheet:
         axis.set_axis_off()
         edges = [*self.lefts[1:], columns]
         for title, start, stop in zip(titles, self.lefts, edges, strict=True):
-            axis.text((start + stop) / 2, -0.01 * rows, title, ha="center", va="bottom", fontsize=7)
+            axis.text((start + stop - 1) / 2, -0.5 - 0.01 * rows, title, ha="center", va="bottom", fontsize=7)
         edges = [*self.tops[1:], rows]
         for name, start, stop in zip(names, self.tops, edges, strict=True):
-            axis.text(-0.01 * columns, (start + stop) / 2, name, ha="right", va="center", fontsize=7, rotation=90)
+            axis.text(
+                -0.5 - 0.01 * columns, (start + stop - 1) / 2, name, ha="right", va="center", fontsize=7, rotation=90
+            )
         return figure, axis
 
 

@@ -39,8 +39,12 @@ for (const bar of document.querySelectorAll('.take')) {
     }
     const image = holder.querySelector('img');
     if (button.dataset.kind === 'svg') {
-      const text = atob(image.src.slice(image.src.indexOf(',') + 1));
-      save(`${name}.svg`, new Blob([Uint8Array.from(text, (c) => c.charCodeAt(0))], { type: 'image/svg+xml' }));
+      const bytes = Uint8Array.from(atob(image.src.slice(image.src.indexOf(',') + 1)), (c) => c.charCodeAt(0));
+      const drawn = new DOMParser().parseFromString(new TextDecoder().decode(bytes), 'image/svg+xml');
+      const root = drawn.documentElement, mm = +button.dataset.mm;
+      root.setAttribute('width', `${mm}mm`);
+      root.setAttribute('height', `${mm * root.viewBox.baseVal.height / root.viewBox.baseVal.width}mm`);
+      save(`${name}.svg`, new Blob([new XMLSerializer().serializeToString(drawn)], { type: 'image/svg+xml' }));
       return;
     }
     png(image, name, +button.dataset.mm);
