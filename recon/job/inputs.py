@@ -14,8 +14,10 @@ from recon.errors import JobError
 from recon.files import explain_reading, matching
 from recon.io import read
 from recon.job.file import Job
+from recon.job.file.channels import files_of, is_file, own, paths_of
 from recon.job.geometry import scheme_of
-from recon.job.overrides import bad_weights, files_of, leave_out
+from recon.job.overrides import bad_weights, leave_out
+from recon.job.overrides import files_of as override_files
 from recon.series.tilt_series import TiltSeries
 
 Log = Callable[[str], None]
@@ -28,16 +30,23 @@ def read_job(job: Job, log: Log | None = None) -> TiltSeries:
             raise JobError("maps.detectors = 'each' keeps detectors apart for `recon maps`; use 'sum' to reconstruct")
         maps = read_spectra_job(job, log)
         return _told(spectra_series(job, maps), log, maps.warnings)
-    scheme = scheme_of(job)
+    scheme, given, tilts, size = scheme_of(job), own(job.input.maps), job.input.tilts, job.input.pixel_size_nm
+    image = job.align.image
+    maps_of = {name: files_of(maps) for name, maps in job.input.maps.items()}
+    # what an element has not of its own is as for all
+    own_tilts = dict.fromkeys(maps_of, tilts) | {n: g.tilts for n, g in given.items() if g.tilts is not None}
+    own_sizes = dict.fromkeys(maps_of, size) | {n: g.pixel_size_nm for n, g in given.items() if g.pixel_size_nm}
     series = read(
-        {name: list(path) if isinstance(path, tuple) else path for name, path in job.input.maps.items()},
-        job.input.tilts if scheme is None else None,
-        job.input.pixel_size_nm,
+        {name: list(path) if isinstance(path, tuple) else path for name, path in maps_of.items()},
+        None if scheme else own_tilts if any(g.tilts is not None for g in given.values()) else tilts,
+        own_sizes if any(g.pixel_size_nm for g in given.values()) else size,
         tilt_axis=job.input.tilt_axis,
         weights=bad_weights(job),
         scaled=job.input.scaled,
         geometry=scheme,
-        image=job.align.reference if isinstance(job.align.reference, str) else None,
+        image=None if image is None else image.image,
+        image_tilts=None if image is None else image.tilts,
+        image_pixel_size_nm=None if image is None else image.pixel_size_nm,
         base_dir=job.path.parent,
     )
     return _told(leave_out(job, series), log)
@@ -64,7 +73,7 @@ def read_spectra_job(job: Job, log: Log | None = None) -> LineMaps:
         job.input.lines or (),
         tilts=job.input.tilts,
         options=Options(**options.model_dump()),
-        image=job.align.reference if isinstance(job.align.reference, str) else None,
+        image=None if job.align.image is None else job.align.image.image,
         base=job.path.parent,
         log=log,
     )
@@ -72,11 +81,13 @@ def read_spectra_job(job: Job, log: Log | None = None) -> LineMaps:
 
 def input_hashes(job: Job) -> dict[str, str]:
     """SHA-256 of every file that the job reads."""
-    files: dict[str, Any] = {"tilts": job.input.tilts, **files_of(job)}
+    files: dict[str, Any] = {"tilts": job.input.tilts, **override_files(job)}
     files |= {name: getattr(job.geometry, name) for name in ("second_tilts", "azimuths", "vectors")}
-    if isinstance(job.align.reference, str) and Path(job.align.reference).is_absolute():
-        files |= {f"image: {p.name}": p for p in matching(job.align.reference)}
-    for element, maps in (job.input.maps or {}).items():
+    files |= paths_of(job.input.maps, job.align.reference)
+    if job.align.image is not None and is_file(job.align.image):
+        files |= {f"image: {p.name}": p for p in matching(job.align.image.image)}
+    for element, given in (job.input.maps or {}).items():
+        maps = files_of(given)
         files |= {f"{element}: {p.name}": p for p in maps} if isinstance(maps, tuple) else {element: maps}
     if job.input.spectra is not None:
         source = job.input.spectra

@@ -14,6 +14,7 @@ from recon.io.exposures import Exposures, read_exposures
 from recon.io.stacks import read_stack
 from recon.io.volumes import read_volume
 from recon.job.file import Job
+from recon.job.file.channels import own
 from recon.preparation.exclude import exclude
 from recon.preparation.normalise import given_exposures
 from recon.series.tilt_series import TiltSeries
@@ -30,14 +31,20 @@ def leave_out(job: Job, series: TiltSeries) -> TiltSeries:
         if job.input.tilt_axis == "x":
             bad = bad.swapaxes(1, 2)
     series = exclude(series, job.input.leave_out, pixels=bad)
+    for name, given in own(job.input.maps).items():
+        series = exclude(series, given.leave_out, elements=name)
     if job.align.file is None:
         return series
     return exclude(series, load_left_out(job.align.file), why=f"as {job.align.file.name} says")
 
 
-def bad_weights(job: Job) -> np.ndarray | str | None:
+def bad_weights(job: Job) -> np.ndarray | str | dict[str, np.ndarray] | None:
     """What `recon.read` has to know of bad pixels, which may hold anything: weights as recorded, or "nan"."""
     marked = job.input.bad_pixels
+    masks = {name: given.bad_pixels for name, given in own(job.input.maps).items() if given.bad_pixels is not None}
+    if masks:  # those of all are left out later
+        found = {name: read_stack(path, image=True)[0] == 0 for name, path in masks.items()}
+        return {name: np.asarray(kept[0] if len(kept) == 1 else kept, np.float32) for name, kept in found.items()}
     if not isinstance(marked, Path):
         return marked
     bad, _ = read_stack(marked, image=True)
@@ -73,6 +80,12 @@ def _checked(path: Path, exposures: Exposures, series: TiltSeries) -> Exposures:
     except InputError as exc:
         raise InputError(f"{path}: {exc}") from exc
     return exposures
+
+
+def align_reference(job: Job, series: TiltSeries) -> tuple[str, ...] | None:
+    """The elements to align on; None where the job names all, none or an image: then `recon.align` chooses."""
+    named = job.align.elements
+    return None if named is None or set(named) == set(series.elements) else named
 
 
 def given_alignment(job: Job, series: TiltSeries) -> TiltSeries:

@@ -15,13 +15,14 @@ from recon.errors import ResourceError
 from recon.io import check_disk
 from recon.job.duration import Duration, asked_about, duration, searched, usable_cores
 from recon.job.file import Job
-from recon.job.overrides import given_alignment, known_exposures, read_regions
+from recon.job.overrides import align_reference, given_alignment, known_exposures, read_regions
 from recon.model.grid import grid
 from recon.operators.composed import scratch_words
 from recon.preparation.isolation import locate
 from recon.preparation.normalise import normalise
 from recon.preparation.screening import screen
 from recon.reconstruction.reconstruct import resolve_strengths
+from recon.series.channels import common_elements
 from recon.series.combine import combine
 from recon.series.settings import PRIMAL_DUAL
 from recon.series.tilt_series import TiltSeries
@@ -191,7 +192,7 @@ def check_options(job: Job, series: TiltSeries) -> None:
         ReconError: one line, as the run would.
     """
     known_exposures(job, series)
-    combine(series, job.align.elements)
+    combine(series, align_reference(job, series))
     if job.align.file is not None:
         given_alignment(job, series)
     job.reconstruct.settings.check()
@@ -226,9 +227,12 @@ def describe(job: Job, series: TiltSeries, needs: Plan, out: Path) -> list[str]:
     ]
     for i in order:
         cells = "".join(
-            f"{series.counts[e, i].sum():16.0f}{series.counts[e, i].max():11.0f}" for e in range(len(series.elements))
+            f"{maps[i].sum():16.0f}{maps[i].max():11.0f}"
+            if there[i] or not series.used[i]
+            else f"{'no map':>16}{'':11}"
+            for maps, there in zip(series.counts, series.present, strict=True)
         )
-        names = dict.fromkeys(o[i] for o in series.origins)
+        names = dict.fromkeys(o[i] for o in series.origins if o[i])
         lines.append(
             f"  {series.tilts_deg[i]:10.2f}  {cells}   {'; '.join(names)}" + ("" if series.used[i] else "   left out")
         )
@@ -238,13 +242,18 @@ def describe(job: Job, series: TiltSeries, needs: Plan, out: Path) -> list[str]:
         lines.append(series.history[-1])  # what normalising found
     options = job.reconstruct
     how = job.normalise.method if known_exposures(job, series)[0] is None else "by known exposures"
-    alignment = f"{job.align.method} on {' + '.join(job.align.elements or (Path(str(job.align.reference)).name,))}"
+    image = job.align.image
+    on = (Path(image.image).name,) if image else align_reference(job, series) or common_elements(series)
+    alignment = f"{job.align.method} on {' + '.join(on)}"
+    if image and series.image_tilts_deg is not None:
+        alignment += f" at {series.image_tilts_deg.size} tilts of its own"
     if job.align.file is not None:
         alignment = given_alignment(job, series).alignment.method
     lines += [
         f"plan: normalise {how}, align {alignment}, "
         f"{options.method} with {options.data_term}, strength {options.strength}, tolerance {options.tolerance:g}",
         f"object: {'isolated' if series.isolated else 'not isolated; the volume is wider than the frame'}",
+        *_channels(series),
         f"geometry: {series.geometry if series.scheme is not None else 'tilts about one axis, y of the series'}",
         f"volume: {' x '.join(map(str, needs.volume))} voxels (z, y, x) on {needs.device}",
         f"memory: {gib(needs.memory_bytes)} needed, {gib(needs.available_bytes)} free"
@@ -260,6 +269,19 @@ def describe(job: Job, series: TiltSeries, needs: Plan, out: Path) -> list[str]:
         f"time: {needs.duration or _minutes(needs.seconds)}; on {_where(needs.device)}, compilation aside",
     ]
     return lines
+
+
+def _channels(series: TiltSeries) -> list[str]:
+    """What elements have of their own."""
+    out = []
+    for e, (name, there) in enumerate(zip(series.elements, series.present, strict=True)):
+        where = series.footprint(e)
+        said = [] if there[series.used].all() else [f"maps at {there.sum()} of {series.used.sum()} tilts"]
+        if where is not None:
+            ny, nx = where.shape
+            said.append(f"{ny} x {nx} pixels of {where.pitch * series.pixel_size_nm:g} nm")
+        out += [f"{name}: {', '.join(said)}"] if said else []
+    return out
 
 
 def _slabs(needs: Plan) -> list[str]:

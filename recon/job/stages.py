@@ -22,7 +22,7 @@ from recon.errors import InputError, StoppedError
 from recon.io.alignment import AlignmentRecord, alignment_record
 from recon.job.checkpoint import Checkpoints
 from recon.job.file import Job
-from recon.job.overrides import given_alignment, known_exposures, read_regions
+from recon.job.overrides import align_reference, given_alignment, known_exposures, read_regions
 from recon.job.progress import Watcher
 from recon.job.resources import gib
 from recon.job.together import Call
@@ -95,7 +95,7 @@ class Stages:
             if job.align.file is not None:
                 series = given_alignment(job, series)
             else:
-                series = align(series, job.align.method, reference=job.align.elements, log=self.watch.log)
+                series = align(series, job.align.method, reference=align_reference(job, series), log=self.watch.log)
             self.watch.log(series.history[-1])
         return series
 

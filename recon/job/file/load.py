@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from recon.errors import JobError
 from recon.files import explain_reading
+from recon.job.file.channels import check_channels, is_file
 from recon.job.file.messages import REMEDY, line_of, one_line, syntax, worst
 from recon.job.file.schemes import check_scheme
 from recon.job.file.sections import Job
@@ -62,6 +63,7 @@ def load_job(path: str | os.PathLike[str], *, changes: Mapping[str, Any] | None 
     job._path = full
     _cross_check(job, raw, fail)
     check_scheme(job, fail)
+    check_channels(job, fail)
     return job
 
 
@@ -119,11 +121,12 @@ def _cross_check(job: Job, raw: dict[str, Any], fail: Callable[[tuple[Any, ...],
         fail(("input", "scaled"), "is true, but maps from spectra are counts; leave it out")
     if not job.align.reference:
         fail(("align", "reference"), f"is empty; name some of {', '.join(elements)}, or leave it out for all")
-    if isinstance(job.align.reference, str) and (given.maps is None) == os.path.isabs(job.align.reference):
+    image = job.align.image
+    if image is not None and (given.maps is None) == is_file(image):
         what = (
             "the file of an image" if given.maps is not None else "the name of an image in the files, such as 'HAADF'"
         )
-        fail(("align", "reference"), f"must be a list in [ ], not {Path(job.align.reference).name!r}, or {what}")
+        fail(("align", "reference"), f"must be a list in [ ], not {Path(image.image).name!r}, or {what}")
     for name in job.align.elements or ():
         if name not in elements:
             fail(("align", "reference"), f"element '{name}' is not in input.{where}; {nearest(name, elements)}")

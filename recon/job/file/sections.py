@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainValidator, PrivateAttr, Strict
 
 from recon.files import Json
-from recon.job.file import values
+from recon.job.file import channels, values
 from recon.series.settings import MAX_ITERATIONS, TOLERANCE, CouplingName, DataTermName, Method, Projector, Settings
 
 Names = Annotated[tuple[str, ...], Strict(False)]
@@ -31,13 +31,15 @@ class Input(Section):
         Annotated[
             dict[
                 Annotated[str, AfterValidator(values.element)],
-                Annotated[Path | tuple[Path, ...], PlainValidator(values.maps_of)],
+                Annotated[Path | tuple[Path, ...] | channels.OwnMaps, PlainValidator(channels.maps_of)],
             ],
             AfterValidator(values.distinct),
         ]
         | None
     ) = None
-    """Element to a file of counts, a stack `(tilt, y, x)`: TIFF, MRC, NPY, NPZ, HSPY, EMD, OME-Zarr, DM, SER, VTI."""
+    """Element to a file of counts, a stack `(tilt, y, x)`: TIFF, MRC, NPY, NPZ, HSPY, EMD, OME-Zarr, DM, SER, VTI. Or
+    to a table of what is its own: `{ files = "Zn.tif", tilts = "Zn.rawtlt", pixel_size_nm = 10 }`, of which tilts,
+    pixel_size_nm, bad_pixels and leave_out may be left out."""
     spectra: Annotated[Path | tuple[Path, ...] | None, PlainValidator(values.spectra)] = None
     """In place of maps, EDS spectrum images: a folder, a pattern such as `"tilt_*.bcf"` or a list of files."""
     lines: Annotated[Names, AfterValidator(values.lines)] | None = None
@@ -122,9 +124,10 @@ class Align(Section):
 
     method: Literal["auto", "cross-correlation", "none"] = "auto"
     """`"cross-correlation"` as in Longley et al. (2018); `"none"` for maps that are aligned."""
-    reference: Annotated[Names | str, PlainValidator(values.reference)] = ()
+    reference: Annotated[Names | str | channels.Image, PlainValidator(channels.reference)] = ()
     """Elements that are added up for the alignment, all, unless some are named; or an image that was recorded with the
-    maps: its file, such as `"haadf.mrc"`, a pattern, or with spectra its name in their files, such as `"HAADF"`."""
+    maps: its file, such as `"haadf.mrc"`, a pattern, or with spectra its name in their files, such as `"HAADF"`.
+    One that has tilts or pixels of its own: `{ image = "haadf.mrc", tilts = "haadf.rawtlt", pixel_size_nm = 1.2 }`."""
     file: Annotated[Path | None, PlainValidator(values.existing)] = None
     """An alignment in place of an estimate: `alignment.json`, IMOD's .xf, .prexg, .prexf, or JSON of shifts."""
     upside_down: bool = False
@@ -135,7 +138,12 @@ class Align(Section):
     @property
     def elements(self) -> tuple[str, ...] | None:
         """Elements of the reference; None where it is an image."""
-        return None if isinstance(self.reference, str) else self.reference or None
+        return self.reference or None if isinstance(self.reference, tuple) else None
+
+    @property
+    def image(self) -> channels.Image | None:
+        """The image that is the reference, if it is one."""
+        return channels.image_of(self.reference)
 
 
 class Reconstruct(Section):

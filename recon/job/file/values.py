@@ -128,7 +128,7 @@ def element(name: str) -> str:
     return name
 
 
-def distinct(maps: dict[str, Path | tuple[Path, ...]]) -> dict[str, Path | tuple[Path, ...]]:
+def distinct(maps: dict[str, Any]) -> dict[str, Any]:
     """Maps whose names differ by more than case."""
     if not maps:
         raise ValueError('is empty; name at least one map, such as { Co = "Co.tif" }')
