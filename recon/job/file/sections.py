@@ -299,5 +299,5 @@ class Job(Section):
                 return {key: plain(item) for key, item in value.items()}
             return [plain(item) for item in value] if isinstance(value, tuple | list) else value
 
-        made = self.model_dump(exclude={"cluster": True, "reconstruct": {"memory"}})
+        made = self.model_dump(exclude={"cluster": True, "reconstruct": {"memory"}}, warnings=False)
         return {"job_file": self._path.name, **plain(made)}
