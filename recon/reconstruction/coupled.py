@@ -20,7 +20,7 @@ from recon.reconstruction.coupling_choice import choose_coupling
 from recon.reconstruction.problem import COARSE_ITERATIONS, SMALLEST_FRAME, Problem
 from recon.reconstruction.run import Run, chosen
 from recon.reconstruction.strength import A0_PER_A1
-from recon.series.combine import combine
+from recon.series.combine import at_the_maps, combine
 from recon.series.settings import Settings
 from recon.series.tilt_series import TiltSeries
 from recon.series.units import series_in, strength_in, unit_of, volume_in
@@ -52,7 +52,7 @@ class Part:
     def of(cls, series: TiltSeries, name: str, settings: Settings, strength: float | None, device: str) -> Part:
         """An element of a series, or its image."""
         if name == IMAGE:
-            series, settings = combine(series), replace(settings, data_term="least-squares")
+            series, settings = combine(at_the_maps(series)), replace(settings, data_term="least-squares")
         element = series.elements[0] if name == IMAGE else name
         unit = unit_of(series, element)
         settings = replace(settings, strength=None if strength is None else strength_in(strength, unit))

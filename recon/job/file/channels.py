@@ -5,15 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationInfo
 
 from recon.job.file import values
 from recon.job.file.values import describe, nearest
-
-if TYPE_CHECKING:
-    from recon.job.file.sections import Job
 
 Files = Path | tuple[Path, ...]
 Tilts = Path | tuple[float, ...] | dict[str, float]
@@ -127,22 +124,3 @@ def paths_of(maps: Mapping[str, Files | OwnMaps] | None, reference: object) -> d
         out |= {f"tilts of {name}": given.tilts, f"bad_pixels of {name}": given.bad_pixels}
     image = image_of(reference)
     return out | ({} if image is None else {"tilts of the image": image.tilts})
-
-
-def check_channels(job: Job, fail: Callable[[tuple[Any, ...], str], None]) -> None:
-    """Calls `fail` with a key and what is wrong with it, if elements have what the job cannot give them."""
-    scheme = job.geometry.scheme
-    for name, given in own(job.input.maps).items():
-        if given.tilts is not None and scheme != "single-axis":
-            fail(
-                ("input", "maps", name),
-                f"has tilts of its own, which serves a single axis, not scheme '{scheme}'; leave maps out with "
-                "leave_out, or with NaN in them",
-            )
-        if given.bad_pixels is not None and job.input.bad_pixels == "nan":
-            fail(("input", "bad_pixels"), f"= 'nan' is given beside bad_pixels of {name}; leave out one of the two")
-    image = image_of(job.align.reference)
-    if image is not None and image.tilts is not None and scheme != "single-axis":
-        fail(("align", "reference"), f"has tilts of its own, which serves a single axis, not scheme '{scheme}'")
-    if isinstance(job.align.reference, Image) and job.input.maps is None:
-        fail(("align", "reference"), "with tilts or pixels of its own is for maps; name the image in the files only")

@@ -12,9 +12,9 @@ from pydantic import ValidationError
 
 from recon.errors import JobError
 from recon.files import explain_reading
-from recon.job.file.channels import check_channels, is_file
+from recon.job.file.channels import is_file
 from recon.job.file.messages import REMEDY, line_of, one_line, syntax, worst
-from recon.job.file.schemes import check_scheme
+from recon.job.file.schemes import check_channels, check_scheme
 from recon.job.file.sections import Job
 from recon.job.file.values import nearest
 

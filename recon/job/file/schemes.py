@@ -1,10 +1,11 @@
-"""What a job cannot do with a scheme of more than one axis, said before the run."""
+"""What a job cannot do with a scheme of more than one axis, or with elements that differ, said before the run."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
 
+from recon.job.file.channels import Image, image_of, own
 from recon.job.file.sections import Job
 
 NEEDS: dict[str, tuple[str, ...]] = {
@@ -47,3 +48,22 @@ def check_scheme(job: Job, fail: Callable[[tuple[Any, ...], str], None]) -> None
         fail(("input", "leave_out"), "by degrees is not sure to name one map of this scheme; use { number = [1, 15] }")
     if job.align.file is not None and job.align.file.suffix.lower() != ".json":
         fail(("align", "file"), f"of type {job.align.file.suffix} {single}; use an alignment.json")
+
+
+def check_channels(job: Job, fail: Callable[[tuple[Any, ...], str], None]) -> None:
+    """Calls `fail` with a key and what is wrong with it, if elements have what the job cannot give them."""
+    scheme = job.geometry.scheme
+    for name, given in own(job.input.maps).items():
+        if given.tilts is not None and scheme != "single-axis":
+            fail(
+                ("input", "maps", name),
+                f"has tilts of its own, which serves a single axis, not scheme '{scheme}'; leave maps out with "
+                "leave_out, or with NaN in them",
+            )
+        if given.bad_pixels is not None and job.input.bad_pixels == "nan":
+            fail(("input", "bad_pixels"), f"= 'nan' is given beside bad_pixels of {name}; leave out one of the two")
+    image = image_of(job.align.reference)
+    if image is not None and image.tilts is not None and scheme != "single-axis":
+        fail(("align", "reference"), f"has tilts of its own, which serves a single axis, not scheme '{scheme}'")
+    if isinstance(job.align.reference, Image) and job.input.maps is None:
+        fail(("align", "reference"), "with tilts or pixels of its own is for maps; name the image in the files only")
