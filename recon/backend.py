@@ -102,7 +102,9 @@ _COMPILING = threading.Lock()
 _HELPERS: list[Any] = []  # of kernels, whose modules import Numba and have no types
 
 
-def compile_kernels(log: Callable[[str], None], *, solver: bool = True, half_precision: bool = False) -> None:
+def compile_kernels(
+    log: Callable[[str], None], *, solver: bool = True, half_precision: bool = False, coupled: bool = False
+) -> None:
     """Begin to compile the CPU kernels that this machine has not kept from an earlier run, on all cores, and say so.
 
     Other processes do it while this one goes on, until it asks for `kernels`: then it waits for them.
@@ -111,6 +113,7 @@ def compile_kernels(log: Callable[[str], None], *, solver: bool = True, half_pre
         log: takes a line where something is compiled, or where nothing can be kept.
         solver: those of the regularised solver, too, not only projections.
         half_precision: its duals are kept in 16 bits.
+        coupled: those of elements together.
     """
     compiling = importlib.import_module("recon.kernels.compiling")
     if compiling.KEPT is None:
@@ -121,6 +124,7 @@ def compile_kernels(log: Callable[[str], None], *, solver: bool = True, half_pre
         return
     warm = importlib.import_module("recon.kernels.warm")
     names = (*warm.PROJECTION, *(warm.SOLVER if solver else ()), *(warm.SHORT if solver and half_precision else ()))
+    names += (*warm.COUPLED, "tgv_primal", "tgv_dual") if coupled else ()
     with _COMPILING:
         if not _HELPERS and warm.missing(names):
             log(f"compiling the kernels for this processor; later runs find them in {compiling.KEPT}")

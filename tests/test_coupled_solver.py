@@ -15,7 +15,9 @@ from scipy.sparse import csr_matrix
 from recon.errors import JobError
 from recon.kernels import cpu
 from recon.solvers import Status
-from recon.solvers.coupled import COUPLINGS, Channel, CoupledPrimalDual
+from recon.solvers.channels import COUPLINGS, Channel
+from recon.solvers.coupled import CoupledPrimalDual
+from recon.solvers.memory import needed
 from recon.solvers.pdhg import PrimalDual
 
 few = settings(max_examples=20, deadline=None, derandomize=True)
@@ -216,3 +218,19 @@ def test_what_cannot_be_coupled():
         CoupledPrimalDual(two[:1] * 7)
     with pytest.raises(JobError, match="the strength of channel 0 is -1; it must be positive"):
         CoupledPrimalDual([Channel(two[0].operator, two[0].data, -1.0)])
+
+
+# ---------------------------------------------------------------- memory
+
+
+@pytest.mark.parametrize("regulariser", ["tgv", "tv"])
+def test_stated_memory_is_that_of_its_arrays(regulariser):
+    """Of a large volume, whose arrays outweigh all else: with what a balance keeps, and the result."""
+    n, channels = 64, channels_of((64, 64, 64), ("poisson", "least-squares"))
+    solver = CoupledPrimalDual(channels, regulariser=regulariser)
+    held = [solver.u, solver.u_bar, solver.w, solver.w_bar, solver.p, solver.q, solver._ahead_p, solver._ahead_q]
+    held += [solver._g, *solver._sensitivity, *(a for b in solver.balances for a in b.before), solver.value()]
+    taken = sum(a.nbytes for a in held)
+    stated = needed((n, n, n), 5, (n, n), 2, regulariser, channels=2).host
+    stacks = needed((1, n, n), 5, (n, n), 2, regulariser, channels=2).host
+    assert taken <= stated <= 1.15 * taken + stacks

@@ -29,7 +29,7 @@ from recon.series.tilt_series import TiltSeries
 from recon.solvers.memory import Memory, Streaming, available, needed, needed_for_regions, streaming
 from recon.solvers.scratch import scratch_folder
 
-COUPLED = 2.0  # time of an iteration of coupled elements, in that of each alone; see benchmarks/coupled.py
+COUPLED = 1.5  # time of an iteration of coupled elements over that of each alone; benchmarks/coupled.py
 AUTOMATIC = 0.8  # of the free memory that is taken where a volume does not fit and no budget is given
 
 

@@ -41,7 +41,7 @@ def compile_ahead(job: Job, device: str, log: Callable[[str], None]) -> None:
     if device == "cpu":
         how = job.reconstruct
         solver = how.method not in ("sirt", "fbp")
-        backend.compile_kernels(log, solver=solver, half_precision=how.half_precision)
+        backend.compile_kernels(log, solver=solver, half_precision=how.half_precision, coupled=how.coupling != "none")
 
 
 @dataclass

@@ -80,7 +80,7 @@ def needed(
             per_voxel *= 1 + _COARSER
         words = math.ceil(per_voxel * voxels)
     if channels:
-        words, pixels = channels * _words_of_a_channel(method) * voxels, channels * pixels
+        words, pixels = math.ceil(channels * _words_of_a_channel(method) * voxels), channels * pixels
     solved = WORD * (words + _STACKS[method] * pixels + ideal)
     results = WORD * math.prod(volume) * n_elements
     if device == "cuda":
@@ -89,11 +89,11 @@ def needed(
     return Memory(host=solved + results - WORD * voxels, device=0)
 
 
-def _words_of_a_channel(method: str) -> int:
-    """Of each voxel: its fields, duals before projection, the sample of planes, a coarser grid's, and the result."""
+def _words_of_a_channel(method: str) -> float:
+    """Of each voxel: state and the sample of its planes, duals before projection, bars, sensitivity, g, the result."""
     fields = FIELDS[ORDER[method]]
     state, duals = sum(fields[name] for name in STATE), sum(fields[name] for name in DUALS)
-    return math.ceil((1 + 1 / SAMPLED + _COARSER) * (state + duals) + fields["w_bar"] + 5)
+    return (1 + 1 / SAMPLED) * state + duals + fields["w_bar"] + 4.5
 
 
 @dataclass(frozen=True)
