@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import recon
-from recon.errors import InputError
+from recon.errors import InputError, JobError
 from recon.model.assembly import make_operator
 from recon.series.binning import binned
 from recon.series.footprint import Footprint, common_grid
@@ -154,6 +154,14 @@ def test_frames_need_not_be_alike_and_what_was_not_seen_has_no_weight():
     assert 9 <= gone.sum() <= 16
     small, _ = binned(series, 2)
     assert small.footprint(1).pitch == 1.25
+
+
+def test_what_takes_one_pixel_size_says_so():
+    rng = np.random.default_rng(3)
+    maps = {"Co": rng.poisson(9, (8, 20, 20)), "Zn": rng.poisson(9, (8, 10, 10))}
+    series = TiltSeries.create(maps, TILTS, {"Co": 1.0, "Zn": 2.0})
+    with pytest.raises(JobError, match="align resampled takes elements with the same pixels, and Zn has its own"):
+        recon.align(series, "none", resampled=True)
 
 
 @pytest.mark.parametrize(

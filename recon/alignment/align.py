@@ -98,6 +98,8 @@ def align(
             f"align {'resampled' if resampled else repr(method)} serves a single axis, not {series.scheme}; use 'auto' "
             "or 'none', and the alignment goes into the model"
         )
+    if resampled:
+        series.check_pixels("align resampled", "leave it out, the alignment goes into the model")
     if method == "none":
         aligned = series.evolve("align: none", alignment=Alignment.identity(series.n_tilts))
     elif by_image:

@@ -80,6 +80,8 @@ def plan(
     Where ranks share the volumes, `shared` is how many; the numbers are those of all.
     """
     device = backend.resolve_device(device) if here else device
+    if shared > 1:
+        series.check_pixels("a run of several ranks", "start this job without mpirun")
     if job.align.method == "auto" and job.align.file is None:
         check_alignable(series.frame)
     # where the object is not isolated, the volume is wider than the frame
@@ -87,7 +89,7 @@ def plan(
     free = None if here else 0
     words = None if series.scheme is None else scratch_words(series.aligned_geometry(shape))
     sizes = (shape, series.n_tilts, series.frame, len(series.elements))
-    found = forecast(*sizes, job, device, free, words, in_memory=shared > 1)
+    found = forecast(*sizes, job, device, free, words, in_memory=shared > 1 or bool(series.footprints))
     if reading is None or found.duration is None:
         return found
     took = replace(found.duration, reading=reading)
@@ -173,7 +175,7 @@ def check_resources(needs: Plan, out: Path, job_memory: int | None = None) -> No
         raise ResourceError(
             f"a volume of {' x '.join(map(str, needs.volume))} voxels needs {gib(needs.memory_bytes)} of memory, "
             f"reconstruct.memory allows {gib(job_memory)}, and slabs are for tgv, tv and none on series with one tilt "
-            "axis, without uncertainty; raise it, or leave it out"
+            "axis and one pixel size, without uncertainty; raise it, or leave it out"
         )
     if needs.streaming is not None and needs.device == "cpu":
         check_disk(scratch_folder() / "recon", needs.streaming.store)
@@ -195,6 +197,8 @@ def check_options(job: Job, series: TiltSeries) -> None:
     combine(series, align_reference(job, series))
     if job.align.file is not None:
         given_alignment(job, series)
+    if job.align.resample:
+        series.check_pixels("align.resample", "leave it out, the alignment goes into the model")
     job.reconstruct.settings.check()
     resolve_strengths(series, job.reconstruct.strength)
     read_regions(job, series)

@@ -40,11 +40,7 @@ def make_operator(
     """
     e = None if element is None else series.index(element)
     where = None if e is None else series.footprint(e)
-    if where is not None:
-        if ranks.size > 1:
-            raise GeometryError(
-                f"{element} has pixels of its own, which several ranks do not share; start this job without mpirun"
-            )
+    if where is not None and ranks.size == 1:
         plain = make_operator(series.evolve(footprints=()), shape, like, projector, element=element)
         return Spread(plain, *where.spread(series.frame), like)
     there = None if e is None or series.element_weights is None else series.present[e]
@@ -52,6 +48,7 @@ def make_operator(
         index = np.flatnonzero(there)
         return SomeProjections(make_operator(some(series, index), shape, like, projector), index, there.size, like)
     if ranks.size > 1:
+        series.check_pixels("a run of several ranks", "start this job without mpirun")
         if series.scheme is not None:
             raise GeometryError("several ranks share series with one tilt axis only; start this job without mpirun")
         how = (series.tilts_deg, series.alignment, series.frame, shape)

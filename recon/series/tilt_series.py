@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from recon.errors import InputError
+from recon.errors import InputError, JobError
 from recon.geometry.tilt_geometry import TiltGeometry
 from recon.series.alignment import Alignment
 from recon.series.checks import _check_stack, check_tilts, narrow, standardised
@@ -269,6 +269,12 @@ class TiltSeries:
     def footprint(self, e: int) -> Footprint | None:
         """Where the recorded pixels of an element by its position lie, if they are not those of the series."""
         return self.footprints[e] if self.footprints else None
+
+    def check_pixels(self, what: str, instead: str) -> None:
+        """Raise JobError where elements have pixels of their own, which `what` does not serve."""
+        names = [name for name, where in zip(self.elements, self.footprints, strict=False) if where is not None]
+        if names:
+            raise JobError(f"{what} takes elements with the same pixels, and {', '.join(names)} has its own; {instead}")
 
     def index(self, element: str) -> int:
         """Position of an element; InputError if the series has no such element."""
