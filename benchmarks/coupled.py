@@ -1,11 +1,12 @@
 """Two elements reconstructed together against each alone, on simulated particles: error, borders, cross-talk.
 
-    python benchmarks/coupled.py [--size 32] [--doses 5 40 300] [--particles ...] [--seed 1] [--image] [--output FILE]
+    python benchmarks/coupled.py [--size 32] [--doses 5 40 300] [--particles ...] [--seed 1] [--image 15]
+                                 [--output FILE]
 
 Alignment, exposures and background are known. Each element's strength is that of its own search, in all ways alike:
 alone, by the Frobenius norm, by the nuclear norm, and what ``coupling = "auto"`` chooses of these. With `--image` an
-HAADF image of the same tilts is a further channel: Poisson noise of `IMAGE_DOSE` times the counts, of a signal to which
-the second element gives `HEAVIER` times as much as the first. Of each way:
+HAADF image of the same tilts, or of so many between the same ends, is a further channel: Poisson noise of `IMAGE_DOSE`
+times the counts, of a signal to which the second element gives `HEAVIER` times as much as the first. Of each way:
 
 - ``error``: relative RMS error of each element's volume; ``worse``: over that of the element alone;
 - ``width``: of the border between the pure phases of the truth, from 10 to 90 % of the share, voxels;
@@ -44,13 +45,22 @@ IMAGE_DOSE, HEAVIER = 20.0, 1.3
 WAYS = ("alone", "control", *COUPLINGS)
 
 
-def with_image(series: TiltSeries, truth: Truth, dose: float, size: int, seed: int) -> TiltSeries:
-    """The series with an HAADF image of each tilt, with the drift of the maps; black level 100."""
+def with_image(series: TiltSeries, truth: Truth, dose: float, size: int, seed: int, tilts: int) -> TiltSeries:
+    """The series with an HAADF image of each tilt, with the drift of the maps, or at tilts of its own; black level 100.
+
+    It has the noise of one dose at each tilt, whatever their number.
+    """
     shapes = tuple(replace(s, density=(s.density[0] + HEAVIER * s.density[1],)) for s in truth.particle.shapes)
     particle = Particle((IMAGE,), shapes, {})
     drift = min(3.0, size / 20)  # the same seed gives the same drift
-    made, _ = simulate(particle, size=size, dose=IMAGE_DOSE * dose, drift=drift, shadowing=0, seed=seed)
-    return series.evolve(image=100 + made.counts[0])
+    how = {"size": size, "dose": IMAGE_DOSE * dose, "drift": drift, "shadowing": 0.0, "seed": seed}
+    if tilts == series.n_tilts:
+        made, _ = simulate(particle, **how)
+        return series.evolve(image=100 + made.counts[0])
+    own = np.linspace(series.tilts_deg[0], series.tilts_deg[-1], tilts)
+    made, known = simulate(particle, tilts_deg=own, **how)
+    shifts = known.alignment.shifts
+    return series.evolve(image=100 + made.counts[0], image_tilts_deg=own, image_shifts=shifts)
 
 
 class Judge:
@@ -87,12 +97,12 @@ class Judge:
         }
 
 
-def measure(name: str, dose: float, size: int, seed: int, image: bool) -> dict:
+def measure(name: str, dose: float, size: int, seed: int, image: int) -> dict:
     """One particle at one dose in all ways."""
     series, truth = simulated(name, dose, size, seed)
     names = series.elements
     if image:
-        series = with_image(series, truth, dose, size, seed)
+        series = with_image(series, truth, dose, size, seed, image)
     parts = [Part.of(series, n, Settings(), None, "cpu") for n in (*names, *([IMAGE] if image else []))]
     judge, problems = Judge(truth, names), [p.problem for p in parts]
     a1 = []
@@ -172,7 +182,7 @@ def main() -> None:
     parser.add_argument("--doses", type=float, nargs="+", default=[5, 40, 300])
     parser.add_argument("--particles", nargs="+", choices=list({**PARTICLES, **KINDS}), default=["two-metal"])
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--image", action="store_true")
+    parser.add_argument("--image", type=int, default=0, metavar="TILTS", help="tilts of an HAADF image, 15 as the maps")
     parser.add_argument("--output", type=Path)
     args = parser.parse_args()
     kept = json.loads(args.output.read_text())["cells"] if args.output and args.output.exists() else []

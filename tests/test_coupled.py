@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -22,11 +23,13 @@ from recon.job.pipeline import run_job
 from recon.model.assembly import make_data_term, make_operator
 from recon.model.grid import grid
 from recon.reconstruction import coupled
+from recon.reconstruction.coupled import IMAGE, Part
 from recon.reconstruction.coupling_choice import change
 from recon.reconstruction.keeper import Nothing
 from recon.reconstruction.uncertainty import uncertainty
 from recon.report.methods import paragraph
 from recon.report.run_folder import read_run
+from recon.series.settings import Settings
 from recon.simulate import Ellipsoid, Particle, simulate
 from recon.solvers import State
 from recon.solvers.coupled import Channel, CoupledPrimalDual
@@ -93,6 +96,31 @@ def test_the_image_is_a_channel_and_no_volume(series):
     assert list(volumes) == ["Co"]
     assert volumes["Co"].made.coupling.channels == ("Co", "image")
     assert "both halves would share" in not_divisible(series, volumes)
+
+
+def test_an_image_with_tilts_of_its_own_is_a_channel_at_all_of_them():
+    """Its channel's model is that of the image: the truth projects onto it, where the alignment says it lies."""
+    shape = Ellipsoid((0.1, 0.0, 0.05), (0.3, 0.2, 0.2), (1.0, 0.4))
+    how = {"size": N, "drift": 2.0, "shadowing": 0.0, "seed": 3}
+    made, _ = simulate(Particle(("Co", "Zn"), (shape,), {}), dose=40, **how)
+    tilts = np.arange(-70.0, 71.0, 4)
+    seen, truth = simulate(
+        Particle(("image",), (replace(shape, density=(1.0,)),), {}), dose=1e4, tilts_deg=tilts, **how
+    )
+    shifts = truth.alignment.shifts.copy()
+    shifts[5] = np.nan  # left out
+    made = made.evolve(
+        image=500 + seen.counts[0], image_tilts_deg=tilts, image_shifts=shifts, alignment=truth.alignment, isolated=True
+    )
+    problem = Part.of(made, IMAGE, Settings(), None, "cpu").problem
+    data, operator = problem.data, problem.operator
+    assert data.counts.shape == operator.range_shape == (36, N, N)
+    assert not data.scale[5].any()
+    expected = operator(np.ascontiguousarray(truth.volumes["image"].swapaxes(1, 2)), np.empty_like(data.counts))
+    assert np.corrcoef(expected[data.scale > 0], data.counts[data.scale > 0])[0, 1] > 0.995
+    away = Part.of(made.evolve(image_shifts=None), IMAGE, Settings(), None, "cpu").problem
+    expected = away.operator(np.ascontiguousarray(truth.volumes["image"].swapaxes(1, 2)), np.empty_like(data.counts))
+    assert np.corrcoef(expected.ravel(), away.data.counts.ravel())[0, 1] < 0.98
 
 
 def test_halves_are_coupled_as_the_whole_was(series):

@@ -67,6 +67,9 @@ def test_maps_that_no_image_goes_with_are_matched(recorded):
         warnings.simplefilter("ignore")
         found = recon.align(recon.normalise(series), log=lines.append)
     assert "align: 27 images show where 5 of 7 maps lie" in lines
+    assert found.image_shifts.shape == (27, 2)
+    among = np.searchsorted(TILTS[gone], TILTS[PICK[[0, 2, 3, 4, 6]]])
+    np.testing.assert_array_equal(found.image_shifts[among], found.alignment.shifts[[0, 2, 3, 4, 6]])
     assert any("tilts -40, 40, which the reference does not show, by Co, Zn" in line for line in lines)
     assert error(found, truth) < 0.25
 

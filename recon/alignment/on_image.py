@@ -79,7 +79,8 @@ def align_on_image(series: TiltSeries, align: Align, say: Log) -> TiltSeries:
         method=f"{found.method}, of {own.used.sum()} images",
         doubts=tuple(f"image: {doubt}" for doubt in found.doubts),
     )
-    series = series.evolve(alignment=final)
+    own_shifts = np.where(own.used[:, None], found.shifts, np.nan)
+    series = series.evolve(alignment=final, image_shifts=own_shifts)
     if series.exposures_from in ("open", "re-projections"):
         series, doubts = _exposed(series, shared & series.used)
         final = replace(final, doubts=(*final.doubts, *doubts))

@@ -14,13 +14,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from recon import backend
+from recon.alignment.on_image import image_series
 from recon.errors import JobError
 from recon.files import from_json, to_json
 from recon.reconstruction.coupling_choice import choose_coupling
 from recon.reconstruction.problem import COARSE_ITERATIONS, SMALLEST_FRAME, Problem
 from recon.reconstruction.run import Run, chosen
 from recon.reconstruction.strength import A0_PER_A1
-from recon.series.combine import at_the_maps, combine
+from recon.series.combine import combine
 from recon.series.settings import Settings
 from recon.series.tilt_series import TiltSeries
 from recon.series.units import series_in, strength_in, unit_of, volume_in
@@ -52,11 +53,24 @@ class Part:
     def of(cls, series: TiltSeries, name: str, settings: Settings, strength: float | None, device: str) -> Part:
         """An element of a series, or its image."""
         if name == IMAGE:
-            series, settings = combine(at_the_maps(series)), replace(settings, data_term="least-squares")
+            series, settings = image_channel(series), replace(settings, data_term="least-squares")
         element = series.elements[0] if name == IMAGE else name
         unit = unit_of(series, element)
         settings = replace(settings, strength=None if strength is None else strength_in(strength, unit))
         return cls(name, Problem.of(series_in(series, unit), element, settings, device), unit, settings)
+
+
+def image_channel(series: TiltSeries) -> TiltSeries:
+    """The image as a series of one element, at all tilts that it has, where the alignment found it to lie."""
+    if series.image_tilts_deg is None:
+        return combine(series)
+    own = image_series(series)
+    shifts = np.zeros((own.n_tilts, 2)) if series.image_shifts is None else series.image_shifts
+    there = np.asarray(np.isfinite(shifts).all(axis=1))
+    if not there.all():
+        own = own.evolve(weights=own.seen * there[:, None, None].astype(np.float32))
+    shifts = np.where(there[:, None], shifts, 0.0)
+    return combine(own.evolve(alignment=replace(series.alignment, shifts=shifts, errors=None, residual=None)))
 
 
 def reconstruct_coupled(

@@ -11,7 +11,6 @@ from recon.errors import InputError
 from recon.series.channels import common_elements
 from recon.series.footprint import Footprint
 from recon.series.tilt_series import TiltSeries
-from recon.series.union import SAME
 
 COMBINED = "reference"
 
@@ -86,19 +85,6 @@ def _of_image(series: TiltSeries, image: NDArray[np.float32]) -> TiltSeries:
         image=None,
         element_weights=None,
         footprints=(),
-    )
-
-
-def at_the_maps(series: TiltSeries) -> TiltSeries:
-    """The series with the image of each map, where the image has tilts of its own; no weight where a map has none."""
-    if series.image is None or series.image_tilts_deg is None:
-        return series
-    apart = np.abs(series.tilts_deg[:, None] - series.image_tilts_deg)
-    shared = (apart.min(axis=1) < SAME)[:, None, None]
-    return series.evolve(
-        image=series.image[apart.argmin(axis=1)],
-        image_tilts_deg=None,
-        weights=None if shared.all() else np.asarray(series.seen * shared, dtype=np.float32),
     )
 
 

@@ -64,6 +64,8 @@ class TiltSeries:
             swapped when they were read, so that it is always parallel to y here.
         image: ``(tilt, y, x)`` float32 in any unit, recorded with the maps, such as HAADF: to align on, no element.
         image_tilts_deg: ``(image,)`` degrees, of an image with tilts of its own; None where they are those of the maps.
+        image_shifts: ``(image, 2)`` pixels, (v, u), of an image with tilts of its own that was aligned; nan where one
+            was left out. Axis and rotation are those of `alignment`.
         origins: for each element the file, and the image in it, that each map came from; empty where not known.
         scheme: how the maps were taken where that was not by tilting about y alone, its detectors the frames; None for
             a single axis. Then `tilts_deg` holds each beam's angle from z, for people.
@@ -93,6 +95,7 @@ class TiltSeries:
     element_weights: NDArray[np.float32] | None = None
     footprints: tuple[Footprint | None, ...] = ()
     image_tilts_deg: NDArray[np.float64] | None = None
+    image_shifts: NDArray[np.float64] | None = None
 
     @classmethod
     def create(
