@@ -99,9 +99,14 @@ def norms(v, n):
 
 def conic(operator, data, regulariser, a1, a0, upper=np.inf):
     """(minimum, minimiser u) of the problem of `PrimalDual`, by Clarabel."""
+    return conic_fields(operator, data, regulariser, a1, a0, upper)[:2]
+
+
+def conic_fields(operator, data, regulariser, a1, a0, upper=np.inf):
+    """The same, and the minimiser w, ``(3, z, x, y)`` or without components."""
     shape, matrix = operator.domain_shape, dense(operator)
     u = cp.Variable(matrix.shape[1], nonneg=True)
-    cost = data_cost(matrix, data, u)
+    cost, slope = data_cost(matrix, data, u), np.zeros((0, *shape))
     if regulariser != "none":
         residual = csr_matrix(reference.matrix(reference.gradient, shape)) @ u
         if regulariser == "tgv":
@@ -112,4 +117,6 @@ def conic(operator, data, regulariser, a1, a0, upper=np.inf):
     problem = cp.Problem(cp.Minimize(cost), [u <= upper] if np.isfinite(upper) else [])
     problem.solve(solver=cp.CLARABEL)
     assert problem.status == cp.OPTIMAL
-    return problem.value, u.value.reshape(shape)
+    if regulariser == "tgv":
+        slope = reference.existing(w.value.reshape(3, *shape))
+    return problem.value, u.value.reshape(shape), slope

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import reference
-from problems import HOST, REGULARISERS, TERMS, conic, data_for, dense, drifted, f32, projector
+from problems import HOST, REGULARISERS, TERMS, conic, conic_fields, data_for, dense, drifted, f32, projector
 from problems import one_thread as one_thread  # a fixture
 from scipy.optimize import minimize_scalar
 
@@ -43,21 +45,22 @@ def test_certificate_never_exceeds_the_minimum(seed, bounded):
     operator, data, strengths, method = random_problem(seed)
     if not data.counts.any():
         pytest.skip("no counts: see test_no_counts_at_all")
-    best, minimiser = conic(operator, data, *strengths.values())
+    best, minimiser, slope = conic_fields(operator, data, *strengths.values())
+    steepest = float(np.linalg.norm(slope, axis=0).max()) if len(slope) else 0.0
     upper = {True: 1.1 * float(minimiser.max()) + 0.01, False: np.inf, None: None}[bounded]
     solver = PrimalDual(operator, data, method=method, upper=upper, **strengths)
     bounds, tops = [], []
 
     def note(record):
         bounds.append(solver.lower_bound())
-        tops.append(solver.upper)
+        tops.append((solver.upper, solver.steep))
 
     solution = solver.run(1e-12, 600, check_every=10, callback=note)
     assert not np.isnan(bounds).any()
     size = max(best, 1e-2 * float(data.counts.sum()))
-    for record, bound, top in zip(solution.history, bounds, tops, strict=True):
-        # a bound that follows u may lie below the minimiser for a while; then the gap holds for so much less
-        f = max(2.0, float(minimiser.max()) / (top / 2)) if bounded is None else 2.0
+    for record, bound, (top, steep) in zip(solution.history, bounds, tops, strict=True):
+        # bounds that follow u and w may lie below the minimiser for a while; then the gap holds for so much less
+        f = max(2.0, steepest / (steep / 2), float(minimiser.max()) / (top / 2) if bounded is None else 0.0)
         assert record.objective - (f - 1) * (record.objective - bound) <= best + 2e-7 * size  # measured: 1e-8
     assert min(record.objective for record in solution.history) >= best - 1e-6 * size  # Clarabel's accuracy near 0
     if bounded or float(solver._sensitivity.min()) > 1e-3:  # else u is not bounded where no ray passes
@@ -123,10 +126,26 @@ def bound_in_double(solver, tilts):
     weights = reference.joseph((nz, nx), nu, rays)
     y, scale = solver.data.feasible(solver.y).astype(float), solver.data.scale.astype(float)
     q = reference.onto_ball(solver.units()[1] * solver.q.astype(float), float(solver.a0))
-    p = symmetrised_adjoint(q)
+    p = solver.units()[0] * solver.p.astype(float)
     theta = min(1.0, float(solver.a1) / np.linalg.norm(p, axis=0).max())
-    g = np.einsum("tuzx,tuy->zxy", weights, scale * y, optimize=True) + gradient_adjoint(p)
-    sensitivity = np.einsum("tuzx,tuy->zxy", weights, scale, optimize=True)
+    apart = np.linalg.norm(p - symmetrised_adjoint(q), axis=0).sum()
+
+    def back(stack):
+        return np.einsum("tuzx,tuy->zxy", weights, scale * stack, optimize=True)
+
+    g, sensitivity = back(y) + gradient_adjoint(p), back(np.ones_like(y))
+    # of the pixels that are dark, y is raised
+    above = np.maximum(solver.data.counts - solver.data.offset, 0)
+    rise = (scale > 0) * (1 - y) / (1 + above / (0.03 * above.max()))
+    raised = minimize_scalar(
+        lambda step: (
+            solver.data.conjugate(y + step * rise) + solver.upper * -np.minimum(g + step * back(rise), 0).sum()
+        ),
+        bounds=(0, 0.5),
+        method="bounded",
+        options={"xatol": 1e-9},
+    ).x
+    y, g = y + raised * rise, g + raised * back(rise)
     d, a, total = np.maximum(-theta * g, 0), sensitivity, solver.data.total_bound()
     assert shape == d.shape
     assert a.min() > 1e-3  # no voxel is out of sight
@@ -135,7 +154,8 @@ def bound_in_double(solver, tilts):
         return price * total + solver.upper * np.maximum(d - price * a, 0).sum()
 
     best = minimize_scalar(least, bounds=(0, (d / a).max()), method="bounded", options={"xatol": 1e-12}).fun
-    return -solver.data.conjugate(theta * y) - min(best, least(0.0), least((d / a).max()))
+    gain = min(best, least(0.0), least((d / a).max()))
+    return -solver.data.conjugate(theta * y) - gain - theta * solver.steep * apart
 
 
 def difference_matrix(n):
@@ -185,7 +205,24 @@ def test_float32_moves_the_bound_by_next_to_nothing(dose, half):
         solver.advance(50)
         solver.certify()
         bound, exact = solver.lower_bound(), bound_in_double(solver, tilts)
-        assert abs(bound - exact) <= 4e-7 * solver.objective()
+        rounding = 4e-7 * solver.objective()
+        # the best price and step are looked for until a millionth of what they gain is left
+        assert -rounding <= exact - bound <= rounding + 1e-5 * (solver.objective() - exact)
+
+
+@pytest.mark.parametrize("term", TERMS)
+def test_raising_the_dual_of_dark_pixels_lifts_the_bound(term, monkeypatch):
+    """Nothing lies in most of the volume, where s A^T y comes out too low for long."""
+    operator = projector((14, 16, 10), np.arange(-70, 71, 10))
+    counts = np.zeros(operator.range_shape, f32)
+    counts[:, 6:9] = 30
+    data = replace(data_for(operator, term), counts=counts)
+    solver = PrimalDual(operator, data, a1=0.3, a0=0.6)
+    solver.advance(60)
+    solver.certify()
+    raised = solver.lower_bound()
+    monkeypatch.setattr(type(data), "lift", lambda self, dual, brightest: None)
+    assert raised - solver.lower_bound() > 0.03 * (solver.objective() - raised)  # measured: 0.06 and 0.12
 
 
 @pytest.mark.parametrize("term", TERMS)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -10,8 +12,17 @@ from recon.backend import Array, kernels, namespace, to_host
 from recon.parallel import Slab
 
 BLIND = 1e-6  # of the largest sensitivity, below which the total of the data says nothing of a voxel
+AT_ONCE = 1 << 20  # voxels whose vectors are measured at a time
 Sums = tuple[float, float, float]
-HALVINGS = 30  # of the interval in which the best price lies, in its logarithm
+TANGENTS, CLOSE = 30, 1e-6  # at most, in the search for the best price, and how close to the least value is enough
+
+
+@dataclass(frozen=True)
+class Priced:
+    """The least of ``price total + upper excess`` over prices, and the price at which it was found."""
+
+    least: float
+    price: float
 
 
 def largest_gain(
@@ -27,6 +38,11 @@ def largest_gain(
         upper: may be infinite.
         slab: of the ranks that `g` and `sensitivity` are spread over.
     """
+    return least_over_prices(excess_of(g, sensitivity, theta, slab), upper, total).least
+
+
+def excess_of(g: Array, sensitivity: Array, theta: float = 1.0, slab: Slab | None = None) -> Callable[[float], Sums]:
+    """`sums_at` as a function of the price, over all ranks; arguments as of `largest_gain`."""
     spread = slab is not None and not slab.whole
     if slab is not None:
         g, sensitivity = slab.compact(g), slab.compact(sensitivity)
@@ -40,7 +56,7 @@ def largest_gain(
             return slab.sum(found[0]), slab.sum(found[1]), slab.max(found[2])
         return found
 
-    return least_over_prices(at, upper, total)
+    return at
 
 
 def sums_at(price: float, g: Array, sensitivity: Array, theta: float, least: float, sums: Array) -> Sums:
@@ -51,8 +67,11 @@ def sums_at(price: float, g: Array, sensitivity: Array, theta: float, least: flo
     return excess, reached, float(of_plane[:, 2].max())
 
 
-def least_over_prices(at: Callable[[float], Sums], upper: float, total: float) -> float:
-    """The least of ``price total + upper excess`` over prices, from `sums_at` of the whole volume."""
+def least_over_prices(at: Callable[[float], Sums], upper: float, total: float) -> Priced:
+    """The least of ``price total + upper excess`` over prices, from `sums_at` of the whole volume.
+
+    It is convex and piecewise linear, so tangents at two prices meet between them, below it: the next price is there.
+    """
 
     def bound(price: float) -> tuple[float, float]:
         """Its value at a price, and its slope."""
@@ -63,19 +82,26 @@ def least_over_prices(at: Callable[[float], Sums], upper: float, total: float) -
 
     excess, reached, highest = at(0.0)
     if excess == 0:
-        return 0.0
-    high = highest * (1 + 1e-6)
-    best, _ = bound(high)
+        return Priced(0.0, 0.0)
     if not np.isfinite(upper):
+        return Priced(bound(highest * (1 + 1e-6))[0], highest * (1 + 1e-6))
+    best = Priced(upper * excess, 0.0)
+    if upper * reached <= total:
         return best
-    best = min(best, upper * excess)
-    low = high * 1e-9
-    for _ in range(HALVINGS if upper * reached > total else 0):  # the slope changes sign at the least value
-        middle = (low * high) ** 0.5
-        value, slope = bound(middle)
-        best = min(best, value)
-        low, high = (middle, high) if slope < 0 else (low, middle)
+    low, high = (0.0, best.least, total - upper * reached), (highest * (1 + 1e-6), *bound(highest * (1 + 1e-6)))
+    best = min(best, Priced(high[1], high[0]), key=_least)
+    for _ in range(TANGENTS):
+        price = (high[1] - low[1] + low[2] * low[0] - high[2] * high[0]) / (low[2] - high[2])
+        if best.least - (low[1] + low[2] * (price - low[0])) <= CLOSE * best.least:
+            break
+        value, slope = bound(price)
+        best = min(best, Priced(value, price), key=_least)
+        low, high = ((price, value, slope), high) if slope < 0 else (low, (price, value, slope))
     return best
+
+
+def _least(found: Priced) -> float:
+    return found.least
 
 
 Within = tuple[int, int] | None  # slices that count, by default all
@@ -91,34 +117,49 @@ def regulariser_sums(u: Array, w: Array, within: Within = None) -> tuple[float, 
 
 def regulariser_dual(
     p: Array, q: Array, a0: np.float32, unit: float, scratch: Array, g: Array, within: Within = None
-) -> tuple[Array, float, float]:
-    """Add ``grad* p`` to `g`, where p is ``E* q`` with |q| <= a0 for TGV: a point that is feasible in w.
+) -> tuple[float, float]:
+    """Add ``grad* p`` to `g`, and tell what of the duals is not feasible.
 
     Args:
         p, q, a0: duals of the solver; q has no components for TV.
         unit: what 1 stands for in p.
-        scratch: takes ``E* q``, ``(3, z, x, y)``; may be p itself.
+        scratch: takes ``E* q``, ``(3, z, x, y)``; of TGV alone.
         g: ``(z, x, y)``.
         within: slices that count.
 
     Returns:
-        p, what 1 stands for in it, and its largest vector.
+        The largest ``|p|``, and ``sum |p - E* q|``, 0 for TV.
     """
-    xp, k = namespace(g), kernels(g)
-    if len(q):
-        largest = xp.empty(g.shape[0], dtype=np.float64)
-        k.tgv_divergence(q, a0, scratch, largest)
-        highest = float(xp.max(largest)) if within is None else _largest(scratch[..., slice(*within)])
-        p, unit = scratch, 1.0
-    else:
-        highest = unit * _largest(p if within is None else p[..., slice(*within)])
+    k, apart = kernels(g), 0.0
     k.gradient_adjoint(p, np.float32(unit), g)
-    return p, unit, highest
+    if len(q):
+        k.tgv_divergence(q, a0, scratch, namespace(g).empty(g.shape[0], dtype=np.float64))
+        for part, there in zip(_few_planes(scratch), _few_planes(p), strict=True):
+            part -= there if unit == 1.0 else np.float32(unit) * there
+            apart += float(
+                namespace(g).sum(lengths(part if within is None else part[..., slice(*within)]), dtype=np.float64)
+            )
+    return unit * largest_length(p, within), apart
 
 
-def _largest(p: Array) -> float:
-    xp = namespace(p)
-    square = xp.square(p[0], dtype=np.float32)
-    for component in p[1:]:
+def largest_length(vectors: Array, within: Within = None) -> float:
+    """The largest of vectors ``(component, z, x, y)``; 0 without components."""
+    parts = _few_planes(vectors if within is None else vectors[..., slice(*within)])
+    return max((float(namespace(vectors).max(lengths(part))) for part in parts if len(part)), default=0.0)
+
+
+def lengths(vectors: Array) -> Array:
+    """Euclidean lengths, float32."""
+    xp = namespace(vectors)
+    square = xp.square(vectors[0], dtype=np.float32)
+    for component in vectors[1:]:
         square += xp.square(component, dtype=np.float32)
-    return float(xp.sqrt(xp.max(square)))
+    out: Array = xp.sqrt(square, out=square)
+    return out
+
+
+def _few_planes(vectors: Array) -> Iterator[Array]:
+    """A field in pieces of few planes, so that what is made of one is small."""
+    planes = max(1, AT_ONCE // max(1, math.prod(vectors.shape[2:])))
+    for z in range(0, vectors.shape[1], planes):
+        yield vectors[:, z : z + planes]

@@ -28,6 +28,7 @@ class Numbers:
     begun: int
     balanced: int
     upper: float
+    steep: float
     follow: bool
     objective: float
     bound: float
@@ -40,7 +41,7 @@ class CertifiedRun(ABC):
     Attributes:
         iteration: done so far.
         coarse_iterations: what the start cost on coarser grids, in iterations on this one.
-        upper: bound on u that the certificate takes, see `PrimalDual`.
+        upper, steep: bounds on u and on |w| that the certificate takes, see `PrimalDual`.
     """
 
     method: str
@@ -51,6 +52,7 @@ class CertifiedRun(ABC):
     iteration: int
     coarse_iterations: float
     upper: float
+    steep: float = np.inf
     _follow: bool
     _objective: float
 
@@ -72,6 +74,10 @@ class CertifiedRun(ABC):
     @abstractmethod
     def highest(self) -> float:
         """The largest value of u."""
+
+    @abstractmethod
+    def steepest(self) -> float:
+        """The largest |w|; where that is near zero, the slope to the mean density across the volume stands in."""
 
     @abstractmethod
     def mean_density(self) -> float:
@@ -98,7 +104,8 @@ class CertifiedRun(ABC):
     def certify(self) -> float:
         """The certified relative gap, from the present objective and the best lower bound so far."""
         self._objective = self.objective()
-        if self._follow and self.follow_u():  # what bounds a smaller box does not bound a larger one
+        grown = self.follow_w()
+        if (self._follow and self.follow_u()) or grown:  # what bounds a smaller box does not bound a larger one
             self._bound = -np.inf
         self._bound = max(self._bound, self.lower_bound())
         return (self._objective - self._bound) / abs(self._objective) if self._objective else 0.0
@@ -109,6 +116,12 @@ class CertifiedRun(ABC):
         # the mean density stands in for a u that is still near zero
         self.upper = 2 * max(self.highest(), self.mean_density())
         return self.upper > before
+
+    def follow_w(self) -> bool:
+        """Let `steep` follow w; whether it has grown."""
+        before = self.steep
+        self.steep = 2 * self.steepest()
+        return self.steep > before
 
     # ------------------------------------------------------------------ what it keeps
 
@@ -128,6 +141,7 @@ class CertifiedRun(ABC):
             begun=self.balance.begun,
             balanced=self.balance.last,
             upper=float(self.upper),
+            steep=float(self.steep),
             follow=self._follow,
             objective=self._objective,
             bound=self._bound,
@@ -139,7 +153,7 @@ class CertifiedRun(ABC):
         self.a1, self.a0, self.weights = np.float32(numbers.a1), np.float32(numbers.a0), numbers.weights
         self.iteration, self.coarse_iterations = numbers.iteration, numbers.coarse_iterations
         self.balance.begun, self.balance.last = numbers.begun, numbers.balanced
-        self.upper, self._follow = numbers.upper, numbers.follow
+        self.upper, self.steep, self._follow = numbers.upper, numbers.steep, numbers.follow
         self._objective, self._bound, self._seconds = numbers.objective, numbers.bound, numbers.seconds
         self.history, self._restored = list(history), True
 

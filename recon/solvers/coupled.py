@@ -281,6 +281,10 @@ class CoupledPrimalDual(CertifiedRun):
         """The largest value of U."""
         return float(self._xp.max(self.u))
 
+    def steepest(self) -> float:
+        """Nothing: the certificate needs no bound on w, since p is ``E* Q``."""
+        return 0.0
+
     def follow_u(self) -> bool:
         """Let the bounds follow the channels; whether one has grown."""
         before = self.uppers

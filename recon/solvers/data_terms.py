@@ -14,6 +14,23 @@ import numpy as np
 
 from recon.backend import Array, kernels, namespace
 
+DIM = 0.03  # of the brightest pixel: raising the dual of one that is darker costs little
+
+
+@dataclass(frozen=True, eq=False)
+class Lift:
+    """A direction in which a dual can be raised at little cost.
+
+    Attributes:
+        direction: at least 0, a stack; the dual stays in the domain of ``D*`` for steps up to `most`.
+        cost: by which ``D*`` grows with a small step, per step; of a rank its part.
+        most: the longest step.
+    """
+
+    direction: Array
+    cost: float
+    most: float
+
 
 @dataclass(frozen=True, eq=False)
 class DataTerm(ABC):
@@ -51,6 +68,29 @@ class DataTerm(ABC):
     def feasible(self, dual: Array) -> Array:
         """A point of the domain of ``D*`` near a dual that rounding may have put outside, at least as good."""
         return dual
+
+    def brightest(self) -> float:
+        """The most counts above background in a pixel."""
+        return float(namespace(self.counts).max(self.counts - self.offset, initial=0.0))
+
+    def lift(self, dual: Array, brightest: float) -> Lift | None:
+        """Where a `feasible` dual can be raised at little cost: in dark pixels; None where that is not known.
+
+        A voxel outside the particle is seen by rays that meet next to nothing, so raising their y makes up for a
+        ``s A^T y`` that is too low there.
+
+        Args:
+            brightest: as `brightest`, of all ranks.
+        """
+        return None
+
+    def _dark(self, brightest: float) -> Array:
+        """1 for a pixel without counts above background, near 0 for bright ones."""
+        xp = namespace(self.counts)
+        above = xp.maximum(self.counts - self.offset, np.float32(0))
+        level = np.float32(DIM * max(brightest, 1e-30))
+        found: Array = xp.where(self.scale > 0, level / (level + above), np.float32(0))
+        return found
 
     @abstractmethod
     def dual_step(self, y: Array, projection: Array, sigma: float, rho: np.float32) -> None:
@@ -103,6 +143,12 @@ class Poisson(DataTerm):
         out: Array = xp.where(self.counts > 0, xp.minimum(dual, np.float32(1 - 1e-6)), np.float32(1))
         return out
 
+    def lift(self, dual: Array, brightest: float) -> Lift | None:
+        dark = self._dark(brightest)
+        direction = dark * (1 - dual)  # so that y < 1 after steps below 1
+        cost = _sum(dark * self.counts) - _sum(self.offset * direction)
+        return Lift(direction, cost, 0.5)
+
     def dual_step(self, y: Array, projection: Array, sigma: float, rho: np.float32) -> None:
         kernels(y).poisson_dual(y, projection, self.counts, self.offset, self.scale, np.float32(sigma), rho)
 
@@ -139,6 +185,11 @@ class LeastSquares(DataTerm):
         quadratic = xp.where(used, y * y / (2 * xp.where(used, self.weight, 1)), 0.0)
         return float(xp.sum(quadratic + y * (self.counts - self.offset)))
 
+    def lift(self, dual: Array, brightest: float) -> Lift | None:
+        dark = self._dark(brightest)
+        expected = dual / namespace(dual).where(self.scale > 0, self.weight, 1) + self.counts - self.offset  # s A u
+        return Lift(dark, _sum(dark * expected), np.inf)
+
     def dual_step(self, y: Array, projection: Array, sigma: float, rho: np.float32) -> None:
         kernels(y).least_squares_dual(
             y, projection, self.counts, self.offset, self.scale, self.weight, np.float32(sigma), rho
@@ -152,3 +203,7 @@ class LeastSquares(DataTerm):
         inverse = xp.where(w > 0, 1 / xp.where(w > 0, w, 1), 0.0)
         squares, least = total(float(xp.sum(w * r * r))), total(float(xp.sum(inverse)))
         return float(np.sqrt(squares) * np.sqrt(least))
+
+
+def _sum(a: Array) -> float:
+    return float(namespace(a).sum(a, dtype=np.float64))

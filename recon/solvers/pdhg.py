@@ -11,7 +11,14 @@ from recon.backend import Array
 from recon.files import from_json
 from recon.operators import Operator, norm2
 from recon.parallel import rows_of
-from recon.solvers.bounds import largest_gain, regulariser_dual, regulariser_sums
+from recon.solvers.bounds import (
+    excess_of,
+    largest_gain,
+    largest_length,
+    least_over_prices,
+    regulariser_dual,
+    regulariser_sums,
+)
 from recon.solvers.certified import CertifiedRun, Numbers
 from recon.solvers.data_terms import DataTerm
 from recon.solvers.iteration import PrimalDualIteration
@@ -21,9 +28,9 @@ from recon.solvers.solution import State
 class PrimalDual(PrimalDualIteration, CertifiedRun):
     """`PrimalDualIteration` until a certificate says that it is done, with a history, to be stopped and gone on with.
 
-    The certificate needs u to be bounded. The bound, ``upper``, is part of the model: twice the largest value
-    that u has at a check, so that it never decides. Were the true minimiser f times as high as u somewhere,
-    with f > 2, u would still be within ``(f - 1) gap`` of it, by convexity.
+    The certificate needs u and w to be bounded. The bounds, ``upper`` and ``steep``, are part of the model: twice the
+    largest value that u and |w| have at a check, so that they never decide. Were the true minimiser f times as high
+    or as steep somewhere, with f > 2, (u, w) would still be within ``(f - 1) gap`` of it, by convexity.
 
     Args:
         operator, data: A and D.
@@ -34,7 +41,8 @@ class PrimalDual(PrimalDualIteration, CertifiedRun):
     def __init__(self, operator: Operator, data: DataTerm, *, upper: float | None = None, **how: Any) -> None:
         super().__init__(operator, data, **how)
         self.upper, self._follow = np.inf if upper is None else upper, upper is None
-        self._objective = np.nan
+        self.steep, self._objective = np.inf, np.nan
+        self._brightest = self.slab.max(data.brightest())
         self._mark: Array | None = None  # an earlier u
         self._begin()
 
@@ -76,15 +84,20 @@ class PrimalDual(PrimalDualIteration, CertifiedRun):
         """The largest value of u."""
         return self.slab.max(float(self._xp.max(self.slab.inner(self.u))))
 
-    def lower_bound(self) -> float:
-        """Value of the dual problem at a feasible point made from (y, q); never above the minimum.
+    def steepest(self) -> float:
+        """The largest |w|; where that is near zero, the slope to the mean density across the volume stands in."""
+        least = self.mean_density() / int(max(*self.u.shape[:2], self.slab.n))
+        return float(max(least, self.slab.max(largest_length(self.w, self._inner))))
 
-        ``p = E* q`` makes the point feasible in w; scaling (y, p, q) by theta keeps |p| <= a1. With
+    def lower_bound(self) -> float:
+        """Value of the dual problem at a point made from (y, p, q); never above the minimum.
+
+        Over bounded w the p need not be ``E* q``: where it is not, ``steep |p - E* q|`` comes off. With
         ``g = s A^T y + grad* p``, the rest is the least ``<g, u>`` over ``0 <= u <= upper`` and
-        ``<A^T s, u> <= C``, which holds for a minimiser (`DataTerm.total_bound`), see `largest_gain`. Values and
-        sums are float64; g and p are float32 fields, whose rounding moves the bound by some 1e-7 of the objective
-        (measured: up to 1.4e-7, by the test that does it all in float64), far below any gap that is asked for. Uses
-        `u_bar`, `w_bar` and `g` as scratch.
+        ``<A^T s, u> <= C``, which holds for a minimiser (`DataTerm.total_bound`), see `largest_gain`; before, y is
+        raised where that costs little (`DataTerm.lift`). Values and sums are float64; g and p are float32 fields, whose
+        rounding moves the bound by some 1e-7 of the objective (measured: up to 1.4e-7, by the test that does it all
+        in float64), far below any gap that is asked for. Uses `u_bar`, `w_bar` and `g` as scratch.
         """
         xp, g = self._xp, self.u_bar
         y = self.data.feasible(self.y)
@@ -93,13 +106,35 @@ class PrimalDual(PrimalDualIteration, CertifiedRun):
         theta, more = 1.0, 0.0
         if len(self.p):
             scratch = self.w_bar if len(self.w_bar) or not len(self.q) else xp.empty_like(self.w)
-            p, unit, highest = regulariser_dual(self.p, self.q, self.a0, self.units()[0], scratch, g, self._inner)
-            theta = min(1.0, float(self.a1) / max(self.slab.max(highest), 1e-30))
-            more = self._not_of_the_dual(p, unit * theta)
-            del p, scratch
+            unit = self.units()[0]
+            longest, apart = regulariser_dual(self.p, self.q, self.a0, unit, scratch, g, self._inner)
+            del scratch
+            # in 16 bits p may be longer than a1, by its rounding
+            theta = min(1.0, float(self.a1) / max(self.slab.max(longest), 1e-30))
+            apart = self.slab.sum(apart)
+            more = theta * self.steep * apart if apart else 0.0
+            more += self._not_of_the_dual(self.p, unit * theta)
+        y = self._raised(y, g)
         bound = self.data.total_bound(self.slab.sum)
         gain = largest_gain(g, self._sensitivity, theta, self.upper, bound, self.slab)
         return -self.slab.sum(self.data.conjugate(theta * y)) - gain - more
+
+    def _raised(self, y: Array, g: Array) -> Array:
+        """y raised where that lets the bound grow; ``g = s A^T y + ...`` follows in place. `self.g` is scratch."""
+        lift = self.data.lift(y, self._brightest) if np.isfinite(self.upper) else None
+        if lift is None:
+            return y
+        self._xp.multiply(self.data.scale, lift.direction, out=self._stack)
+        excess = excess_of(g, self.operator.adjoint(self._stack, self.g), slab=self.slab)
+        step = min(least_over_prices(excess, self.upper, self.slab.sum(lift.cost)).price, lift.most)
+        if step > 0:
+            ahead = y + np.float32(step) * lift.direction
+            costs = self.slab.sum(self.data.conjugate(ahead)) - self.slab.sum(self.data.conjugate(y))
+            if costs < self.upper * (excess(0.0)[0] - excess(step)[0]):
+                self.g *= np.float32(step)
+                g += self.g
+                return ahead
+        return y
 
     @property
     def _inner(self) -> tuple[int, int] | None:

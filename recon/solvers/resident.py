@@ -294,11 +294,11 @@ class WindowedState:
         room[...] = a[..., slice(*w.within)]
         return room
 
-    def in_idle_slots(self) -> dict[tuple[str, int], Array]:
-        """g and ``A^T s`` of as many windows as there is room for in the slots, which are idle after a check."""
+    def in_idle_slots(self, *names: str) -> dict[tuple[str, int], Array]:
+        """Own slices of as many windows as there is room for in the slots, which are idle after a check."""
         rooms = [flat for slot in self._slots for flat in slot.values() if flat.dtype == np.float32]
         kept: dict[tuple[str, int], Array] = {}
-        for name in ("g", "sensitivity"):
+        for name in names:
             for w in self.operator.windows:
                 shape = self._own_shape(w)
                 size = math.prod(shape)

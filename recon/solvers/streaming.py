@@ -22,7 +22,6 @@ from recon.files import from_json
 from recon.operators.windows import Window, WindowedProjector, scaled_norm, sum_of_squares
 from recon.parallel import ALONE, Slab
 from recon.series.volume import Parameters
-from recon.solvers.bounds import BLIND, Sums, least_over_prices, regulariser_dual, regulariser_sums, sums_at
 from recon.solvers.certified import CertifiedRun, Numbers
 from recon.solvers.data_terms import DataTerm
 from recon.solvers.grids import enlarge_window
@@ -45,6 +44,7 @@ from recon.solvers.steps import (
     without_tiny_numbers,
     without_what_does_not_exist,
 )
+from recon.solvers.sums import Sums
 from recon.solvers.weights import Balance, Weights, squared_change, travel_of
 
 
@@ -55,10 +55,6 @@ class _Found:
     changes: list[float]
     size: float = 0.0
     moved: float = 0.0
-    first: float = 0.0
-    second: float = 0.0
-    highest: float = -np.inf
-    largest: float = 0.0
 
 
 class StreamedPrimalDual(CertifiedRun):
@@ -108,7 +104,8 @@ class StreamedPrimalDual(CertifiedRun):
         self.weights = replace(self.weights, omega=self.unit_weight)
         self.iteration, self.coarse_iterations = 0, 0.0
         self.balance = Balance([])
-        self.upper, self._follow, self._objective = np.inf, True, np.nan
+        self.upper, self.steep, self._follow, self._objective = np.inf, np.inf, True, np.nan
+        self._sums = Sums(self.kept, self._most, data.brightest())
         self._begin()
 
     # ------------------------------------------------------------------ before it begins
@@ -212,6 +209,8 @@ class StreamedPrimalDual(CertifiedRun):
         if self._anew:
             self._y0[...] = self.y
         found = self._found = _Found([0.0] * 4)
+        if check:
+            self._sums = Sums(self.kept, self._most, self._sums.brightest)
         order = self.operator.windows if self._forwards else self.operator.windows[::-1]
         waits: list[Wait] = []
         number = 0
@@ -251,7 +250,7 @@ class StreamedPrimalDual(CertifiedRun):
             saved = self.place.lane.run(partial(self.kept.save, state, w, edges_only=stays))
             if check:
                 saved()
-                self._certificate(a, data, w, found)
+                self._certificate(a, data, w)
             if stays:
                 saved()
                 self.kept.resident = number, w
@@ -280,57 +279,29 @@ class StreamedPrimalDual(CertifiedRun):
         found.moved += sum_of_squares(before)
         found.size += sum_of_squares(own)
 
-    def _certificate(self, a: Arrays, data: DataTerm, w: Window, found: _Found) -> None:
-        """This window's part of objective and bound; p becomes scratch, and is in the store."""
+    def _certificate(self, a: Arrays, data: DataTerm, w: Window) -> None:
+        """This window's part of objective and bound; w becomes scratch, and is in the store."""
         w.operator(a.u, a.stack)
         self._keep_rows(a.stack, w, self._stack)
-        if len(a.p):
-            first, second = regulariser_sums(a.u, a.w, w.within)
-            found.first, found.second = found.first + first, found.second + second
-        found.highest = max(found.highest, float(self._xp.max(a.u[..., slice(*w.within)])))
-        self._xp.multiply(data.scale, data.feasible(a.y), out=a.stack)
-        w.operator.adjoint(a.stack, a.g)
-        if len(a.p):
-            scratch = a.w_bar if len(a.w_bar) else a.p if a.p.dtype == np.float32 else self._xp.empty_like(a.w)
-            _, _, largest = regulariser_dual(a.p, a.q, self.a0, self.units()[0], scratch, a.g, w.within)
-            found.largest = max(found.largest, largest)
-        own = self.kept.own_room(w)
-        own[...] = a.g[..., slice(*w.within)]
-        self.store.put(("g", w.number), own)
+        self._sums.add(a, data, w, self.strengths)
 
     # ------------------------------------------------------------------ certificate
 
     def objective(self) -> float:
         """``D + R`` at (u, w) of the last check."""
-        found = self._found
-        return self.data.value(self._stack) + float(self.a1) * found.first + float(self.a0) * found.second
+        return self.data.value(self._stack) + self._sums.regularised(self.strengths)
 
     def highest(self) -> float:
         """The largest value of u at the last check."""
-        return self._found.highest
+        return self._sums.highest
+
+    def steepest(self) -> float:
+        """The largest |w| at the last check, or what stands in for it."""
+        return max(self.mean_density() / max(self.operator.volume), self._sums.steepest)
 
     def lower_bound(self) -> float:
-        """As `PrimalDual.lower_bound`, at the last check; g and ``A^T s`` come from the store for every price."""
-        theta = min(1.0, float(self.a1) / max(self._found.largest, 1e-30)) if self.kept.parts["p"] else 1.0
-        kept = self.kept.in_idle_slots()
-        sums = self._xp.empty((self.operator.volume[0], 3), dtype=np.float64)
-
-        def at(price: float) -> Sums:
-            excess = reached = highest = 0.0
-            for w in self.operator.windows:
-                pair = []
-                for name, room in (("g", "g"), ("sensitivity", "u_bar")):
-                    part = kept.get((name, w.number))
-                    if part is None:
-                        part = self.kept.own_room(w, room)
-                        self.store.get((name, w.number), part)
-                    pair.append(part)
-                found = sums_at(price, pair[0], pair[1], theta, BLIND * self._most, sums)
-                excess, reached, highest = excess + found[0], reached + found[1], max(highest, found[2])
-            return excess, reached, highest
-
-        gain = least_over_prices(at, self.upper, self.data.total_bound())
-        return -self.data.conjugate(theta * self.data.feasible(self.y)) - gain
+        """As `PrimalDual.lower_bound`, at the last check."""
+        return self._sums.lower_bound(self.data, self.y, self.strengths, self.upper, self.steep)
 
     # ------------------------------------------------------------------ stop and go on
 
