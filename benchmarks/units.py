@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import warnings
 from pathlib import Path
 
@@ -28,6 +29,11 @@ def volumes(series: TiltSeries, method: str, data_term: str, strength: object) -
     return recon.reconstruct(
         series, method, data_term=data_term, strength=strength, tolerance=5e-2, max_iterations=300, device="cpu"
     )
+
+
+def why(exc: recon.ReconError) -> str:
+    """A refusal without its numbers."""
+    return re.sub(r"[-+]?\d[\d.e+-]*", "N", str(exc))[:80]
 
 
 def difference(found: np.ndarray, right: np.ndarray) -> float:
@@ -55,7 +61,7 @@ def main() -> None:
                 series = recon.normalise(recon.read(maps, made.tilts_deg, 5.0, scaled=scaled))
                 aligned = recon.align(series)
             except recon.ReconError as exc:
-                refused.setdefault(f"{'scaled' if scaled else 'counts'}: {str(exc)[:60]}", []).append(power)
+                refused.setdefault(f"{'scaled' if scaled else 'counts'}: {why(exc)}", []).append(power)
                 continue
             except Exception as exc:  # what the script is after
                 errors.append(f"1e{power} {scaled=} alignment: {exc!r}")
@@ -81,7 +87,7 @@ def main() -> None:
                                     right = reference.setdefault(f"spread {key}", sd)
                                     worst[f"spread {key}"] = max(worst.get(f"spread {key}", 0.0), difference(sd, right))
                         except recon.ReconError as exc:
-                            refused.setdefault(f"{key}: {str(exc)[:60]}", []).append(power)
+                            refused.setdefault(f"{key}: {why(exc)}", []).append(power)
                             continue
                         except Exception as exc:  # what the script is after
                             errors.append(f"1e{power} {key}: {exc!r}")
