@@ -54,7 +54,7 @@ def explain_reading(path: str | os.PathLike[str], remedy: str, error: type[Recon
     except PermissionError as exc:
         raise error(f"{path} may not be read; ask for permission to read it") from exc
     except UnicodeDecodeError as exc:
-        raise error(f"{path} is not text in UTF-8; save it as UTF-8, or {remedy}") from exc
+        raise error(f"{path} is not text in UTF-8; {remedy}") from exc
     except (OSError, ValueError) as exc:  # a ValueError tells of a zero byte in the name
         raise error(f"{path} cannot be opened ({getattr(exc, 'strerror', None) or exc})") from exc
 

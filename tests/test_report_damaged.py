@@ -12,11 +12,14 @@ import os
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 from matplotlib.figure import Figure
 from runs import write_run
+from tifffile import imwrite
 
 from recon.errors import ReconError
+from recon.io import find_volume
 from recon.report.page import rebuild_report
 
 OTHERS = [None, True, 0, 7, -1.5, 1e308, 10**30, "text", "", [], {}, [1], {"a": 1}, 1e400, [[1, 2], [3]]]
@@ -128,6 +131,15 @@ def test_a_file_that_is_gone_or_damaged(run, name, how):
     stem = name.split(".")[0]
     optional = name == "alignment-frames.npz" and how == "gone"  # older runs have none
     assert optional or stem in page or stem.split("-")[-1] in page
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_volume_that_holds_no_numbers_is_told(run, value):
+    values, _ = find_volume(run, "Co")
+    values = np.array(values)
+    values[2, 3, 4] = value
+    imwrite(run / "Co.tif", values.astype(np.float32), imagej=True, metadata={"axes": "ZYX", "unit": "nm"})
+    assert "Missing: Co holds values that are not finite; it is not shown" in outcome(run)
 
 
 def test_a_folder_that_is_no_run(tmp_path):

@@ -167,6 +167,9 @@ def _volumes(folder: Path, names: list[str], pattern: str, missing: list[str]) -
         if found and values.shape != next(iter(found.values())).shape:
             missing.append(f"{name} has the shape {values.shape}, unlike the others; it is not shown")
             continue
+        if not np.isfinite(values).all():
+            missing.append(f"{pattern.format(name)} holds values that are not finite; it is not shown")
+            continue
         found[name] = values.astype(np.float32, copy=False)
     return found
 

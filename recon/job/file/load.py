@@ -79,7 +79,7 @@ def _change(raw: dict[str, Any], key: str, value: Any) -> None:
 
 
 def _text(shown: str) -> str:
-    with explain_reading(shown, "name a job file (TOML)", JobError):
+    with explain_reading(shown, "name a job file (TOML, saved as UTF-8)", JobError):
         return Path(shown).expanduser().read_bytes().decode("utf-8-sig").replace("\r\n", "\n")
 
 
