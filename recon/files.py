@@ -179,6 +179,8 @@ def reserved(name: str, *, whole_run: bool = True) -> str | None:
     folded = name.casefold()
     if folded in OWN_FILES:
         return f"a run writes a file called {folded}"
+    if re.fullmatch("con|prn|aux|nul|(com|lpt)[1-9]", folded):
+        return "Windows keeps that name for a device"
     if whole_run:
         for part in OWN_ENDS:
             if folded.endswith(part):

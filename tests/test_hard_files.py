@@ -247,7 +247,7 @@ def test_hdf5_that_takes_its_values_from_another_file(tmp_path, how, suffix):
 @pytest.mark.parametrize(
     "name",
     ["Co-uncertainty", "Co-aligned", "Zn-Uncertainty", "truth-Co", "mask", "Mask", "job", "alignment", "report",
-     "regions", "volumes", "aligned", "alignment-frames", "alignment-shifts"],
+     "regions", "volumes", "aligned", "alignment-frames", "alignment-shifts", "CON", "nul", "com1"],
 )  # fmt: skip
 def test_an_element_called_like_a_file_of_results(folder, name):
     Path("job.toml").write_text(f"[input]\nmaps = {{ Co = 'Co.npy', {name} = 'Zn.npy' }}\ntilts = 'tilts.rawtlt'\n")

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 CLASSIC_LIMIT = 2**32 - 2**25  # bytes; beyond it a TIFF of ImageJ's kind describes only its first slice
 
 
+LOSSY = (6, 7, 34892)  # JPEG's schemes for bytes; those for 12 and 16 bits are lossless in files of this field
+
+
 def write_tiff(path: Path, cube: Cube) -> None:
     """ImageJ's kind; a stack's slices are labelled with their tilts."""
     import tifffile
@@ -56,6 +59,8 @@ def read_stack(path: Path, element: str | None = None) -> StackFile:
     import tifffile
 
     with quiet("tifffile") as complaints, tifffile.TiffFile(path) as tif:
+        if any(series.keyframe.compression in LOSSY and series.dtype == np.uint8 for series in tif.series):
+            raise InputError(f"{path} is compressed as JPEG is, which changes counts; export it with LZW, or none")
         pages = [(series.asarray(), series.axes, str(series.name)) for series in tif.series]
         channels = _channels(tif)
         _, dy, dx = (tidy(edge) for edge in _tiff_voxel(tif))

@@ -1,4 +1,4 @@
-"""Maps as text, as programs of microscopes, spreadsheets and ImageJ write them: the right map, or the right refusal."""
+"""Single maps as programs of microscopes, spreadsheets and ImageJ export them: the right map, or the right refusal."""
 
 from __future__ import annotations
 
@@ -72,6 +72,11 @@ def test_a_value_that_is_none_takes_no_row_away(tmp_path, missing):
 def test_what_is_refused(tmp_path, text, says):
     (tmp_path / "Co.csv").write_text(text)
     fails(InputError, load_stack, tmp_path / "Co.csv", image=True, says=(says,))
+
+
+def test_counts_that_jpeg_has_changed_are_refused(tmp_path):
+    tifffile.imwrite(tmp_path / "Co.tif", np.tile(MAP, (4, 4)).astype(np.uint8), compression="jpeg")
+    fails(InputError, load_stack, tmp_path / "Co.tif", image=True, says=("JPEG", "changes counts"))
 
 
 def test_pixels_of_a_tiff_of_velox(tmp_path):
