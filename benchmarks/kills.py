@@ -21,6 +21,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -159,15 +160,18 @@ def main() -> None:
             rows.append({"mode": mode, "killed": killed, "went_on": "taken from" in said, "faults": wrong})
             print(json.dumps(rows[-1]), flush=True)
             shutil.rmtree(folder)
+            keep(rows, args.output or Path(__file__).parent / "results" / "kills.json")
+
+
+def keep(rows: list[dict[str, Any]], path: Path) -> None:
+    """Store what there is, so that a run that is stopped has its result, too."""
     result = {
         "kills": sum(r["killed"] for r in rows),
-        "by_mode": {m: sum(r["killed"] for r in rows if r["mode"] == m) for m in MODES},
+        "by_mode": {m: sum(r["killed"] and r["mode"] == m for r in rows) for m in MODES},
         "went_on_from_a_checkpoint": sum(r["went_on"] for r in rows),
         "faults": [f for r in rows for f in r["faults"]],
     }
-    print(json.dumps(result))
-    output = args.output or Path(__file__).parent / "results" / "kills.json"
-    output.write_text(json.dumps(result, indent=1) + "\n")
+    path.write_text(json.dumps(result, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -208,7 +208,7 @@ def check(path: Path, device: str, out: Path | None, picture: Path | None) -> No
             click.echo(line)
         check_resources(needs, target, job.reconstruct.memory)
         check_target(target, overwrite=True)
-        if target.exists():
+        if target.exists() and any(target.iterdir()):
             click.echo(f"note: {target} exists; a run needs --overwrite, --resume or another --out")
 
     sys.exit(guarded(str(path), work))

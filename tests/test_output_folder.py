@@ -107,16 +107,18 @@ def test_wrong_targets(tmp_path):
             fails(OutputError, call, tmp_path / "file" / "out", overwrite=overwrite, says="is a file")
             fails(OutputError, call, "/", overwrite=overwrite)
         fails(OutputError, call, tmp_path / "mine", says="exists")
-        fails(OutputError, call, tmp_path / "empty", says="exists")
         fails(OutputError, call, tmp_path / "mine", overwrite=True, says=("job.json", "not a result"))
         fails(OutputError, call, tmp_path / ("n" * 300))
         fails(OutputError, call, "a\0")
         fails(OutputError, call, "~no_such_user_here/out")
     assert sorted(p.name for p in tmp_path.rglob("*")) == before
-    check_target(tmp_path / "empty", overwrite=True)
-    with OutputFolder(tmp_path / "empty", overwrite=True) as folder:
-        fill(folder, "1")
-    assert content(tmp_path / "empty") == "1"
+    # a folder that was made for the results, as Snakemake makes it
+    for name, overwrite in (("empty", False), ("empty as well", True)):
+        (tmp_path / name).mkdir(exist_ok=True)
+        check_target(tmp_path / name, overwrite=overwrite)
+        with OutputFolder(tmp_path / name, overwrite=overwrite) as folder:
+            fill(folder, "1")
+        assert content(tmp_path / name) == "1"
 
 
 def test_one_folder_twice_at_a_time(tmp_path):

@@ -101,7 +101,7 @@ def submit(
     scripts = [folder.resolve() / f"{n}-{a.name.rpartition('-')[2]}.sh" for n, a in enumerate(arrays, 1)]
     from recon.io.folder import OutputFolder
 
-    with OutputFolder(folder, overwrite=folder.exists()) as made:
+    with OutputFolder(folder) as made:
         (made / "logs").mkdir()
         (made / "aligned").mkdir()
         write_manifest(rows, made / NAME)

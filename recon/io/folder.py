@@ -45,8 +45,8 @@ class OutputFolder:
     killed process on this machine left beside ``out`` is cleared the next time.
 
     Raises:
-        OutputError: `path` exists (and `overwrite` is False, or it is a file or not a result of ours), or
-            may not be written.
+        OutputError: `path` exists, is not empty (and `overwrite` is False, or it is not a result of ours), or may not
+            be written, or is a file.
         ResourceError: the disk is full.
     """
 
@@ -139,9 +139,11 @@ def check_target(path: str | os.PathLike[str], *, overwrite: bool = False) -> No
             return
         if not target.is_dir():
             raise OutputError(f"{path} is a file; choose another name for the folder of results")
-        if not overwrite:
+        if not any(target.iterdir()):
+            pass  # somebody made a folder for the results
+        elif not overwrite:
             raise OutputError(f"{path} exists; choose another folder, or overwrite it (--overwrite, overwrite=True)")
-        if any(target.iterdir()) and not (target / MARK).is_file():
+        elif not (target / MARK).is_file():
             raise OutputError(
                 f"{path} holds files but no {MARK}, so it is not a result of recon and stays; choose another folder"
             )

@@ -146,7 +146,7 @@ def run_job(
     backend.use_threads()
     target = Path(out) if out is not None else job.output_dir
     hashes = input_hashes(job)
-    if resume and target.exists():
+    if resume and target.exists() and any(target.iterdir() if target.is_dir() else [target]):
         state = finished(target, job, hashes)
         if state == "done":
             watch.log(f"{target}: finished before, left as it is")
