@@ -10,6 +10,7 @@ Conventions (DESIGN section 3, tested in ``tests/test_conventions.py``)
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,6 +22,8 @@ from recon.geometry.parts import Part, described, parts
 from recon.geometry.projections import Projections, Shape2, Shape3
 
 __all__ = ["Shape2", "Shape3", "TiltGeometry"]
+
+CLOSE = 1e-5  # voxels, and of a unit vector: what rounding leaves
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -261,7 +264,7 @@ class TiltGeometry(Projections):
         """Shape ``(tilt, ny, nu)`` of a stack of projections."""
         return (self.n_tilts, *self.detector)
 
-    @property
+    @cached_property
     def is_single_axis(self) -> bool:
         """True if every projection turns about the volume's y axis, rows matching slices.
 
@@ -271,12 +274,13 @@ class TiltGeometry(Projections):
             return False
         across = self.u * self.fineness
         spin = np.stack([across[:, 2], across[:, 1], -across[:, 0]], axis=1)  # u turned by 90 degrees
-        return bool(
-            np.allclose(self.v, (0, 1, 0))
-            and np.allclose(np.linalg.norm(across, axis=1), 1)
-            and np.allclose(self.ray, spin)
-            and np.allclose(self.centre, self.offsets[:, None] * across)
+        off = (
+            self.v - (0, 1, 0),
+            np.sum(across * across, axis=1) - 1,
+            self.ray - spin,
+            self.centre - self.offsets[:, None] * across,
         )
+        return all(bool((np.abs(a) <= CLOSE).all()) for a in off)
 
     @property
     def fineness(self) -> int:
