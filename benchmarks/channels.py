@@ -4,8 +4,8 @@ The image of a tilt is a weighted sum of what the elements project (their atomic
 and with a gain of its own at each tilt; every fifth tilt has maps. The same maps are aligned on all images, and on
 themselves, and reconstructed; beside both stands the true alignment. Errors are those of the displacements that no
 translation of the object explains, of the axis's rotation, and of the volumes after the true ones were moved onto them
-(which smooths these a little, so that the two blind volumes compare with each other, and less with the third). All three
-are reconstructed by TV at one strength, that of the noise: only the alignment differs.
+(which smooths these a little, so that the two blind volumes compare with each other, and less with the third). All
+three are reconstructed by TV at one strength, that of the noise: only the alignment differs.
 
     python benchmarks/channels.py [--size 32] [--doses 5 40] [--cases 6] [--aside]
 
