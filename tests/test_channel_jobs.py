@@ -106,11 +106,20 @@ def test_a_whole_run_on_an_image_of_more_tilts(folder):
     assert len(alignment["tilts_deg"]) == 15
     assert "of 29 images" in alignment["method"]
     assert alignment["agreement"]["chi_square"]
+    assert [i for i, e in enumerate(alignment["exposures"]["Zn"]) if e is None] == [1, 6, 7]
+    assert None not in alignment["exposures"]["Co"]
     assert any("Zn at 12" in line for line in made["stages"])
     for name in ("Co", "Zn"):
         assert tifffile.imread(out / f"{name}.tif").shape == (24, 24, 24)
     text = (out / "report.html").read_text()
     assert "Zn at 12" in text
+    assert "no map of Zn" in text
+    # what was found serves another run
+    again = job(folder, rest=QUICK + f'[align]\nfile = "{out.name}/alignment.json"\n')
+    ready = admit(again, read_job(again))
+    np.testing.assert_allclose(
+        ready.exposures[1][ZN], np.array(alignment["exposures"]["Zn"])[ZN].astype(float), rtol=1e-4
+    )
 
 
 @pytest.mark.parametrize(

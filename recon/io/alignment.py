@@ -64,7 +64,7 @@ class AlignmentRecord:
     doubts: tuple[str, ...] = ()
     isolated: bool | None = None
     left_out_deg: tuple[float, ...] = ()
-    exposures: dict[str, tuple[float, ...]] = field(default_factory=dict)
+    exposures: dict[str, tuple[float | None, ...]] = field(default_factory=dict)
     exposure_errors: dict[str, tuple[float | None, ...]] | None = None
     background_counts_per_pixel: dict[str, tuple[float, ...]] = field(default_factory=dict)
     agreement: AgreementRecord | None = None
@@ -159,7 +159,7 @@ def alignment_record(
         doubts=tuple(a.doubts if doubts is None else doubts),
         isolated=series.isolated,
         left_out_deg=tuple(series.tilts_deg[~series.used].tolist()),
-        exposures={n: tuple(series.exposures[e].round(6).tolist()) for e, n in enumerate(series.elements)},
+        exposures=by_element(np.where(series.present | ~series.used, series.exposures, np.nan)) or {},
         exposure_errors=by_element(series.exposure_errors),
         background_counts_per_pixel={
             n: tuple(series.background[e].round(6).tolist()) for e, n in enumerate(series.elements)
@@ -274,7 +274,9 @@ def load_exposures(path: str | Path) -> tuple[dict[str, list[float]], dict[str, 
     raw = _load(path) if path.suffix.lower() == ".json" else None
     tables = [raw.get(key) if isinstance(raw, dict) else None for key in ("exposures", "exposure_errors")]
     values, errors = (table if isinstance(table, dict) else {} for table in tables)
-    return values, {n: [np.nan if v is None else v for v in e] for n, e in errors.items() if isinstance(e, list)}
+    found, sure = ({n: [np.nan if v is None else v for v in e] if isinstance(e, list) else e for n, e in t.items()}
+                   for t in (values, errors))  # fmt: skip
+    return found, {n: e for n, e in sure.items() if isinstance(e, list)}
 
 
 def load_vectors(path: str | Path, scheme: TiltGeometry) -> TiltGeometry:

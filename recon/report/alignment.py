@@ -159,7 +159,7 @@ def _words(alignment: AlignmentRecord, i: int) -> str:
     said.append(f"shift along the axis {v}, across it {u} pixels")
     for name, curve in alignment.exposures.items():
         number = value(curve, (alignment.exposure_errors or {}).get(name), 3)
-        said += [f"exposure of {name} {number.removeprefix('+')}"]
+        said += [f"no map of {name}" if curve[i] is None else f"exposure of {name} {number.removeprefix('+')}"]
     found = alignment.agreement
     if found is not None and np.isfinite(_row(found.shifts_v_pixels, tilts)[i]):
         v = value(found.shifts_v_pixels, found.errors_v_pixels, 2)

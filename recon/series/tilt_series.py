@@ -335,8 +335,10 @@ class TiltSeries:
 
     def _repr_html_(self) -> str:
         """For notebooks: each element's map nearest to zero tilt."""
-        flat = int(np.argmin(np.abs(self.tilts_deg)))
-        return in_a_row(repr(self), [stack[flat] for stack in self.counts], self.elements)
+        steep = np.abs(self.tilts_deg) + np.where(self.present | ~self.used, 0, np.inf)
+        return in_a_row(
+            repr(self), [m[i] for m, i in zip(self.counts, steep.argmin(axis=1), strict=True)], self.elements
+        )
 
 
 def _is_plain(geometry: TiltGeometry) -> bool:
