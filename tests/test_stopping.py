@@ -11,6 +11,7 @@ from recon.model.assembly import make_data_term, make_operator
 from recon.reconstruction.reconstruct import reconstruct
 from recon.series.alignment import Alignment
 from recon.series.tilt_series import TiltSeries
+from recon.series.volume import Record
 from recon.solvers import Status
 from recon.solvers.pdhg import PrimalDual
 
@@ -125,3 +126,28 @@ def test_half_the_weight_everywhere_changes_nothing(term):
         solution = PrimalDual(operator, data, regulariser="tv", a1=1e-6, upper=1e4).run(1e-9, 500)
         densities.append(float(solution.value.sum()))
     assert abs(densities[1] / densities[0] - 1) <= 1e-2
+
+
+@pytest.mark.parametrize(
+    ("gaps", "expected"),
+    [
+        ([0.08], 150),
+        ([0.08, 0.02], 130),  # half as much again in 25 iterations
+        ([0.08, 0.0101], 110),
+        ([0.08, 0.07], 150),  # so slow that it is not due before
+        ([0.07, 0.08], 150),
+        ([np.inf, 0.08], 150),
+    ],
+)
+def test_the_last_check_comes_when_the_gap_is_due(gaps, expected):
+    solver = small_solver()
+    solver.history = [Record(50 * k, 1.0, gap, 0.0) for k, gap in enumerate(gaps, start=3 - len(gaps))]
+    for solver.iteration in (100, 105):
+        assert solver._next_check(1e-2, 50) == expected
+
+
+def test_a_check_that_is_due_early_ends_the_run():
+    solution = small_solver().run(1e-4, 5000, check_every=170)
+    assert solution.status is Status.CONVERGED
+    assert [r.iteration % 170 for r in solution.history[:2]] == [0, 0]
+    assert [r.iteration for r in solution.history if r.iteration % 170] != []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -13,6 +14,8 @@ from recon.backend import Array
 from recon.series.volume import Parameters, Record, Solution, Status
 from recon.solvers.solution import Callback, Control, State
 from recon.solvers.weights import Balance, Weights
+
+STEP = 10  # iterations, of which a certificate that is due early is a multiple
 
 
 @dataclass(frozen=True)
@@ -171,7 +174,7 @@ class CertifiedRun(ABC):
 
         Args:
             tolerance, max_iterations: see `Status`.
-            check_every: iterations between two certificates.
+            check_every: iterations between two certificates; the last one comes when the gap is foreseen to be reached.
             callback: gets a `Record` at each.
             control: asked before every iteration; True asks for a certificate now and an end.
 
@@ -187,7 +190,7 @@ class CertifiedRun(ABC):
             try:
                 self._seconds = time.perf_counter() - start
                 stop = stop or (control is not None and control(self))
-                end = min((self.iteration // check_every + 1) * check_every, max_iterations)
+                end = min(self._next_check(tolerance, check_every), max_iterations)
                 end = self.iteration + 1 if stop else end
                 self.go_on(end, check=True)
                 if self.iteration < end:
@@ -210,6 +213,21 @@ class CertifiedRun(ABC):
                 status = Status.INTERRUPTED
                 break
         return Solution(self.value(), status, self.iteration, self.history, self.parameters())
+
+    def _next_check(self, tolerance: float, check_every: int) -> int:
+        """The iteration of the next certificate: a multiple of `check_every`, or earlier where the gap is due.
+
+        Gaps fall about geometrically, so the last two tell when. That depends on the history alone, so a run that
+        goes on from a checkpoint has its certificates at the same iterations.
+        """
+        regular = (self.iteration // check_every + 1) * check_every
+        checked = [r for r in self.history[-2:] if r.iteration <= self.iteration]
+        if len(checked) < 2 or not np.inf > checked[0].gap > checked[1].gap > tolerance:
+            return regular
+        (n0, gap0), (n1, gap1) = ((r.iteration, r.gap) for r in checked)
+        left = (n1 - n0) * math.log(gap1 / tolerance) / math.log(gap0 / gap1)
+        due = STEP * math.ceil((n1 + max(left, STEP)) / STEP)
+        return min(regular, due) if due > self.iteration else regular
 
     def parameters(self) -> Parameters:
         """The numbers that it ends with."""
