@@ -5,11 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
+from scipy.signal import correlate
 
 from recon.alignment.align import align
 from recon.alignment.blobs import View, normal_matrix
 from recon.alignment.coarse import centre_of_mass
-from recon.alignment.joint import JointFit
+from recon.alignment.joint import JointFit, at_all_displacements
 from recon.alignment.linear import Linear
 from recon.alignment.pose import translation
 from recon.errors import InputError
@@ -354,3 +355,13 @@ def test_one_map_at_the_border_does_not_make_a_particle_a_film(particle):
     out = normalise(moved)
     assert out.isolated
     assert "touches the frame's border" in warnings(out)[0]
+
+
+def test_matches_at_all_displacements_are_those_of_scipy():
+    random = np.random.default_rng(0)
+    a, b = random.normal(size=(2, 13, 18))
+    match = at_all_displacements(a, b)
+    assert match.shape == (25, 35)
+    np.testing.assert_allclose(match, correlate(a, b, method="direct"), atol=1e-11)
+    moved = at_all_displacements(np.roll(b, (2, -3), (0, 1)), b)
+    assert np.unravel_index(moved.argmax(), moved.shape) == (12 + 2, 17 - 3)

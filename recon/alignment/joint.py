@@ -153,8 +153,6 @@ class JointFit:
         A displacement that is wrong by more than a blob's width gives a step no direction. The map is compared
         with the others' prediction at all displacements instead.
         """
-        from scipy.signal import correlate
-
         score, moves = self.agreement(), np.zeros((len(self.pose.tilts), 3))
         typical = float(np.nanmedian(score))
         for i in np.flatnonzero(self.used):
@@ -162,7 +160,7 @@ class JointFit:
                 continue
             seen = self.samples.cover[i] > 0
             a, b = (np.where(seen, m - m[seen].mean(), 0) for m in (self.samples.maps[i], self.foretold(i)))
-            match = correlate(a, b, method="fft")
+            match = at_all_displacements(a, b)
             at = np.array(np.unravel_index(int(match.argmax()), match.shape)) - (np.array(a.shape) - 1)
             if at.any() and float(match.max()) > 1.1 * float((a * b).sum()):
                 moves[i, :2] = at * [float(x[1] - x[0]) for x in self.samples.places]
@@ -256,6 +254,19 @@ class JointFit:
         return np.asarray(e / e[self.used].mean())
 
 
+def at_all_displacements(a: Array, b: Array) -> Array:
+    """``sum a b`` with b moved along its axes by -(n - 1) to n - 1 pixels, for maps of one shape.
+
+    What `scipy.signal.correlate` gives, whose import alone takes longer than all matches of a series.
+    """
+    from scipy import fft
+
+    shape = [2 * n - 1 for n in a.shape]
+    size = [fft.next_fast_len(n, real=True) for n in shape]
+    match = fft.irfft2(fft.rfft2(a, size) * fft.rfft2(b[::-1, ::-1], size), size)
+    return np.asarray(match[: shape[0], : shape[1]])
+
+
 def correlation(a: Array, b: Array, seen: NDArray[np.bool_]) -> float:
     """Pearson's, of the samples that are seen; 0 where one of them is constant."""
     x, y = a[seen] - a[seen].mean(), b[seen] - b[seen].mean()
@@ -263,4 +274,4 @@ def correlation(a: Array, b: Array, seen: NDArray[np.bool_]) -> float:
     return float(x @ y) / scale if scale > 0 else 0.0
 
 
-__all__ = ["MOST_BLOBS", "JointFit", "correlation", "translation"]
+__all__ = ["MOST_BLOBS", "JointFit", "at_all_displacements", "correlation", "translation"]

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from recon.alignment.joint import at_all_displacements
 from recon.alignment.reprojection import Matcher
 from recon.alignment.start import FINE, Log
 from recon.errors import InputError
@@ -167,10 +168,8 @@ def _compared(
 
 def _offset(parts: list[tuple[Array, Array, Array, Array, float]]) -> Array:
     """Displacement (v, u), whole pixels, at which maps and what is foretold correlate best, all elements together."""
-    from scipy.signal import correlate
-
     match: Array = np.zeros(2 * np.array(parts[0][0].shape) - 1)
     for a, b, *_ in parts:
-        match += correlate(a, b, method="fft") / max(float(b.max()), 1e-12)
+        match += at_all_displacements(a, b) / max(float(b.max()), 1e-12)
     found = np.array(np.unravel_index(int(match.argmax()), match.shape)) - (np.array(parts[0][0].shape) - 1)
     return np.asarray(found[::-1], dtype=np.float64)
