@@ -120,3 +120,37 @@ def test_what_is_known_stays_and_scaled_maps_are_left_alone(good):
     once = without_faults(good.evolve(counts=counts))
     assert without_faults(once) is once
     assert faults(good.evolve(counts=counts, scaled=True)) == []
+
+
+@pytest.mark.parametrize(("first", "rows"), [(14, 1), (14, 3), (2, 4)])
+def test_rows_that_were_not_scanned_in_one_map(first, rows):
+    """In the object and beside it, where only background is missing."""
+    series, _ = simulate(size=32, seed=0, drift=1)
+    counts = series.counts.copy()
+    counts[:, 4, first : first + rows] = 0
+    (found,) = faults(series.evolve(counts=counts))
+    expected = np.zeros(series.counts.shape[1:], bool)
+    expected[4, first : first + rows] = True
+    np.testing.assert_array_equal(found.pixels, expected)
+    assert found.why.endswith(f"left out: tilt -30 ({32 * rows} pixels)")
+
+
+@pytest.mark.parametrize("column", [2, 10, 16])
+def test_a_column_without_counts_in_all_maps(column):
+    """On the object, at its edge and beside it."""
+    series, _ = simulate(size=32, seed=0, drift=1)
+    counts = series.counts.copy()
+    counts[..., column] = 0
+    assert [f.why for f in faults(series.evolve(counts=counts))] == [
+        f"column {column} without counts in all maps left out"
+    ]
+
+
+def test_what_an_object_may_leave_empty_is_no_fault():
+    """Without background: rows beyond it, and a gap that drifts by six rows between maps."""
+    tilts = np.arange(-60.0, 61, 15)
+    shape = np.zeros((48, 48))
+    shape[8:20, 12:36] = shape[26:40, 12:36] = 50.0
+    drift = np.where(np.arange(9) % 2, 3, -3)
+    counts = np.random.default_rng(0).poisson([np.roll(shape, d, axis=0) for d in drift])
+    assert faults(TiltSeries.create({"Co": counts}, tilts, 1.0)) == []

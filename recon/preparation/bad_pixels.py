@@ -29,9 +29,11 @@ NEAR = 0.05  # of the frame's width: how far the axis may be off its middle
 MISSING = 40.0  # counts that must be missing from a dead line or a tile: none by chance is e^-40
 SURE = 1 / 3  # counts expected of a pixel of a tile: of nine of them none is a chance of 5 %, and tiles hold many nines
 ALIKE = 0.7  # share of the counts that the lines on both sides of a dead one have in common, pixel by pixel
+CLOSES = 60.0  # degrees of tilt over which no gap of the object stays open in one column
 DRIFT = 4  # pixels by which maps may be shifted against their neighbours
 FEWEST = 5  # maps in use, below which nothing is told from the others
 MOSTLY = 0.75  # share of the maps in which a patch is saturated
+ENCLOSED = 0.7  # of what surrounds a tile without counts has some in the same map
 FILLED = 0.8  # of its bounding box, that a tile without counts fills
 MOST = 0.1  # of all pixels: more is no fault of single pixels, and nothing is left out
 
@@ -89,13 +91,14 @@ def faults(series: TiltSeries) -> list[Fault]:
     if clipped.any():
         out.append(Fault(everywhere(clipped), f"{_pixels(clipped)} at the largest value in most maps left out"))
     for axis, name in ((2, "row"), (1, "column")):
-        lines = _dead_lines(total, seen, axis)
+        gaps_stay = axis == 2 or float(np.ptp(series.tilts_deg[order])) < CLOSES
+        lines = _dead_lines(total, seen, axis, gaps_stay=gaps_stay)
         if lines.any():
             mask = np.broadcast_to(lines[:, None] if axis == 2 else lines[None, :], series.frame)
             numbers = _listed([str(i) for i in np.flatnonzero(lines)])
             out.append(Fault(everywhere(mask), f"{name} {numbers} without counts in all maps left out"))
     _, kinds = np.unique(series.present[:, order], axis=1, return_inverse=True)
-    blank = _blank(total, seen, kinds.ravel())
+    blank = _blank(total, seen, kinds.ravel()) | _blank_rows(total, seen, kinds.ravel())
     if blank.any():
         which = np.flatnonzero(blank.any(axis=(1, 2)))
         places = _listed([f"tilt {series.tilts_deg[order[i]]:g} ({int(blank[i].sum())} pixels)" for i in which])
@@ -148,8 +151,11 @@ def _ceiling(maps: Image, seen: NDArray[np.bool_]) -> NDArray[np.bool_]:
     return patch if np.median(rest / np.maximum(top, 1)) < 1 / HOT else np.zeros_like(patch)
 
 
-def _dead_lines(maps: Image, seen: NDArray[np.bool_], axis: int) -> NDArray[np.bool_]:
-    """Rows (summed over axis 2) or columns without a count in any map, between such as have many."""
+def _dead_lines(maps: Image, seen: NDArray[np.bool_], axis: int, *, gaps_stay: bool) -> NDArray[np.bool_]:
+    """Rows (summed over axis 2) or columns without a count in any map, between such as have many.
+
+    With `gaps_stay`, a gap in the object may leave a line empty at all tilts, as it does with rows.
+    """
     along = (maps * seen).sum(axis=0)
     along = along if axis == 2 else along.T
     profile = along.sum(axis=1)
@@ -163,11 +169,42 @@ def _dead_lines(maps: Image, seen: NDArray[np.bool_], axis: int) -> NDArray[np.b
             if last + 1 >= profile.size or profile[k : last + 1].any() or not usable[k : last + 1].all():
                 continue
             below, above = along[k - 1], along[last + 1]
+            least, most = sorted((below.sum(), above.sum()))
             # a gap in the object parts two things; the neighbours of a dead line are alike
-            alike = np.minimum(below, above).sum() > ALIKE * max(below.sum(), above.sum())
-            if min(below.sum(), above.sum()) > 5 * MISSING and alike:
+            alike = np.minimum(below, above).sum() > ALIKE * most
+            if (least > 5 * MISSING and alike) or (not gaps_stay and least > 2 * MISSING):
                 lines[k : last + 1] = True
     return lines
+
+
+def _blank_rows(maps: Image, seen: NDArray[np.bool_], kinds: NDArray[np.intp]) -> NDArray[np.bool_]:
+    """Rows ``(tilt, y, x)`` without a count in one map, between such as have many.
+
+    A point of the object keeps its row as it turns, so that a gap between rows is there at all tilts, apart from the
+    drift of the maps, or a line was not scanned.
+    """
+    from scipy import ndimage
+
+    profiles = (maps * seen).sum(axis=2)
+    empty = (profiles == 0) & seen.any(axis=2)
+    out = np.zeros(maps.shape, bool)
+    for i in np.flatnonzero(profiles.sum(axis=1) >= BLANK * np.median(profiles.sum(axis=1))):
+        near = _neighbours(int(i), kinds)
+        runs, _ = ndimage.label(empty[i])
+        for (rows,) in ndimage.find_objects(runs):
+            first, after = rows.start, rows.stop
+            if not near or first == 0 or after == len(empty[i]):
+                continue  # what lies beyond the object may be empty
+            around = slice(max(first - 2 * DRIFT, 0), after + 2 * DRIFT)
+            expected = (after - first) * min(profiles[i, first - 1], profiles[i, after])
+            if expected >= MISSING and not empty[near, around].any():
+                out[i, rows] = seen[i, rows]
+    return out
+
+
+def _neighbours(i: int, kinds: NDArray[np.intp]) -> list[int]:
+    """Up to two maps on each side of one, of the same kind."""
+    return [k for k in (i - 2, i - 1, i + 1, i + 2) if 0 <= k < len(kinds) and kinds[k] == kinds[i]]
 
 
 def _blank(maps: Image, seen: NDArray[np.bool_], kinds: NDArray[np.intp]) -> NDArray[np.bool_]:
@@ -183,7 +220,7 @@ def _blank(maps: Image, seen: NDArray[np.bool_], kinds: NDArray[np.intp]) -> NDA
     for i in range(len(maps)):
         if totals[i] < BLANK * np.median(totals):
             continue  # not a part of it
-        near = [k for k in (i - 2, i - 1, i + 1, i + 2) if 0 <= k < len(maps) and kinds[k] == kinds[i]]
+        near = _neighbours(i, kinds)
         if not near:
             continue
         scale = np.minimum(totals[i] / totals[near], 1.0)[:, None, None]
@@ -196,6 +233,10 @@ def _blank(maps: Image, seen: NDArray[np.bool_], kinds: NDArray[np.intp]) -> NDA
             part = parts[rows, columns] == k
             if part.mean() < FILLED or expected[rows, columns][part].sum() < MISSING:
                 continue
+            whole = parts == k
+            ring = ndimage.binary_dilation(whole, iterations=3) & ~ndimage.binary_dilation(whole) & seen[i]
+            if (smooth[i][ring] > SURE).mean() < ENCLOSED:
+                continue  # beyond an edge of the object, which lies elsewhere in the other maps
             if empty[rows].all():  # a stripe goes on where little was expected
                 columns = slice(None)
             elif empty[:, columns].all():
