@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 # By benchmarks/regions.py, of simulated particles: standard errors that simulations of the fit do not show, of the pure
 # phase. The fitted model itself has something of the regulariser and of borders drawn wrong, and where the alignment
 # was estimated, of what its own errors leave out.
-UNSEEN, UNSEEN_OF_ALIGNMENT = 0.01, 0.01
+UNSEEN, UNSEEN_OF_ALIGNMENT = 0.015, 0.015
 # Of a bias that simulations show so much is taken off, and as much counts as a standard error: what was simulated is
 # the model, not the object, so that the bias of the answer may be all of it or none.
 OF_BIAS = 0.5
