@@ -61,6 +61,8 @@ def test_sixty_powers_of_ten_with_a_certificate(maps, method, half):
     for k in POWERS[:: 4 if method == "tv" else 5]:
         f = 10.0**k
         options = dict(OPTIONS, half_precision=half, strength=strength(method, f))
+        if method == "none":  # without a regulariser a gap says less of where the volume is
+            options["tolerance"] = 0.005
         volume = recon.reconstruct(prepared(maps, f), method, **options)["A"]
         assert volume.made.gap <= 0.05
         assert volume.made.parameters.a1 * f == pytest.approx(1.0) or method == "none"
