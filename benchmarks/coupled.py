@@ -158,22 +158,31 @@ def summary(cells: list[dict]) -> dict:
             ]
             worse = [w for f in found for w in f["worse"]]
             together = [float(np.mean(f["worse"])) for f in found]
+            alone = [c["ways"]["alone"] for c in some]
+            both = list(zip(found, alone, strict=True))
+            wide = [f["width"] / a["width"] for f, a in both if f["width"] and a["width"]]
+            talk = [
+                (t, u) for f, a in both for t, u in zip(f["cross_talk"], a["cross_talk"], strict=True) if t is not None
+            ]
             bias = [f["mixed"][0] - f["mixed"][1] for f in found if f["mixed"]]
             of[way] = {
-                "median": float(np.median(worse)), "worst": max(worse), "best": min(worse), "worst_mean": max(together),
-                "over_2_percent": sum(w > 1.02 for w in worse), "elements": len(worse),
-                "width": _median([f["width"] for f in found]),
-                "cross_talk": _median([t for f in found for t in f["cross_talk"]]),
+                "median": float(np.median(worse)),
+                "worst": max(worse),
+                "best": min(worse),
+                "worst_mean": max(together),
+                "over_2_percent": sum(w > 1.02 for w in worse),
+                "elements": len(worse),
+                "width_over_alone": float(np.median(wide)) if wide else None,
+                "cross_talk": {
+                    "median": float(np.median([t for t, _ in talk])) if talk else None,
+                    "largest": max((t for t, _ in talk), default=None),
+                    "largest_rise": max((t - u for t, u in talk), default=None),
+                },
                 "mixed_off": float(np.mean(np.abs(bias))) if bias else None,
-            }  # fmt: skip
+            }
         of["chosen"] = {n: sum(c["chosen"] == n for c in some) for n in ("none", *COUPLINGS)}
         out["all" if dose is None else f"{dose:g}"] = of
     return out
-
-
-def _median(values: list[float | None]) -> float | None:
-    there = [v for v in values if v is not None]
-    return float(np.median(there)) if there else None
 
 
 def main() -> None:
@@ -184,7 +193,12 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--image", type=int, default=0, metavar="TILTS", help="tilts of an HAADF image, 15 as the maps")
     parser.add_argument("--output", type=Path)
+    parser.add_argument("--again", type=Path, help="summarise the cells of a file anew, no more")
     args = parser.parse_args()
+    if args.again:
+        kept = json.loads(args.again.read_text())["cells"]
+        args.again.write_text(json.dumps({"summary": summary(kept), "cells": kept}, indent=1) + "\n")
+        return
     kept = json.loads(args.output.read_text())["cells"] if args.output and args.output.exists() else []
     for name in args.particles:
         for dose in args.doses:

@@ -154,6 +154,17 @@ def test_an_image_that_is_not_there(series):
         recon.reconstruct(series.evolve(image=None), coupling="nuclear", couple_image=True)
 
 
+def test_channels_whose_grids_differ(series):
+    """An object that leaves the frame, seen at low tilts by the image: it asks for a narrower volume."""
+    tilts = np.linspace(-10, 10, 9)
+    image = np.ones((9, N, N), np.float32) + np.arange(N)
+    wide = series.evolve(isolated=False, image=image, image_tilts_deg=tilts)
+    with pytest.raises(
+        JobError, match=r"Co asks for a volume of 16 x 18 x 32 voxels, image for 16 x 18 x 22: coupled "
+    ):
+        recon.reconstruct(wide, coupling="nuclear", couple_image=True)
+
+
 def test_parts_of_ones_own(series):
     with pytest.raises(JobError, match="coupling and checkpoints do not go with a regulariser"):
         recon.reconstruct(series, coupling="nuclear", data_term=lambda *a: None)

@@ -92,6 +92,7 @@ def reconstruct_coupled(
         return {name: volume for name, volume in kept.items() if volume is not None}
     names = (*elements, *([IMAGE] if settings.couple_image else []))
     parts = [Part.of(series, name, settings, strengths.get(name), run.device) for name in names]
+    _check_grids(parts)
     with run.keeper.patience():
         choices = [None if p.settings.strength is not None else chosen(p.problem, run) for p in parts]
         a1 = [_strength(p, choice) for p, choice in zip(parts, choices, strict=True)]
@@ -168,6 +169,18 @@ def check(series: TiltSeries, settings: Settings, elements: Sequence[str], run: 
         )
     if run.ranks.size > 1:
         raise JobError(f"{said} is for one process, not for {run.ranks.size} ranks; start this job without mpirun")
+
+
+def _check_grids(parts: Sequence[Part]) -> None:
+    """JobError unless all channels ask for the same volume; before hours of searching for their strengths."""
+    first, *others = ((part.name, part.problem.where.shape) for part in parts)
+    for name, shape in others:
+        if shape != first[1]:
+            one, other = (" x ".join(map(str, s)) for s in (first[1], shape))
+            raise JobError(
+                f"{first[0]} asks for a volume of {one} voxels, {name} for {other}: coupled channels share one grid; "
+                f"leave {'couple_image' if name == IMAGE else name} out, or couple none"
+            )
 
 
 def _strength(part: Part, choice: StrengthChoice | None) -> float:

@@ -179,7 +179,7 @@ def _check_coupling(job: Job, elements: Sequence[str], fail: Callable[[tuple[Any
         fail(("reconstruct", "couple_image" if asked.coupling == "none" else "coupling"), f"cannot be: {why}")
     if asked.coupling == "none":
         return
-    if asked.couple_image and not isinstance(job.align.reference, str):
+    if asked.couple_image and job.align.image is None:
         message = "is true, but no image was recorded with the maps; name its file in align.reference, or leave it out"
         fail(("reconstruct", "couple_image"), message)
     if len(elements) + asked.couple_image < 2:
