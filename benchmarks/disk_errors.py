@@ -305,21 +305,23 @@ def main() -> None:
             outcomes.append(json.loads(line))
             if outcomes[-1]["wrong"]:
                 print(line, end="", flush=True)
+            if args.output:  # what there is, should it be stopped
+                args.output.write_text(json.dumps(summary(outcomes), indent=1) + "\n")
         assert process.wait() == 0
-    tried = collections.Counter(o["command"] for o in outcomes)
+    print(json.dumps({k: v for k, v in summary(outcomes).items() if k != "all that went wrong"}, indent=1))
+
+
+def summary(outcomes: list[dict[str, Any]]) -> dict[str, Any]:
     kinds = ("traceback", "not one line", "status 0", "half written", "the next try", "left behind")
     told = [w for o in outcomes for w in o["wrong"]]
-    result = {
+    return {
         "faults tried": len(outcomes),
-        "by command": dict(tried),
+        "by command": dict(collections.Counter(o["command"] for o in outcomes)),
         "by error": dict(collections.Counter(o["error"] for o in outcomes)),
         "ended with": dict(collections.Counter(str(o["status"]) for o in outcomes)),
         "wrong": {kind: sum(kind in w for w in told) for kind in kinds},
         "all that went wrong": [o for o in outcomes if o["wrong"]],
     }
-    print(json.dumps({k: v for k, v in result.items() if k != "all that went wrong"}, indent=1))
-    if args.output:
-        args.output.write_text(json.dumps(result, indent=1) + "\n")
 
 
 if __name__ == "__main__":

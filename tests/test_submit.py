@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
+import os
 import re
 from pathlib import Path
 
@@ -139,6 +141,32 @@ def test_wrong_input(folder, monkeypatch):
     assert "gone.toml does not exist" in fails(folder, "submit", "a.toml", "--dry-run")
     Path("gone.toml").write_text("[cluster]\nqueue = 'x'\n")
     assert "queue is unknown" in fails(folder, "submit", "a.toml", "--dry-run")
+
+
+def test_a_disk_that_fills_leaves_nothing_in_the_way(folder, monkeypatch, tmp_path_factory):
+    """While the scripts are written, and when all is submitted but the record of it; then that is taken back."""
+    job("a.toml")
+    tools = tmp_path_factory.mktemp("bin")
+    for name, line in {"sbatch": "echo 7", "sinfo": "exit 1", "scancel": f"echo $1 >> {tools}/cancelled"}.items():
+        (tools / name).write_text(f"#!/bin/sh\n{line}\n")
+        (tools / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tools}:{os.environ['PATH']}")
+
+    def full(*args, **options):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "chmod", full)
+        assert "sub cannot be written, the disk or quota is full" in fails(
+            folder, "submit", "a.toml", "--folder", "sub"
+        )
+    assert not (tools / "cancelled").exists()
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", full)
+        assert "the disk or quota is full" in fails(folder, "submit", "a.toml", "--folder", "sub")
+    assert (tools / "cancelled").read_text().split() == ["7"] * 3
+    assert invoke("submit", "a.toml", "--folder", "sub").exit_code == 0
+    assert json.loads(Path("sub/submitted.json").read_text())["jobs"] == ["7"] * 3
 
 
 def test_a_task_that_vanished_says_how_to_go_on(folder, monkeypatch):
