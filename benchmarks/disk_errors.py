@@ -242,9 +242,8 @@ def faults(command: Command, base: Path, disk: ctypes.CDLL, all_errors: bool, ev
                 found = state(place / command.inner)
                 aside = [p for p in place.rglob(".*.old-*") if state(p) == before]
                 # where a disk fails for good while folders change places the earlier one keeps a hidden name
-                stuck = bool(
-                    status and sticky and "/submitted.json" in said
-                )  # what was made cannot be removed, and told
+                # what a submission has made cannot be removed, and is told
+                stuck = bool(status and sticky and "submitted.json" in (right or {}))
                 if found not in ([right] if status == 0 else [before, right]) and not (status and aside) and not stuck:
                     wrong.append(f"status {status} and {'the wrong' if status == 0 else 'half written'} files")
             except (ValueError, AssertionError, OSError) as exc:
