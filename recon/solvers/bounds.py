@@ -12,7 +12,7 @@ from recon.backend import Array, kernels, namespace, to_host
 from recon.parallel import Slab
 
 BLIND = 1e-6  # of the largest sensitivity, below which the total of the data says nothing of a voxel
-AT_ONCE = 1 << 20  # voxels whose vectors are measured at a time
+AT_ONCE = 1 << 18  # voxels whose vectors are measured at a time
 Sums = tuple[float, float, float]
 TANGENTS, CLOSE = 30, 1e-6  # at most, in the search for the best price, and how close to the least value is enough
 

@@ -222,7 +222,7 @@ class CertifiedRun(ABC):
         """
         regular = (self.iteration // check_every + 1) * check_every
         checked = [r for r in self.history[-2:] if r.iteration <= self.iteration]
-        if len(checked) < 2 or not np.inf > checked[0].gap > checked[1].gap > tolerance:
+        if tolerance <= 0 or len(checked) < 2 or not np.inf > checked[0].gap > checked[1].gap > tolerance:
             return regular
         (n0, gap0), (n1, gap1) = ((r.iteration, r.gap) for r in checked)
         left = (n1 - n0) * math.log(gap1 / tolerance) / math.log(gap0 / gap1)
