@@ -111,6 +111,8 @@ class CertifiedRun(ABC):
         if (self._follow and self.follow_u()) or grown:  # what bounds a smaller box does not bound a larger one
             self._bound = -np.inf
         self._bound = max(self._bound, self.lower_bound())
+        if not np.isfinite(self._objective):  # something was counted where the model still has nothing
+            return np.inf
         return (self._objective - self._bound) / abs(self._objective) if self._objective else 0.0
 
     def follow_u(self) -> bool:
