@@ -301,7 +301,7 @@ def main() -> None:
         assert process.stdout is not None
         outcomes = []
         for line in process.stdout:
-            outcomes.append(json.loads(line))
+            outcomes.append(json.loads(line.replace(f"{Path(base).resolve()}/", "")))  # names no folder of this machine
             if outcomes[-1]["wrong"]:
                 print(line, end="", flush=True)
             if args.output:  # what there is, should it be stopped
