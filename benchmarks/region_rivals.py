@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from regions import Case, asked_about, recorded
+from regions import Case, asked_about, recorded, run_options
 
 from recon.analysis.asking import Asking, _Without
 from recon.analysis.features import features
@@ -38,7 +38,6 @@ from recon.analysis.mask import mask
 from recon.analysis.places import places
 from recon.analysis.regions import REPLICATES, _asking, _first
 from recon.reconstruction.problem import Problem
-from recon.simulate import KINDS
 
 LEVELS = (0.0, 0.1, 0.2, 0.35, 0.5, 0.65, 0.8, 0.9, 1.0, 1.15)  # of the pure phase, at which a place is held
 HALF_CHI2 = 1.92  # of the 95 % quantile of chi-squared with one degree of freedom
@@ -213,13 +212,7 @@ def show(options: argparse.Namespace) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     commands = parser.add_subparsers(dest="command", required=True)
-    runs = commands.add_parser("run")
-    runs.add_argument("--kinds", nargs="+", default=list(KINDS))
-    runs.add_argument("--seeds", nargs="+", type=int, default=[300])
-    runs.add_argument("--doses", nargs="+", type=float, default=[40.0])
-    runs.add_argument("--size", type=int, default=32)
-    runs.add_argument("--blind", action="store_true")
-    runs.add_argument("--rows", type=Path, required=True)
+    run_options(commands.add_parser("run"), [300])
     shows = commands.add_parser("show")
     shows.add_argument("--rows", nargs="+", type=Path, required=True)
     shows.add_argument("--output", type=Path)

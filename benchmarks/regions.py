@@ -249,17 +249,22 @@ def cost(options: argparse.Namespace) -> None:
         options.output.write_text(json.dumps(out, indent=1) + "\n", encoding="utf-8")
 
 
+def run_options(runs: argparse.ArgumentParser, seeds: list[int]) -> None:
+    """Which cases are run, and where their lines go."""
+    runs.add_argument("--kinds", nargs="+", default=list(KINDS))
+    runs.add_argument("--seeds", nargs="+", type=int, default=seeds)
+    runs.add_argument("--doses", nargs="+", type=float, default=[40.0])
+    runs.add_argument("--size", type=int, default=32)
+    runs.add_argument("--blind", action="store_true")
+    runs.add_argument("--rows", type=Path, required=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     commands = parser.add_subparsers(dest="command", required=True)
     runs = commands.add_parser("run")
-    runs.add_argument("--kinds", nargs="+", default=list(KINDS))
-    runs.add_argument("--seeds", nargs="+", type=int, default=[0])
-    runs.add_argument("--doses", nargs="+", type=float, default=[40.0])
-    runs.add_argument("--size", type=int, default=32)
-    runs.add_argument("--blind", action="store_true")
+    run_options(runs, [0])
     runs.add_argument("--likelihood", action="store_true")
-    runs.add_argument("--rows", type=Path, required=True)
     costs = commands.add_parser("cost")
     costs.add_argument("--size", type=int, default=32)
     costs.add_argument("--output", type=Path)
