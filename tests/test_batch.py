@@ -149,6 +149,15 @@ def test_two_runs_on_one_folder(folder):
     assert not (folder / "x").exists()
 
 
+@pytest.mark.parametrize(("jobs", "workers", "split"), [(1, 2, "s"), (2, 2, "ww"), (3, 2, "wws"), (3, 1, "www")])
+def test_only_the_last_few_jobs_are_run_in_parts(folder, jobs, workers, split):
+    """Those that would leave processes idle."""
+    names = [str(job(f"{k}.toml")) for k in range(jobs)]
+    batch = Batch(names, Options(device="cpu"), workers)
+    assert ["s" if task.split else "w" for task in batch.tasks] == list(split)
+    assert ["s" if task.waiting[0].stage == "align" else "w" for task in batch.tasks] == list(split)
+
+
 def test_memory_is_shared_out():
     """A process waits until what it needs is free beside what the others were promised; one always goes on."""
 
