@@ -1,61 +1,72 @@
-"""How much faster several ranks are, and what the halos cost.
+"""How much faster several ranks are than one, what their halos cost, and what the machine's memory allows.
 
-    mpirun -n 2 python benchmarks/ranks.py [--size 256] [--tilts 15] [--iterations 20] [--output FILE]
+    mpirun -n 2 python benchmarks/ranks.py [--size 256] [--tilts 15] [--iterations 10] [--rounds 4] [--output FILE]
 
-Rank 0 first runs alone with one core, the others waiting asleep; then all run together with one core each, and this
-twice in turn, so that a machine that is busy now and then tells. The ratio of the shortest times counts. What a rank
-computes and what it sends are timed apart: the model of `weak_scaling.py` takes both.
+In turn, the ranks that are not at work asleep: rank 0 alone on one core; rank 0 alone on as many cores as there are
+ranks; all ranks with one core each. The second has no halos and no messages, so it tells how much faster the same work
+gets by cores that share one memory: ranks of one machine cannot be expected to beat it by much. The same with the duals
+in 16 bits (`half_precision`), which asks less of the memory, and at a size that fits the cache (--cached). The shortest
+times count. What a rank computes and what it sends are timed apart: the model of `weak_scaling.py` takes both.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
+import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
+import numba
 import numpy as np
 
-from recon.backend import use_threads
-from recon.parallel import HALO, Ranks, Slab, launched
+sys.path.insert(0, str(Path(__file__).parent))
+from memory import series
+
+from recon.parallel import ALONE, HALO, Ranks, Slab, launched
 from recon.reconstruction.problem import Problem
-from recon.series.alignment import Alignment
-from recon.simulate import simulate
 from recon.solvers.steps import needed_beside
+
+Clock = Callable[[], np.ndarray]
 
 
 def asleep(ranks: Ranks) -> None:
     """Wait for rank 0 without turning a core: MPI's own waiting does."""
     request = ranks.comm.Ibarrier()
     while not request.Test():
-        time.sleep(0.05)
+        time.sleep(0.01)
 
 
-def iteration(problem: Problem, iterations: int) -> np.ndarray:
-    """Seconds an iteration and of these in halos, by the wall clock and of this process's own work."""
-    solver = problem.solver_from(None, 1.0, 2.0)
-    halos = np.zeros(2)
-    refresh = type(solver.slab)._renew
+def now() -> np.ndarray:
+    """By the clock, and of this process's own work, seconds."""
+    return np.array([time.perf_counter(), time.process_time()])
 
-    def now() -> np.ndarray:
-        return np.array([time.perf_counter(), time.process_time()])
 
-    def timed(slab, *what):
+def timed(solver, iterations: int) -> np.ndarray:
+    """Seconds an iteration and of these in halos, by the clock and of this process's own work."""
+    halos, plain = np.zeros(2), type(solver.slab).start_refresh
+
+    def count(work):
         nonlocal halos
         clock = now()
-        refresh(slab, *what)
+        found = work()
         halos += now() - clock
+        return found
 
-    type(solver.slab)._renew = timed
+    def start(slab, *what):
+        finish = count(lambda: plain(slab, *what))
+        return lambda: count(finish)
+
+    type(solver.slab).start_refresh = start
     try:
-        solver.advance(2)
+        solver.advance(1)
         halos, clock = np.zeros(2), now()
         solver.advance(iterations)
         (wall, work), (wall_halo, work_halo) = now() - clock, halos
         return np.array([wall, wall_halo, work, work_halo]) / iterations
     finally:
-        type(solver.slab)._renew = refresh
+        type(solver.slab).start_refresh = plain
 
 
 def halo_alone(ranks: Ranks, size: int) -> float:
@@ -66,47 +77,74 @@ def halo_alone(ranks: Ranks, size: int) -> float:
     for _ in range(10):
         ranks.comm.Barrier()
         clock = time.process_time()
-        slab.refresh_nearest(*needed_beside(u, w, p, q))
+        slab.start_refresh(*needed_beside(u, w, p, q), 1)()
         best = min(best, time.process_time() - clock)
     return best
+
+
+def measure(ranks: Ranks, size: int, tilts: int, iterations: int, rounds: int, *, half: bool = False) -> dict:
+    """One size: the least of the rounds for each."""
+    recorded = series(size, tilts, "A")
+    who = {"together": (ranks, 1)}
+    if ranks.rank == 0:
+        who = {"alone": (ALONE, 1), "threads": (ALONE, ranks.size), **who}
+    # made before the rounds: what each holds is there once
+    solvers = {
+        name: Problem.of(recorded, "A", ranks=of, half_precision=half).solver_from(None, 1.0, 2.0)
+        for name, (of, _) in who.items()
+        if name != "threads"
+    }
+    taken: dict[str, list[np.ndarray]] = {name: [] for name in who}
+    for _ in range(rounds):
+        for name, (_, threads) in who.items():
+            if name == "together":
+                asleep(ranks)
+            numba.set_num_threads(threads)
+            taken[name].append(timed(solvers["alone" if name == "threads" else name], iterations))
+        asleep(ranks)
+    halo = halo_alone(ranks, size)
+    if ranks.rank:
+        return {}
+    one, threads, many = (min(taken[name], key=lambda a: a[0]) for name in ("alone", "threads", "together"))
+    return {
+        "size": size,
+        "tilts": tilts,
+        "half_precision": half,
+        "seconds_one": one[0],
+        "seconds_threads": threads[0],
+        "seconds_together": many[0],
+        "seconds_in_halos": many[1],
+        "speedup": one[0] / many[0],
+        "speedup_threads": one[0] / threads[0],
+        # on a machine that others use as well: what each process worked, waiting for the others left out
+        "work_one": one[2],
+        "work_together_without_halos": many[2] - many[3],
+        "work_of_a_halo": halo,
+    }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="ranks against one")
     parser.add_argument("--size", type=int, default=256)
+    parser.add_argument("--cached", type=int, default=64, help="a size at which all that a core needs fits its cache")
     parser.add_argument("--tilts", type=int, default=15)
-    parser.add_argument("--iterations", type=int, default=20)
+    parser.add_argument("--iterations", type=int, default=10)
+    parser.add_argument("--rounds", type=int, default=4)
     parser.add_argument("--output", type=Path)
     args = parser.parse_args()
     ranks = launched()
-    os.environ["RECON_THREADS"] = "1"
-    use_threads()
-    series, _ = simulate(size=args.size, tilts_deg=np.linspace(-70, 70, args.tilts), drift=0)
-    series = series.evolve(alignment=Alignment.identity(series.n_tilts), isolated=True)
-    alone, together = [], []
-    for _ in range(2):
-        if ranks.rank == 0:
-            alone.append(iteration(Problem.of(series, "Co"), args.iterations))
-        asleep(ranks)
-        together.append(iteration(Problem.of(series, "Co", ranks=ranks), args.iterations))
-    halo = halo_alone(ranks, args.size)
+    if ranks.size == 1:
+        sys.exit("start it by mpirun -n 2 python benchmarks/ranks.py")
+    how = (args.tilts, args.iterations, args.rounds)
+    more = (args.tilts, 10 * args.iterations, args.rounds)
+    result = {
+        "ranks": ranks.size,
+        "large": measure(ranks, args.size, *how),
+        "16-bit duals": measure(ranks, args.size, *how, half=True),
+        "in cache": measure(ranks, args.cached, *more),
+    }
     if ranks.rank:
         return
-    one, many = min(alone, key=lambda a: a[0]), min(together, key=lambda a: a[0])
-    result = {
-        "size": args.size,
-        "tilts": args.tilts,
-        "ranks": ranks.size,
-        "seconds_one": one[0],
-        "seconds_together": many[0],
-        "seconds_in_halos": many[1],
-        "speedup": one[0] / many[0],
-        # on a machine that others use as well: what each process worked, waiting for the others left out
-        "work_one": one[2],
-        "work_together_without_halos": many[2] - many[3],
-        "work_of_a_halo": halo,
-        "speedup_without_halos_by_work": one[2] / (many[2] - many[3]),
-    }
     print(json.dumps(result, indent=1))
     output = args.output or Path(__file__).parent / "results" / "ranks.json"
     output.write_text(json.dumps(result, indent=1) + "\n")

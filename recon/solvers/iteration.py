@@ -8,7 +8,7 @@ import numpy as np
 
 from recon.backend import Array, kernels, namespace
 from recon.operators import Operator, norm2, norm_estimate
-from recon.parallel import slab_of
+from recon.parallel import Finish, slab_of
 from recon.solvers.data_terms import DataTerm
 from recon.solvers.grids import enlarge
 from recon.solvers.steps import (
@@ -120,6 +120,7 @@ class PrimalDualIteration:
         if start is not None:
             self.y[...] = data.derivative(operator(self.u, self._stack))
         self.iteration, self.coarse_iterations = 0, 0.0
+        self._arriving: Finish | None = None
         self.balance = Balance([] if weights.plain else self._watched())
         self._begin_to_balance()
 
@@ -128,12 +129,26 @@ class PrimalDualIteration:
     def step(self, rho: float = 1.0) -> None:
         """One iteration, over-relaxed by `rho`; the formulas are those of the class."""
         arrays = Arrays(self.u, self.w, self.p, self.q, self.y, self.u_bar, self.w_bar, self.g, self._stack)
-        primal_dual_step(arrays, self.operator, self.data, self.weights, self.strengths, rho)
-        if rho == 1.0:  # a certificate may follow, which looks at two slices
-            self.slab.refresh(self.u, self.w, self.p, self.q)
-        else:
-            self.slab.refresh_nearest(*needed_beside(self.u, self.w, self.p, self.q))
+        last = rho == 1.0  # a certificate may follow, which looks at two slices
+        primal_dual_step(
+            arrays, self.operator, self.data, self.weights, self.strengths, rho, self._arrive,
+            lambda: self._leave(all_of_it=last),
+        )  # fmt: skip
+        if last:
+            self._arrive()
         self.iteration += 1
+
+    def _leave(self, *, all_of_it: bool) -> None:
+        """Slices of this rank go to its neighbours, and theirs come, while it projects."""
+        state = (self.u, self.w, self.p, self.q)
+        before, after = (state, state) if all_of_it else needed_beside(*state)
+        self._arriving = self.slab.start_refresh(before, after, self.slab.halo if all_of_it else 1)
+
+    def _arrive(self) -> None:
+        """Wait for slices that are on their way."""
+        if self._arriving is not None:
+            self._arriving()
+        self._arriving = None
 
     def go_on(self, end: int, *, check: bool) -> None:
         """One iteration and maybe a balance; the one to `end` is not relaxed, so p and q stay in their balls."""
@@ -161,6 +176,7 @@ class PrimalDualIteration:
         return found
 
     def _state(self) -> list[Array]:
+        self._arrive()
         return [self.u, self.w, self.p, self.q, self.y]
 
     def _watched(self) -> list[Array]:
@@ -210,6 +226,7 @@ class PrimalDualIteration:
             other: its volume lies around the same centre as this one's; its frames too, up to a pixel.
             factor: voxels of this volume along an edge of one of the other's.
         """
+        self._arrive()
         for name, scale in scales_from(self.strengths, self.units(), other, factor).items():
             mine = getattr(self, name)
             for k, part in enumerate([mine] if name == "u" else mine):
@@ -228,11 +245,13 @@ class PrimalDualIteration:
 
     def release(self) -> None:
         """Give back the memory of what only further iterations would need; `continue_from` takes what is left."""
+        self._arrive()
         self.balance.before = []
         del self.u_bar, self.g, self.w_bar, self._sensitivity
 
     def change_strength(self, a1: float, a0: float) -> None:
         """Go on with other strengths from where it stands."""
+        self._arrive()
         if self.p.dtype == np.float32:  # else they are in units of these
             self.p *= np.float32(a1 / self.a1)
             self.q *= np.float32(a0 / self.a0)

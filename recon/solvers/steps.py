@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -58,17 +59,34 @@ class Strengths:
         return (float(self.a1) / STEPS, float(self.a0) / STEPS) if p.dtype == np.int16 else (1.0, 1.0)
 
 
+def _nothing() -> None:
+    """Nothing lies elsewhere."""
+
+
 def primal_dual_step(
-    a: Arrays, operator: Operator, data: DataTerm, weights: Weights, strengths: Strengths, rho: float
+    a: Arrays,
+    operator: Operator,
+    data: DataTerm,
+    weights: Weights,
+    strengths: Strengths,
+    rho: float,
+    arrive: Callable[[], None] = _nothing,
+    leave: Callable[[], None] = _nothing,
 ) -> None:
-    """One iteration, over-relaxed by `rho`, in place; the formulas are those of `PrimalDualIteration`."""
+    """One iteration, over-relaxed by `rho`, in place; the formulas are those of `PrimalDualIteration`.
+
+    Where u, w, p and q have slices of others beside their own, `arrive` is called when these are about to be read, and
+    `leave` when the own ones are done.
+    """
     relax, tau = np.float32(rho), np.float32(weights.tau)
     namespace(a.u).multiply(data.scale, a.y, out=a.stack)
     operator.adjoint(a.stack, a.g)
+    arrive()
     kernels(a.u).tgv_step(
         a.u, a.w, a.u_bar, a.w_bar, a.p, a.q, a.g, tau, tau, np.float32(weights.sigma_p), np.float32(weights.sigma_q),
         strengths.a1, strengths.a0, relax,
     )  # fmt: skip
+    leave()
     operator(a.u_bar, a.stack)
     data.dual_step(a.y, a.stack, weights.sigma_y, relax)
 

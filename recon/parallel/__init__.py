@@ -1,0 +1,28 @@
+"""One volume over several ranks: slabs along the tilt axis, their halos, and sums over all of them.
+
+Every slice of a single-axis series is projected by itself, so a rank holds a slab of slices and the same rows of the
+maps. The regulariser looks at the slices beside: a slab has a halo of two on each side, renewed after each iteration
+while the next one projects. Where an alignment mixes rows, they are fetched from whoever has them (`Ranks.fetch`).
+
+Where there is one rank, everything here leaves arrays and numbers as they are.
+"""
+
+from recon.parallel.launch import launched, local_ranks, use_own_gpu
+from recon.parallel.messages import Finish
+from recon.parallel.ranks import ALONE, HALO, Range, Ranks, check_ranks
+from recon.parallel.slab import Slab, rows_of, slab_of
+
+__all__ = [
+    "ALONE",
+    "HALO",
+    "Finish",
+    "Range",
+    "Ranks",
+    "Slab",
+    "check_ranks",
+    "launched",
+    "local_ranks",
+    "rows_of",
+    "slab_of",
+    "use_own_gpu",
+]
