@@ -11,8 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
+from recon.job.checkpoint_file import write_checkpoint
+from recon.job.checkpoint_parts import SavedArrays, write_parts
 from recon.parallel import ALONE, Ranks, Slab, launched
-from recon.reconstruction.keeper import Shared
+from recon.reconstruction.keeper import Parts, Shared
 from recon.reconstruction.problem import Problem
 from recon.reconstruction.reconstruct import reconstruct_with
 from recon.series.alignment import Alignment
@@ -92,19 +94,29 @@ def volumes(ranks: Ranks) -> dict[str, list[float]]:
     return out
 
 
-def going_on(ranks: Ranks) -> float:
-    """Saved by many, gone on with by one, and the other way round."""
-    series = cases()["turned"]
-    one, many = (Problem.of(series, "Co", ranks=r).solver(1.0, 2.0) for r in (ALONE, ranks))
+def going_on(ranks: Ranks, folder: Path) -> float:
+    """Saved by many, gone on with by one and by as many, and the other way round."""
+    series, path = cases()["turned"], folder / f"Co.state-of-{ranks.size}.npz"
+    one, many, again = (Problem.of(series, "Co", ranks=r).solver(1.0, 2.0) for r in (ALONE, ranks, ranks))
     one.run(0.0, 20)
     many.run(0.0, 20)
-    saved = ranks.tell(_copied(many.whole_state()))
-    many.restore(_copied(one.whole_state()))
-    one.restore(saved)
-    one.run(0.0, 50)
-    many.run(0.0, 50)
-    whole = many.slab.gather(many.u, everywhere=True)
-    return float(np.abs(whole - one.u).max() / one.u.max())
+    parts, state = Parts(ranks, many.parts()), many.state()
+    header = None
+    if ranks.rank == 0:
+        header = {"parts": write_parts(path, parts)}
+        write_checkpoint(path, header, {})
+    else:
+        parts.do(ranks.tell(None))
+    largest = max(part.nbytes for part in parts.values())
+    assert largest <= one.q.nbytes * (1 / ranks.size + 0.1)  # nobody had the whole
+    saved = SavedArrays(path, ranks.tell(header))
+    again.restore(State(saved, state.numbers, state.history))
+    many.restore(_copied(one.state()))
+    one.restore(State(saved, state.numbers, state.history))
+    for solver in (one, many, again):
+        solver.run(0.0, 50)
+    wholes = [solver.slab.gather(solver.u, everywhere=True) for solver in (many, again)]
+    return max(float(np.abs(whole - one.u).max() / one.u.max()) for whole in wholes)
 
 
 def _copied(state: State) -> State:
@@ -118,7 +130,7 @@ def main() -> None:
         "arrays": ranks.max(shared_arrays(ranks)),
         "operators": ranks.max(operators(ranks)),
         "volumes": volumes(ranks),
-        "going on": ranks.max(going_on(ranks)),
+        "going on": ranks.max(going_on(ranks, Path(sys.argv[1]))),
     }
     if ranks.rank == 0:
         Path(sys.argv[1], f"ranks-{ranks.size}.json").write_text(json.dumps(found))

@@ -24,8 +24,10 @@ from recon.errors import InputError, OutputError, ResourceError, StoppedError, S
 from recon.files import from_json, to_json
 from recon.io.folder import _real, discard, explain
 from recon.job.checkpoint_file import StoredArrays, read_checkpoint, write_checkpoint
+from recon.job.checkpoint_parts import SUFFIX, SavedArrays, discard_parts, write_parts
 from recon.job.interrupts import Interrupts
 from recon.job.schedule import PROBE, Schedule
+from recon.reconstruction.keeper import Parts
 from recon.report.record import ElementRecord
 from recon.series.alignment import Alignment
 from recon.series.tilt_series import TiltSeries
@@ -99,7 +101,7 @@ class Checkpoints:
             return
         left = sorted(self.folder.glob("*.npz"))
         if not self.folder.is_dir() or any(
-            p.suffix not in (".npz", ".lock") and ".partial-" not in p.name for p in self.folder.iterdir()
+            p.suffix not in (".npz", ".lock", SUFFIX) and ".partial-" not in p.name for p in self.folder.iterdir()
         ):
             raise OutputError(f"{self.folder} is in the way and not of recon; rename it, or choose another --out")
         if left and not resume and not overwrite:
@@ -122,12 +124,16 @@ class Checkpoints:
         """Remove the checkpoints, or those of one element, and the folder once it is empty."""
         for path in self.folder.glob("*.npz" if element is None else f"{element}.*.npz"):
             discard(path)
+            discard_parts(path)
         self._sweep(element)
         with contextlib.suppress(OSError):
             self.folder.rmdir()
 
     def _sweep(self, element: str | None) -> None:
         """Remove what a killed process had not finished."""
+        for part in self.folder.glob(f"*{SUFFIX}" if element is None else f"{element}.*{SUFFIX}"):
+            path = part.with_name(f"{part.name.rsplit('.', 2)[0]}.npz")
+            discard_parts(path, read_checkpoint(path)[0].get("parts") if path.exists() else None)
         for path in self.folder.glob(".*.partial-*" if element is None else f".{element}.*.partial-*"):
             discard(path)
 
@@ -194,6 +200,7 @@ class Checkpoints:
         work = np.inf if self.staged or state.exists() else time.perf_counter() - self._began
         if self._keep("volume", header, arrays, volume.element, work):
             discard(state)
+            discard_parts(state)
 
     # ------------------------------------------------------------ solvers
 
@@ -222,10 +229,10 @@ class Checkpoints:
             InputError: it is damaged, or of another problem.
         """
         path = self._path("state", element)
-        header, arrays = self._read(path)
+        header, _ = self._read(path)
         try:
-            values = header["values"]
-            solver.restore(State(arrays, values["numbers"], [Record(**r) for r in values["history"]]))
+            values, saved = header["values"], SavedArrays(path, header)
+            solver.restore(State(saved, values["numbers"], [Record(**r) for r in values["history"]]))
         except InputError:
             raise
         except (ValueError, TypeError) as exc:
@@ -305,7 +312,7 @@ class Checkpoints:
         work: float | None = None,
     ) -> bool:  # fmt: skip
         """Write one file if that is worth it; returns whether it was written."""
-        n_bytes = sum(a.nbytes for a in arrays.values()) + 1024
+        n_bytes = sum(a.nbytes for a in arrays.values()) + 1024  # of ranks, those of this one
         if not self._on:
             return False
         try:
@@ -320,7 +327,11 @@ class Checkpoints:
                 "inputs": self.identity.inputs,
                 **header,
             }
-            write_checkpoint(self._path(what, element), full, arrays)
+            path = self._path(what, element)
+            if isinstance(arrays, Parts):
+                full["parts"] = write_parts(path, arrays)
+            write_checkpoint(path, full, {} if isinstance(arrays, Parts) else arrays)
+            discard_parts(path, full.get("parts"))
         except (OutputError, ResourceError) as exc:
             self._on = False
             self.log(f"no more checkpoints: {exc}")

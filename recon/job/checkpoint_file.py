@@ -19,6 +19,7 @@ from recon.io.folder import whole_file
 
 FORMAT = 1
 HEADER = "header.json"
+AT_ONCE = 1 << 24  # bytes read
 
 
 class StoredArrays(Mapping[str, Array]):
@@ -70,6 +71,36 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Any], StoredArrays]:
             f"{__version__} (format {FORMAT}); finish with that version, or start anew with --overwrite"
         )
     return header, StoredArrays(path, names)
+
+
+def kind_of(path: Path, name: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    """Shape and type of an array of a checkpoint, without reading it."""
+    with _reading(path) as archive, archive.open(f"{name}.npy") as stream:
+        return _kind(stream)
+
+
+def cut_of(path: Path, name: str, begin: int, end: int) -> Array:
+    """``[..., begin:end]`` of an array of a checkpoint; no more of it is in memory at a time than a few MB."""
+    with _reading(path) as archive, archive.open(f"{name}.npy") as stream:
+        shape, dtype = _kind(stream)
+        out = np.empty((int(np.prod(shape[:-1])), end - begin), dtype)
+        row = shape[-1] * dtype.itemsize
+        step = max(1, AT_ONCE // max(row, 1))
+        for k in range(0, len(out), step):
+            part = out[k : k + step]
+            read = np.frombuffer(stream.read(len(part) * row), dtype)
+            part[...] = read.reshape(len(part), shape[-1])[:, begin:end]
+        stream.read(1)  # the checksum is compared at the end
+    return out.reshape(*shape[:-1], end - begin)
+
+
+def _kind(stream: Any) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    """Shape and type, from the head of an array that `write_checkpoint` wrote."""
+    read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+    shape, by_columns, dtype = read[np.lib.format.read_magic(stream)](stream)
+    if by_columns or not shape:
+        raise ValueError("no array of a solver")
+    return tuple(shape), dtype
 
 
 @contextlib.contextmanager

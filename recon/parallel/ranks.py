@@ -43,6 +43,10 @@ class Ranks:
         """Rank 0's value, on every rank."""
         return value if self.comm is None else self.comm.bcast(value)
 
+    def everyone(self, value: Any) -> list[Any]:
+        """The values of all ranks, on every rank."""
+        return [value] if self.comm is None else self.comm.allgather(value)
+
     def order(self, value: Any) -> None:
         """From rank 0 to the others, which wait for it in `next_order`."""
         if self.comm is not None:

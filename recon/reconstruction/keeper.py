@@ -7,12 +7,13 @@ that of several ranks.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from recon.parallel import Ranks
+from recon.errors import OutputError, ReconError
+from recon.parallel import Ranks, Slab
 from recon.solvers import State
 
 if TYPE_CHECKING:
@@ -137,12 +138,7 @@ class Shared:
         found = _Found()
         if self.ranks.rank == 0:
             self.keeper.restore(element, found)
-        state = found.kept
-        names = self.ranks.tell(None if state is None else list(state.arrays))
-        # one after the other: all together may not fit
-        arrays = {n: self.ranks.tell(None if state is None else state.arrays[n]) for n in names}
-        numbers, history = self.ranks.tell(None if state is None else (dict(state.numbers), list(state.history)))
-        solver.restore(State(arrays, numbers, history))
+        solver.restore(self.ranks.tell(found.kept))  # arrays in files are read by each rank, as far as it needs them
 
     def control(self, element: str) -> Control | None:
         inner = self.keeper.control(element)
@@ -155,8 +151,8 @@ class Shared:
                 stop = inner(_Told(ranks, solver))
                 ranks.tell("stop" if stop else "go")
                 return stop
-            while (word := ranks.tell(None)) == "state":
-                solver.whole_state()
+            while callable(word := ranks.tell(None)):
+                Parts(ranks, solver.parts()).do(word)
             return bool(word == "stop")
 
         return control
@@ -190,18 +186,60 @@ class _Found:
 
 
 class _Told:
-    """A solver of all ranks, to rank 0's keeper: its state is gathered when it is asked for."""
+    """A solver of all ranks, to rank 0's keeper."""
 
     def __init__(self, ranks: Ranks, solver: Any) -> None:
         self.ranks, self.solver = ranks, solver
 
     def state(self) -> State:
-        self.ranks.tell("state")
-        found: State = self.solver.whole_state()
-        return found
+        own = self.solver.state()
+        return State(Parts(self.ranks, self.solver.parts()), own.numbers, own.history)
 
     def restore(self, state: State) -> None:
         self.solver.restore(state)
 
 
-__all__ = ["Keeper", "Nothing", "Shared"]
+class Parts(Mapping[str, "Array"]):
+    """A rank's own slices of arrays that all ranks share, and on rank 0 the way to let each do something with its own.
+
+    Attributes:
+        ranks: that share them.
+        ranges: by name first slice and end of its own, and slices in all; of the last axis.
+    """
+
+    def __init__(self, ranks: Ranks, parts: Mapping[str, tuple[Array, Slab]]) -> None:
+        self.ranks = ranks
+        self.ranges = {name: (*slab.own(), slab.n) for name, (_, slab) in parts.items()}
+        self._arrays = {name: slab.inner(a) for name, (a, slab) in parts.items()}
+
+    def on_each(self, work: Callable[[Parts], None]) -> None:
+        """Every rank does `work` with its own; called by rank 0 while the others wait in `Shared.control`.
+
+        Raises:
+            OutputError: one of them could not.
+        """
+        self.ranks.tell(work)
+        self.do(work)
+
+    def do(self, work: Callable[[Parts], None]) -> None:
+        """This rank's part of it."""
+        wrong = ""
+        try:
+            work(self)
+        except ReconError as exc:
+            wrong = str(exc)
+        said = self.ranks.everyone(wrong)
+        if self.ranks.rank == 0 and any(said):
+            raise OutputError(next(filter(None, said)))
+
+    def __getitem__(self, name: str) -> Array:
+        return self._arrays[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._arrays)
+
+    def __len__(self) -> int:
+        return len(self._arrays)
+
+
+__all__ = ["Keeper", "Nothing", "Parts", "Shared"]

@@ -10,7 +10,7 @@ import numpy as np
 from recon.backend import Array
 from recon.files import from_json
 from recon.operators import Operator, norm2
-from recon.parallel import rows_of
+from recon.parallel import Slab, rows_of
 from recon.solvers.bounds import (
     excess_of,
     largest_gain,
@@ -180,19 +180,16 @@ class PrimalDual(PrimalDualIteration, CertifiedRun):
             array[...] = self._xp.asarray(saved)
         self.take_numbers(numbers, state.history)
 
-    def whole_state(self) -> State:
-        """`state` of all ranks, on rank 0: the same as that of one rank, so that any number can go on from it."""
-        own = self.state()
-        if self.slab.whole:
-            return own
-        rows = rows_of(self.operator, own.arrays["y"].shape[-1])
-        arrays = {n: (rows if n in ("y", "y0") else self.slab).gather(a) for n, a in own.arrays.items()}
-        return State(arrays, own.numbers, own.history)
+    def parts(self) -> dict[str, tuple[Array, Slab]]:
+        """The arrays of `state`, and which slices of them this rank has; with its own every rank keeps a state."""
+        arrays = self.state().arrays
+        rows = rows_of(self.operator, self.y.shape[-1])
+        return {name: (a, rows if name in ("y", "y0") else self.slab) for name, a in arrays.items()}
 
     def _mine(self, name: str, array: Array, saved: Array) -> Array:
-        """The part of a saved array that this rank holds."""
+        """The part of a saved array that this rank holds; what lies in files is read as far as that."""
         if self.slab.whole:
-            return saved
+            return saved if hasattr(saved, "__cuda_array_interface__") else np.asarray(saved)
         if name in ("y", "y0"):
             return rows_of(self.operator, array.shape[-1]).cut(saved)
         return self.slab.cut(saved, halo=array.shape[-1] == self.slab.size)
