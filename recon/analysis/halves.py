@@ -9,7 +9,7 @@ elements are (`recon.analysis.pair_figures`).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+Solve = Callable[..., dict[str, Volume]]  # as `reconstruct_with`
 ITERATIONS = 200  # at most, on the grid of the result; benchmarks/resolution.py says what more would change
 
 
@@ -55,6 +56,7 @@ def halves(
     iterations: int = ITERATIONS,
     device: str = "auto",
     progress: Progress | None = None,
+    solve: Solve = reconstruct_with,
 ) -> Halves:
     """Reconstruct each element from independent halves of its counts: two reconstructions an element.
 
@@ -64,6 +66,7 @@ def halves(
         seed: of the division.
         iterations: of each half at most, for the methods with a certificate; others run as the whole did.
         device, progress: as `recon.reconstruct`.
+        solve: what reconstructs; several ranks share it.
 
     Raises:
         InputError: maps that are no counts, which cannot be divided, or a volume that was not reconstructed here.
@@ -88,7 +91,7 @@ def halves(
         if settings.method in PRIMAL_DUAL:
             settings = replace(settings, max_iterations=min(iterations, settings.iterations))
         for which, half in zip(found, parts, strict=True):
-            which |= reconstruct_with(
+            which |= solve(
                 half, settings, strength, elements=names, device=device, progress=progress,
                 log=_unsaid,  # that a half stops at its number of iterations is as it should be
             )  # fmt: skip

@@ -21,7 +21,7 @@ from recon.job.inputs import input_hashes, read_job
 from recon.job.interrupts import Interrupts
 from recon.job.locks import Lock
 from recon.job.progress import Watcher
-from recon.job.resources import Plan, check_options, check_resources, gib, plan
+from recon.job.resources import Plan, check_options, check_resources, gib, left_out, plan
 from recon.job.results import Result, finished, state_of, write_result
 from recon.job.stages import Stages, compile_ahead
 from recon.model.resampling import resample
@@ -179,8 +179,12 @@ def run_job(
             check_options(job, series)  # what is wrong with them is told before the work
             needs = plan(job, series, device, shared=ranks.size)
             check_ranks(ranks, series.frame[0])
-            of_ranks = replace(needs, memory_bytes=needs.memory_bytes * local_ranks() // ranks.size)
+            # the uncertainty is rank 0's work alone
+            share = (1, 1) if job.reconstruct.uncertainty else (local_ranks(), ranks.size)
+            of_ranks = replace(needs, memory_bytes=needs.memory_bytes * share[0] // share[1])
             check_resources(of_ranks, target, job.reconstruct.memory)
+            for line in left_out(needs, ranks.size):
+                watch.log(line)
             if needs.streaming is not None:
                 watch.log(_in_slabs(needs))
             if admit is not None:

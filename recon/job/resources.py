@@ -47,6 +47,7 @@ class Plan:
         host_bytes: peak on the host; on the CPU the same as `memory_bytes`.
         duration: the seconds by stage.
         regions_bytes: peak on the device of asking about places, which a run leaves out where memory is short.
+        halves_bytes: the same of the halves of the counts, which tell the resolution.
         streaming: how the volume is worked on where memory does not hold it; it is in the other numbers.
         budget: bytes that the reconstruction may take then.
     """
@@ -60,6 +61,7 @@ class Plan:
     host_bytes: int = 0
     duration: Duration | None = None
     regions_bytes: int = 0
+    halves_bytes: int = 0
     streaming: Streaming | None = None
     budget: int | None = None
 
@@ -131,6 +133,8 @@ def forecast(
     fields = places + (places and n_elements)
     sizes = (shape, n_tilts, frame, fields, options.method, device, n_elements, REPLICATES)
     asking = needed_for_regions(*sizes) if places else 0
+    twice = needed(shape, n_tilts, frame, 2 * n_elements, options.method, device)
+    halves = (twice.device if device == "cuda" else twice.host) if options.halves else 0
     took = duration(shape, n_tilts, frame, n_elements, job, device, cores=None if free is None else 2)
     took = took.slower(COUPLED) if together else took
     free = available(device) if free is None else free
@@ -143,10 +147,12 @@ def forecast(
         how = (options.method, device, lambda k: k + 1, options.half_precision)
         slabs = streaming(max(budget - others - more * (device == "cpu"), 1), shape, n_tilts, frame, *how)
         solving = slabs.memory + others + more * (device == "cpu")
+        halves = min(halves, solving + 2 * n_elements * 4 * voxels)  # in slabs, too
         took = took.slower(slabs.cost)
         memory = Memory(memory.host + slabs.store if device == "cuda" else solving - more, solving)
     disk = results * len(job.output.formats)
-    return Plan(shape, solving, free, disk, took.total, device, memory.host + more, took, asking, slabs, budget)
+    host = memory.host + more
+    return Plan(shape, solving, free, disk, took.total, device, host, took, asking, halves, slabs, budget)
 
 
 def _budget(job: Job, needed_bytes: int, free: int) -> int | None:
@@ -185,6 +191,17 @@ def check_resources(needs: Plan, out: Path, job_memory: int | None = None) -> No
             f"{gib(available('cpu'))} are free; bin the maps, or use a larger machine"
         )
     check_disk(out, needs.disk_bytes)
+
+
+def left_out(needs: Plan, ranks: int = 1) -> list[str]:
+    """What a run will leave out for want of memory, a line each, known before it; `ranks` share the volumes."""
+    free = needs.available_bytes
+    said = []
+    if needs.regions_bytes > min(free, needs.budget or free):
+        said.append(f"regions will not be asked about: that needs {gib(needs.regions_bytes)} of memory in one process")
+    if needs.halves_bytes // ranks > free:
+        said.append(f"the resolution will not be measured: that needs {gib(needs.halves_bytes // ranks)} of memory")
+    return [f"warning: {line}, {gib(min(free, needs.budget or free))} may be taken" for line in said]
 
 
 def check_options(job: Job, series: TiltSeries) -> None:
@@ -262,12 +279,8 @@ def describe(job: Job, series: TiltSeries, needs: Plan, out: Path) -> list[str]:
         f"volume: {' x '.join(map(str, needs.volume))} voxels (z, y, x) on {needs.device}",
         f"memory: {gib(needs.memory_bytes)} needed, {gib(needs.available_bytes)} free"
         + (f" on the GPU; {gib(needs.host_bytes)} on the host" if needs.device == "cuda" else "")
-        + (f"; {gib(needs.regions_bytes)} to ask about regions" if needs.regions_bytes else "")
-        + (
-            ", which is left out"
-            if needs.regions_bytes > min(needs.available_bytes, needs.budget or needs.available_bytes)
-            else ""
-        ),
+        + (f"; {gib(needs.regions_bytes)} to ask about regions" if needs.regions_bytes else ""),
+        *left_out(needs),
         *_slabs(needs),
         f"disk: {gib(needs.disk_bytes)} in {out}",
         f"time: {needs.duration or _minutes(needs.seconds)}; on {_where(needs.device)}, compilation aside",

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import numpy as np
 
@@ -27,10 +29,11 @@ from recon.job.progress import Watcher
 from recon.job.resources import gib
 from recon.job.together import Call
 from recon.model.grid import grid
-from recon.parallel import ALONE, Ranks
+from recon.parallel import ALONE, Ranks, local_ranks
 from recon.preparation.normalise import normalise
+from recon.reconstruction.reconstruct import Progress, Strength
 from recon.reconstruction.uncertainty import Uncertainty, uncertainty
-from recon.series.settings import PRIMAL_DUAL
+from recon.series.settings import PRIMAL_DUAL, Settings
 from recon.series.tilt_series import TiltSeries
 from recon.series.volume import Status, Volume
 from recon.solvers.memory import available, needed, needed_for_regions
@@ -118,7 +121,7 @@ class Stages:
         with self.timed("reconstruct"), backend.device_errors():
             settings = replace(options.settings, memory=self.budget)
             call = Call(series, settings, options.strength, elements, self.device)
-            volumes = call.run(self.ranks, self.keeper, self.watch)
+            volumes = call.run(self.ranks, self._folder, self.keeper, self.watch)
             for name, volume in volumes.items():
                 solution = volume.made
                 self.watch.log(f"{name}: {solution.iterations} iterations; {solution.status.value}")
@@ -190,13 +193,29 @@ class Stages:
         shape = grid(series, options.thickness).shape
         memory = needed(shape, series.n_tilts, series.frame, 2 * len(volumes), options.method, self.device)
         need, free = memory.device if self.device == "cuda" else memory.host, available(self.device)
+        need = need * local_ranks() // self.ranks.size
+        if self.budget is not None:  # in slabs, too
+            need = min(need, self.budget + 2 * len(volumes) * 4 * math.prod(shape))
         if not why and need > free:
             why = f"that needs {gib(need)} of memory, {gib(free)} are free"
         if why:
             self.watch.log(f"resolution not measured: {why}")
             return None
         with self.timed("halves"), backend.device_errors():
-            return halves(series, volumes, device=self.device)
+            return halves(series, volumes, device=self.device, solve=self._solve)
+
+    @property
+    def _folder(self) -> Path | None:
+        """Where ranks leave files for each other."""
+        return None if self.keeper is None else self.keeper.folder
+
+    def _solve(
+        self, series: TiltSeries, settings: Settings, strength: Strength, *, elements: Sequence[str], device: str,
+        progress: Progress | None, log: Callable[[str], None],
+    ) -> dict[str, Volume]:  # fmt: skip
+        """As `reconstruct_with`, by all ranks."""
+        watch = Watcher(log, progress or Watcher().step)
+        return Call(series, settings, strength, elements, device).run(self.ranks, self._folder, watch=watch)
 
     def sure(self, series: TiltSeries, volumes: Mapping[str, Volume], inside: np.ndarray) -> dict[str, Uncertainty]:
         """The uncertainty that was asked for."""

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import secrets
 import signal
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 from recon.job.progress import Watcher
-from recon.parallel import ALONE, Ranks, use_own_gpu
+from recon.parallel import Ranks, use_own_gpu
 from recon.reconstruction.keeper import Keeper, Shared
 from recon.reconstruction.reconstruct import Strength, reconstruct_with
+from recon.reconstruction.spread import SharedFolder
 from recon.series.settings import Settings
 from recon.series.tilt_series import TiltSeries
 from recon.series.volume import Volume
@@ -18,7 +21,7 @@ from recon.series.volume import Volume
 
 @dataclass(frozen=True, eq=False)
 class Call:
-    """What is reconstructed; rank 0 tells it to the others."""
+    """What is reconstructed."""
 
     series: TiltSeries
     settings: Settings
@@ -27,11 +30,26 @@ class Call:
     device: str
 
     def run(
-        self, ranks: Ranks = ALONE, keeper: Keeper | None = None, watch: Watcher | None = None
+        self, ranks: Ranks, folder: Path | None = None, keeper: Keeper | None = None, watch: Watcher | None = None
     ) -> dict[str, Volume]:
-        """Reconstruct, with the others if there are any."""
-        if ranks.size > 1 and ranks.rank == 0:
-            ranks.order(self)
+        """Reconstruct; as rank 0 of several with the others, whose maps and volumes lie in a folder."""
+        watch = watch or Watcher()
+        if ranks.size == 1:
+            return self._reconstruct(keeper, watch, ranks)
+        assert folder is not None
+        shared = SharedFolder(ranks, folder, secrets.token_hex(4))
+        try:
+            ranks.order((replace(self, series=shared.put_maps(self.series)), folder, shared.mark))
+            return self._reconstruct(Shared(ranks, keeper, shared), watch, ranks)
+        finally:
+            shared.discard_maps()
+
+    def help(self, ranks: Ranks, folder: SharedFolder) -> None:
+        """Do the part of a rank that is not 0."""
+        mine = replace(self, series=folder.get_maps(self.series))
+        mine._reconstruct(Shared(ranks, None, folder), Watcher(), ranks)
+
+    def _reconstruct(self, keeper: Keeper | None, watch: Watcher, ranks: Ranks) -> dict[str, Volume]:
         if ranks.size > 1 and self.device == "cuda":
             use_own_gpu()
         return reconstruct_with(
@@ -40,9 +58,9 @@ class Call:
             self.strength,
             elements=self.elements,
             device=self.device,
-            progress=False if watch is None else watch.step,
-            log=(lambda line: None) if watch is None else watch.log,
-            checkpoints=Shared(ranks, keeper) if ranks.size > 1 else keeper,
+            progress=watch.step,
+            log=watch.log,
+            checkpoints=keeper,
             ranks=ranks,
         )
 
@@ -53,8 +71,9 @@ def serve(ranks: Ranks) -> None:
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_IGN)
     try:
-        while (call := ranks.next_order()) is not None:
-            call.run(ranks)
+        while (order := ranks.next_order()) is not None:
+            call, path, mark = order
+            call.help(ranks, SharedFolder(ranks, path, mark))
     except (Exception, MemoryError) as exc:
         print(
             f"error: rank {ranks.rank}: {' '.join(str(exc).split()) or type(exc).__name__}", file=sys.stderr, flush=True

@@ -71,13 +71,14 @@ def make_data_term(
     """The data term of one element, arrays ``(tilt, u, y)`` on a device; of a rank, its rows y."""
     rows = slice(*ranks.share(series.frame[0], ranks.rank))
     e = series.index(element)
-    seen = series.seen_by(e)
-    counts = series.counts[e] if series.element_weights is None else np.where(seen > 0, series.counts[e], 0)
+    seen, counts, below = series.seen_by(e)[:, rows], series.counts[e][:, rows], series.offset(e)
+    if series.element_weights is not None:
+        counts = np.where(seen > 0, counts, 0)
     scale = seen * series.exposures[e][:, None, None]
-    offset = seen * series.offset(e)
+    offset = seen * (below if below.shape[1] == 1 else below[:, rows])
 
     def place(a: np.ndarray) -> Array:
-        return backend.to_device(np.ascontiguousarray(a[:, rows].swapaxes(1, 2), dtype=np.float32), device)
+        return backend.to_device(np.ascontiguousarray(a.swapaxes(1, 2), dtype=np.float32), device)
 
     # a pixel of weight f counts like one that was exposed for the fraction f
     used = place(counts * seen), place(scale), place(offset)

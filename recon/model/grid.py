@@ -28,10 +28,11 @@ class Grid:
     shape: Shape3
     margin: tuple[int, int]
 
-    def cut(self, full: NDArray[np.float32]) -> NDArray[np.float32]:
-        """The result ``(z, y, x)`` of a volume ``(z, x, y)`` in the solver's layout."""
+    def cut(self, full: NDArray[np.float32], begin: int = 0) -> NDArray[np.float32]:
+        """The result ``(z, y, x)`` of a volume ``(z, x, y)`` of the solver's, or of its slices from `begin` on."""
         my, mx = self.margin
-        values = full.swapaxes(1, 2)[:, my : full.shape[2] - my, mx : full.shape[1] - mx]
+        first, end = max(my - begin, 0), max(self.shape[1] - my - begin, 0)
+        values = full.swapaxes(1, 2)[:, first:end, mx : full.shape[1] - mx]
         return np.ascontiguousarray(values, dtype=np.float32)
 
 

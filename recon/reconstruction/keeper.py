@@ -14,6 +14,7 @@ import numpy as np
 
 from recon.errors import OutputError, ReconError
 from recon.parallel import Ranks, Slab
+from recon.reconstruction.spread import SharedFolder
 from recon.solvers import State
 
 if TYPE_CHECKING:
@@ -104,10 +105,11 @@ class Shared:
     Args:
         ranks: that share the volumes.
         keeper: on rank 0; on the others None.
+        folder: where what they share lies as files.
     """
 
-    def __init__(self, ranks: Ranks, keeper: Keeper | None) -> None:
-        self.ranks, self.keeper = ranks, keeper or Nothing()
+    def __init__(self, ranks: Ranks, keeper: Keeper | None, folder: SharedFolder) -> None:
+        self.ranks, self.keeper, self.folder = ranks, keeper or Nothing(), folder
 
     @property
     def stopping(self) -> bool:

@@ -16,7 +16,7 @@ from recon.model.noise import automatic_strength
 from recon.operators.own import LinearOperator
 from recon.parallel import ALONE, Ranks
 from recon.reconstruction.coupled import reconstruct_coupled
-from recon.reconstruction.keeper import Keeper, Nothing
+from recon.reconstruction.keeper import Keeper, Nothing, Shared
 from recon.reconstruction.own import UNUSABLE, MakeDataTerm, OwnParts, reconstruct_own
 from recon.reconstruction.problem import Problem
 from recon.reconstruction.run import Run, chosen
@@ -258,13 +258,24 @@ def _volume(
                 strength = choice.strength
             solution = _certified(problem, strength, run, report)
     assert solution.value is not None
-    full = problem.slab.gather(backend.to_host(solution.value))
-    if run.ranks.rank:
-        nothing = np.zeros((0, 0, 0), np.float32)
-        return Volume(nothing, series.pixel_size_nm, element, replace(solution, value=None))
-    cut_off = any(problem.where.margin)
-    solution = replace(solution, value=full if cut_off else None, settings=settings, choice=choice)
-    return volume_in(Volume(problem.where.cut(full), series.pixel_size_nm, element, solution), 1 / unit)
+    own, where = backend.to_host(problem.slab.inner(solution.value)), problem.where
+    value = own if any(where.margin) else None
+    solution = replace(solution, value=value, settings=settings, choice=choice)
+    begin = 0 if problem.slab.whole else problem.slab.own()[0]
+    volume = volume_in(Volume(where.cut(own, begin), series.pixel_size_nm, element, solution), 1 / unit)
+    return volume if problem.slab.whole else _of_all(volume, problem, run)
+
+
+def _of_all(part: Volume, problem: Problem, run: Run) -> Volume:
+    """A volume of which each rank has a part, on rank 0; on the others one without voxels."""
+    assert isinstance(run.keeper, Shared)
+    folder, slab, margin = run.keeper.folder, problem.slab, problem.where.margin[0]
+    n, (first, end), full = slab.n - 2 * margin, slab.own(), part.made.value
+    rows = (min(max(first - margin, 0), n), min(max(end - margin, 0), n))
+    values = folder.volume(f"{part.element}.values", part.values, rows, n)
+    if full is not None:
+        full = folder.volume(f"{part.element}.full", full.swapaxes(1, 2), (first, end), slab.n).swapaxes(1, 2)
+    return replace(part, values=values, solution=replace(part.made, value=None if run.ranks.rank else full))
 
 
 def _filtered(problem: Problem, report: Callable[[Record], None] | None) -> Solution:
