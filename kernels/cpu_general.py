@@ -20,48 +20,42 @@ import numpy as np
 from numba import get_num_threads, prange
 
 from recon.kernels.compiling import ZERO, jit, leaf
+from recon.kernels.cpu_between import add_between, add_pairs_between
 from recon.kernels.cpu_joseph import _store_pair
-from recon.kernels.cpu_rows import add_pairs
+from recon.kernels.cpu_rows import LANES, add_pairs
 
 _TILE = 32  # voxels on an edge of what is projected at a time
 _PARTS = 4  # of a tilt's lines, shared among the cores
 _TILE_BACK = 4
+_EACH, _LEVEL, _WHOLE = 0, 1, 2  # how lines pass voxels along y: each in its way, all of a plane alike, through them
 
 
 # ---------------------------------------------------------------- forward
 
 
 @leaf
-def _taps_of_line(line, k, end, across, n, stride, strides, origin, index, near, far):  # type: ignore[no-untyped-def]
-    """The taps of a line in planes `k` to before `end`: pairs of voxels, whose first is in `across`.
+def _taps_of_line(line, planes, across, n, strides, origin, index, near, far, part):  # type: ignore[no-untyped-def]
+    """The taps of a line in `planes`, pairs of voxels whose first is in `across`, and the next ones' part along y.
 
-    `line` is (position across in plane 0, step a plane, voxel along y in plane 0, step, length). Two taps a plane, of
-    the voxels before and after the ray along y; one where it passes a voxel. Returns how many, and the least and the
-    greatest shift along y.
+    `line` is (position across in plane 0, step a plane, voxel along y in plane 0, step, length). Returns how many, and
+    the least and the greatest shift along y. Without a branch, so that it is vectorised.
     """
-    count, least, most = 0, 1e18, -1e18
-    for plane in range(k, end):
+    first, end = planes
+    if abs(line[1]) > 1e-6:
+        a, b = (across[0] - line[0]) / line[1], (across[1] - line[0]) / line[1]
+        first, end = max(first, ceil(min(a, b) - 1e-6)), min(end, floor(max(a, b) + 1e-6) + 1)
+    for k in range(end - first):
+        plane = first + k
         position, y = line[0] + plane * line[1], line[2] + plane * line[3]
-        before, m = floor(position), floor(y)
-        if across[0] <= before < across[1]:
-            part, f = position - before, y - m
-            a, b = (1 - part) * line[4], part * line[4]
-            at = before
-            if at < 0:  # a neighbour that does not exist weighs nothing: the pair moves inwards
-                at, a, b = 0, b, 0.0
-            elif at >= n - 1:
-                if n > 1:
-                    at, a, b = n - 2, 0.0, a
-                else:
-                    b = 0.0
-            first = np.int32(origin + plane * strides[0] + at * strides[1] + m)
-            index[count], near[count], far[count] = first, np.float32(a * (1 - f)), np.float32(b * (1 - f))
-            count += 1
-            if f > 0:
-                index[count], near[count], far[count] = first + 1, np.float32(a * f), np.float32(b * f)
-                count += 1
-            least, most = min(least, y), max(most, y)
-    return count, least, most
+        before, m = np.floor(position), np.floor(y)
+        share, j = position - before, np.int32(before)
+        inside = line[4] if (j >= across[0]) & (j < across[1]) else 0.0
+        a, b = np.float32((1 - share) * inside), np.float32(share * inside)
+        start = np.int32(origin + plane * strides[0]) + np.int32(m)
+        _store_pair(k, j, a, b, start, np.int32(strides[1]), n, index, near, far)
+        part[k] = np.float32(y - m)
+    y, last = line[2] + first * line[3], line[2] + (end - 1) * line[3]
+    return max(0, end - first), min(y, last), max(y, last)
 
 
 @leaf
@@ -74,7 +68,7 @@ def _lines_of_tile(r, planes, across, nu):  # type: ignore[no-untyped-def]
 
 
 @leaf
-def _project_tile(group, groups, voxels, tile, shape, pad, out, rays, index, near, far):  # type: ignore[no-untyped-def]
+def _project_tile(group, groups, voxels, tile, shape, pad, out, rays, index, near, far, part):  # type: ignore[no-untyped-def]
     """Adds the taps of which the first voxel is in the tile, to the parts of the lines of a group."""
     n_tilts, nu, nv = out.shape
     length = shape[2]
@@ -87,30 +81,34 @@ def _project_tile(group, groups, voxels, tile, shape, pad, out, rays, index, nea
             planes, across, n, strides = (q, q_end), (p if p > 0 else -1, p_end), shape[0], (length, shape[1] * length)
         seen, unseen = _lines_of_tile(r, planes, across, nu)
         gap = strides[1] if n > 1 else 0
-        for part in range((group - _PARTS * t) % groups, _PARTS, groups):
-            for i in range(max(seen, part * nu // _PARTS), min(unseen, (part + 1) * nu // _PARTS)):
+        whole = r[4] == floor(r[4]) and r[5] == floor(r[5]) and r[6] == floor(r[6])
+        for share in range((group - _PARTS * t) % groups, _PARTS, groups):
+            for i in range(max(seen, share * nu // _PARTS), min(unseen, (share + 1) * nu // _PARTS)):
                 line = (r[1] + r[2] * i, r[3], r[4] + r[5] * i, r[6], r[7])
-                count, least, most = _taps_of_line(
-                    line, planes[0], planes[1], across, n, nu, strides, pad, index, near, far
-                )
+                count, least, most = _taps_of_line(line, planes, across, n, strides, pad, index, near, far, part)
                 if count > 0:
-                    # rays of the line that pass a voxel of some of the planes
-                    low, high = max(0, floor(-most)), min(nv, ceil(length - 2 * pad - least) + 1)
+                    # rays of the line that pass a voxel of some of the planes, by whole vectors
+                    low, high = max(0, floor(-most)), ceil(length - 2 * pad - least) + 1
+                    low, high = low - low % LANES, min(nv, high + -high % LANES)
                     if low < high:
                         for k in range(count):  # to the first voxel that is read: before it lies no memory of ours
                             index[k] += np.int32(low)
                         row = out[t, i, low:high]
-                        add_pairs(voxels, index[:count], near[:count], far[:count], gap, 0, row.size, row)
+                        taps = index[:count], near[:count], far[:count]
+                        if whole:
+                            add_pairs(voxels, taps[0], taps[1], taps[2], gap, 0, row.size, row)
+                        else:
+                            add_pairs_between(voxels[:, 0], taps[0], taps[1], taps[2], part, gap, row)
 
 
 @jit
 def _project(volume, out, rays, pad, groups):  # type: ignore[no-untyped-def]
     np_, nq, length = volume.shape
     voxels, nu, nv = volume.reshape(np_ * nq * length, 1), out.shape[1], out.shape[2]
-    for part in prange(groups):
-        group = np.intp(part)
-        index = np.empty(2 * _TILE, np.int32)
-        near, far = np.empty(2 * _TILE, np.float32), np.empty(2 * _TILE, np.float32)
+    for core in prange(groups):
+        group = np.intp(core)
+        index, part = np.empty(_TILE, np.int32), np.empty(_TILE, np.float32)
+        near, far = np.empty(_TILE, np.float32), np.empty(_TILE, np.float32)
         for k in range(group, out.shape[0] * _PARTS, groups):
             for i in range(k % _PARTS * nu // _PARTS, (k % _PARTS + 1) * nu // _PARTS):
                 for y in range(nv):
@@ -118,13 +116,13 @@ def _project(volume, out, rays, pad, groups):  # type: ignore[no-untyped-def]
         for p in range(0, np_, _TILE):
             for q in range(0, nq, _TILE):
                 tile = (np.intp(p), np.intp(min(p + _TILE, np_))), (np.intp(q), np.intp(min(q + _TILE, nq)))
-                _project_tile(group, groups, voxels, tile, volume.shape, pad, out, rays, index, near, far)
+                _project_tile(group, groups, voxels, tile, volume.shape, pad, out, rays, index, near, far, part)
 
 
 def project_rays(volume, out, rays, pad):  # type: ignore[no-untyped-def]
     """Line integrals of `volume` (p, q, pad + y + pad) into `out` (tilt, line, row), in units of a voxel's edge.
 
-    The rows of the volume have `pad` zeros at both ends, more than 32 times the greatest step along y plus 3.
+    The rows of the volume have `pad` zeros at both ends, more than 32 times the greatest step along y plus 19.
     """
     _project(volume, out, rays, pad, min(get_num_threads(), _PARTS * out.shape[0]))
 
@@ -133,83 +131,91 @@ def project_rays(volume, out, rays, pad):  # type: ignore[no-untyped-def]
 
 
 @leaf
-def _taps_of_voxel(p, q, rays, pairs, shape, index, near, far):  # type: ignore[no-untyped-def]
-    """The taps of a row of voxels at all tilts, pairs of rays of a line on both sides of it. Returns how many."""
-    count = 0
+def _taps_of_voxel(p, q, tilts, pairs, shape, index, near, far, part):  # type: ignore[no-untyped-def]
+    """The taps of a row of voxels at all tilts: lines on both sides of it, and two rays of each. Returns how many."""
     nu, nv = shape
-    for t in range(len(rays)):
-        r = rays[t]
-        plane, position = (p, q) if r[0] == 0 else (q, p)
-        at = (position - r[1] - r[3] * plane) / r[2]  # line that passes the voxel, between two of them
-        slope, shift = abs(r[2]), r[4] + r[6] * plane
-        first = ceil(at - 1 / slope)
-        for i in range(max(0, first), min(nu, first + 2 * pairs)):
-            weight = (1 - abs(i - at) * slope) * r[7]
-            if weight > 0:
-                y = shift + r[5] * i
-                m = floor(y)
-                f = y - m
-                # ray j of the line gives to voxels j + m and j + m + 1
-                start = np.int32((t * nu + i) * nv - m)
-                index[count], near[count], far[count] = start, np.float32(weight * (1 - f)), ZERO
-                if f > 0:
-                    index[count], far[count] = start - 1, near[count]
-                    near[count] = np.float32(weight * f)
-                count += 1
+    n_tilts = tilts.shape[1]
+    for line in range(2 * pairs):
+        for t in range(n_tilts):
+            plane, position = (p, q) if tilts[0, t] == 0 else (q, p)
+            # line that passes the voxel, between two of them
+            at, slope = (position - tilts[1, t] - tilts[3, t] * plane) * tilts[8, t], abs(tilts[2, t])
+            i = np.ceil(at - abs(tilts[8, t])) + line
+            weight = max(1 - abs(i - at) * slope, 0.0) * (tilts[7, t] if (i >= 0) & (i < nu) else 0.0)
+            i = min(max(i, 0.0), nu - 1.0)
+            y = tilts[4, t] + tilts[6, t] * plane + tilts[5, t] * i
+            m = np.floor(y)
+            # ray j of the line gives to voxels j + m and j + m + 1
+            k = line * n_tilts + t
+            index[k] = np.int32((t * nu + i) * nv - m - 1)
+            near[k], far[k] = np.float32(weight * (y - m)), np.float32(weight * (1 - (y - m)))
+    return _those_that_count(2 * pairs * n_tilts, index, near, far, part)
+
+
+@leaf
+def _taps_of_level_lines(p, q, tilts, pairs, shape, before, index, near, far, part):  # type: ignore[no-untyped-def]
+    """The same where all lines of a tilt pass a plane's voxels alike along y: pairs of neighbouring lines.
+
+    They start `before` rays before the ray that gives to the voxel and to the one before it.
+    """
+    nu, nv = shape
+    n_tilts = tilts.shape[1]
+    for pair in range(pairs):
+        for t in range(n_tilts):
+            plane, position = (p, q) if tilts[0, t] == 0 else (q, p)
+            at, slope = (position - tilts[1, t] - tilts[3, t] * plane) * tilts[8, t], abs(tilts[2, t])
+            y = tilts[4, t] + tilts[6, t] * plane
+            m = np.floor(y)
+            i, k = np.ceil(at - abs(tilts[8, t])) + 2 * pair, pair * n_tilts + t
+            a = np.float32(max(1 - abs(i - at) * slope, 0.0) * tilts[7, t])
+            b = np.float32(max(1 - abs(i + 1 - at) * slope, 0.0) * tilts[7, t])
+            start = np.int32(t * nu * nv - m - before)
+            _store_pair(k, np.int32(i), a, b, start, np.int32(nv), nu, index, near, far)
+            part[k] = np.float32(1 - (y - m))
+    return _those_that_count(pairs * n_tilts, index, near, far, part)
+
+
+@leaf
+def _those_that_count(n, index, near, far, part):  # type: ignore[no-untyped-def]
+    """The taps that weigh something, put first; how many they are."""
+    count = 0
+    for k in range(n):
+        weighs = near[k] + far[k] > 0
+        index[count], near[count], far[count], part[count] = index[k], near[k], far[k], part[k]
+        count += weighs
     return count
 
 
 @leaf
-def _taps_of_level_lines(p, q, rays, pairs, shape, index, near, far):  # type: ignore[no-untyped-def]
-    """The same where all lines of a tilt pass a plane's voxels alike along y: pairs of neighbouring lines."""
-    count = 0
-    nu, nv = shape
-    for t in range(len(rays)):
-        r = rays[t]
-        plane, position = (p, q) if r[0] == 0 else (q, p)
-        at, slope = (position - r[1] - r[3] * plane) / r[2], abs(r[2])
-        y = r[4] + r[6] * plane
-        m = floor(y)
-        f = y - m
-        first = ceil(at - 1 / slope)
-        for i in range(first, first + 2 * pairs, 2):
-            a, b = max((1 - abs(i - at) * slope) * r[7], 0.0), max((1 - abs(i + 1 - at) * slope) * r[7], 0.0)
-            start, line, rows = np.int32(t * nu * nv - m), np.int32(i), np.int32(nv)
-            a1, b1 = np.float32(a * (1 - f)), np.float32(b * (1 - f))
-            _store_pair(count, line, a1, b1, start, rows, nu, index, near, far)
-            count += 1
-            if f > 0:
-                a1, b1 = np.float32(a * f), np.float32(b * f)
-                _store_pair(count, line, a1, b1, start - np.int32(1), rows, nu, index, near, far)
-                count += 1
-    return count
-
-
-@leaf
-def _backproject_tile(lines, nu, nv, corner, out, rays, pairs, level, index, near, far):  # type: ignore[no-untyped-def]
+def _backproject_tile(lines, nu, nv, corner, out, tilts, pairs, kind, index, near, far, part):  # type: ignore[no-untyped-def]
     np_, nq, ny = out.shape
-    gap = min(nu - 1, 1) * nv if level else 1
+    shape, gap = (nu, nv), min(nu - 1, 1) * nv
     for p in range(corner[0], min(corner[0] + _TILE_BACK, np_)):
         for q in range(corner[1], min(corner[1] + _TILE_BACK, nq)):
-            if level:
-                count = _taps_of_level_lines(p, q, rays, pairs, (nu, nv), index, near, far)
-            else:
-                count = _taps_of_voxel(p, q, rays, pairs, (nu, nv), index, near, far)
             row = out[p, q]
             for y in range(ny):
                 row[y] = ZERO
-            add_pairs(lines, index[:count], near[:count], far[:count], gap, 0, ny, row)
+            if kind == _EACH:
+                n = _taps_of_voxel(p, q, tilts, pairs, shape, index, near, far, part)
+                add_between(lines[:, 0], index[:n], near[:n], far[:n], row)
+            elif kind == _LEVEL:
+                n = _taps_of_level_lines(p, q, tilts, pairs, shape, 1, index, near, far, part)
+                add_pairs_between(lines[:, 0], index[:n], near[:n], far[:n], part, gap, row)
+            else:
+                n = _taps_of_level_lines(p, q, tilts, pairs, shape, 0, index, near, far, part)
+                add_pairs(lines, index[:n], near[:n], far[:n], gap, 0, ny, row)
 
 
 @jit
-def _backproject(stack, out, rays, pairs, level):  # type: ignore[no-untyped-def]
+def _backproject(stack, out, tilts, pairs, kind):  # type: ignore[no-untyped-def]
     n_tilts, nu, nv = stack.shape
     lines, most = stack.reshape(n_tilts * nu * nv, 1), 2 * pairs * n_tilts
-    for part in prange(-(-out.shape[0] // _TILE_BACK)):
-        index, near, far = np.empty(most, np.int32), np.empty(most, np.float32), np.empty(most, np.float32)
+    for core in prange(-(-out.shape[0] // _TILE_BACK)):
+        index, part = np.empty(most, np.int32), np.empty(most, np.float32)
+        near, far = np.empty(most, np.float32), np.empty(most, np.float32)
         for q in range(0, out.shape[1], _TILE_BACK):
-            corner = np.intp(part * _TILE_BACK), np.intp(q)
-            _backproject_tile(lines, nu, nv, corner, out, rays, pairs, level, index, near, far)
+            corner = np.intp(core * _TILE_BACK), np.intp(q)
+            _backproject_tile(lines, nu, nv, corner, out, tilts, pairs, kind, index, near, far, part)
 
 
 def backproject_rays(stack, out, rays, pairs):  # type: ignore[no-untyped-def]
@@ -217,4 +223,8 @@ def backproject_rays(stack, out, rays, pairs):  # type: ignore[no-untyped-def]
 
     Rows are so many that every voxel lies between two of them; `pairs` of lines pass within a voxel of one.
     """
-    _backproject(stack, out, rays, pairs, not rays[:, 5].any())
+    # a row each, so that loops over tilts are vectorised; the last one is 1 / [2]
+    tilts = np.concatenate([rays.T, 1 / rays.T[2:3]])
+    whole = not rays[:, 5].any() and bool((rays[:, [4, 6]] == np.floor(rays[:, [4, 6]])).all())
+    kind = _WHOLE if whole else _EACH if rays[:, 5].any() else _LEVEL
+    _backproject(stack, out, tilts, pairs, kind)

@@ -88,7 +88,7 @@ def _project_tile(group, groups, rows, tile, shape, out, rays, fineness, index, 
 
 
 @jit
-def _project(volume, out, rays, fineness, groups):  # type: ignore[no-untyped-def]
+def _project(volume, out, rays, fineness, groups, keep):  # type: ignore[no-untyped-def]
     nz, nx, ny = volume.shape
     rows, nu = volume.reshape(nz * nx, ny), out.shape[1]
     for part in prange(groups):
@@ -96,7 +96,7 @@ def _project(volume, out, rays, fineness, groups):  # type: ignore[no-untyped-de
         index, near, far = np.empty(_TILE, np.int32), np.empty(_TILE, np.float32), np.empty(_TILE, np.float32)
         for k in range(group, out.shape[0] * _PARTS, groups):
             for d in range(k % _PARTS * nu // _PARTS, (k % _PARTS + 1) * nu // _PARTS):
-                for y in range(ny):
+                for y in range(0 if keep else ny):
                     out[k // _PARTS, d, y] = ZERO
         for z in range(0, nz, _TILE):
             for x in range(0, nx, _TILE):
@@ -109,7 +109,12 @@ def project(volume, out, rays, fineness):  # type: ignore[no-untyped-def]
 
     Tile by tile: all rays of a core's share of the detectors use it while it is in the cache.
     """
-    _project(volume, out, rays, fineness, min(get_num_threads(), _PARTS * out.shape[0]))
+    _project(volume, out, rays, fineness, min(get_num_threads(), _PARTS * out.shape[0]), False)
+
+
+def project_add(volume, out, rays, fineness):  # type: ignore[no-untyped-def]
+    """The same, added to `out`."""
+    _project(volume, out, rays, fineness, min(get_num_threads(), _PARTS * out.shape[0]), True)
 
 
 # ---------------------------------------------------------------- back

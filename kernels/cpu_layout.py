@@ -12,34 +12,36 @@ _BLOCK = 32  # elements on an edge of what is transposed at a time
 
 
 @jit
-def _exchange_last_two(source, out, keep):  # type: ignore[no-untyped-def]
+def _exchange_last_two(source, out, keep, pad):  # type: ignore[no-untyped-def]
     n, rows, columns = source.shape
     down = -(-rows // _BLOCK)
     for part in prange(n * down):
         k, first = np.intp(part) // down, np.intp(part) % down * _BLOCK
+        into = out[k, :, pad:]
         for start in range(0, columns, _BLOCK):
-            turn(source[k], first, min(first + _BLOCK, rows), start, min(start + _BLOCK, columns), out[k], keep)
+            turn(source[k], first, min(first + _BLOCK, rows), start, min(start + _BLOCK, columns), into, keep)
 
 
 @jit
-def _exchange_outer_two(source, out, keep):  # type: ignore[no-untyped-def]
+def _exchange_outer_two(source, out, keep, pad):  # type: ignore[no-untyped-def]
     rows, n, columns = source.shape
     right = -(-columns // _BLOCK)
     for part in prange(n * right):
         k, start = np.intp(part) // right, np.intp(part) % right * _BLOCK
+        into = out[:, k, pad:]
         for first in range(0, rows, _BLOCK):
             end, stop = min(first + _BLOCK, rows), min(start + _BLOCK, columns)
-            turn(source[:, k], first, end, start, stop, out[:, k], keep)
+            turn(source[:, k], first, end, start, stop, into, keep)
 
 
-def exchange(source, out, axis):  # type: ignore[no-untyped-def]
-    """`source` (a, b, c) with `axis`, 0 or 1, and the last one exchanged, into `out`."""
-    (_exchange_outer_two if axis == 0 else _exchange_last_two)(source, out, False)
+def exchange(source, out, axis, pad=0):  # type: ignore[no-untyped-def]
+    """`source` (a, b, c) with `axis`, 0 or 1, and the last one exchanged, into `out`, `pad` elements into its rows."""
+    (_exchange_outer_two if axis == 0 else _exchange_last_two)(source, out, False, pad)
 
 
 def exchange_add(source, out, axis):  # type: ignore[no-untyped-def]
     """The same, added to `out`."""
-    (_exchange_outer_two if axis == 0 else _exchange_last_two)(source, out, True)
+    (_exchange_outer_two if axis == 0 else _exchange_last_two)(source, out, True, 0)
 
 
 @jit

@@ -17,13 +17,31 @@ from recon.kernels.compiling import leaf
 
 # elements of a row that are summed at a time, 8 registers of AVX2 or 4 of AVX-512; and fewer, for what is left
 WIDE, NARROW = 64, 16
-_LANES = 16
-_I32, _I64, _VECTOR = ir.IntType(32), ir.IntType(64), ir.VectorType(ir.FloatType(), _LANES)
+LANES = 16
+_I32, _I64, _VECTOR = ir.IntType(32), ir.IntType(64), ir.VectorType(ir.FloatType(), LANES)
+UNDEFINED = ir.Constant(_VECTOR, ir.Undefined)
+
+
+def vector(builder: Any, pointer: Any, offset: int) -> Any:
+    """The address of the vector that begins `offset` elements after `pointer`."""
+    return builder.bitcast(builder.gep(pointer, [_I64(offset)]), _VECTOR.as_pointer())
+
+
+def in_all_lanes(builder: Any, pointer: Any, k: Any) -> Any:
+    """A vector of which each element is ``pointer[k]``."""
+    one = builder.insert_element(UNDEFINED, builder.load(builder.gep(pointer, [k])), _I32(0))
+    return builder.shuffle_vector(one, UNDEFINED, ir.Constant(ir.VectorType(_I32, LANES), [0] * LANES))
+
+
+def multiply_adder(builder: Any) -> Any:
+    """``f(a, b, c) = a b + c`` of vectors: in one instruction where the processor has it, else in two."""
+    kind = ir.FunctionType(_VECTOR, [_VECTOR] * 3)
+    return cgutils.get_or_insert_function(builder.module, kind, f"llvm.fmuladd.v{LANES}f32")
 
 
 def _adder(elements: int) -> Any:
     """What `add_pairs` does for `elements` elements of a row, from `first` on; a function for compiled code."""
-    vectors = elements // _LANES
+    places = range(0, elements, LANES)
 
     @intrinsic
     def add(_context, rows, index, near, far, _gap, _first, out):  # type: ignore[no-untyped-def]
@@ -31,36 +49,24 @@ def _adder(elements: int) -> Any:
             def array(k):  # type: ignore[no-untyped-def]
                 return context.make_array(signature.args[k])(context, builder, args[k])
 
-            def vector(pointer, v):  # type: ignore[no-untyped-def]
-                return builder.bitcast(builder.gep(pointer, [_I64(v * _LANES)]), _VECTOR.as_pointer())
-
-            def in_all_lanes(pointer, k):  # type: ignore[no-untyped-def]
-                one = builder.insert_element(undefined, builder.load(builder.gep(pointer, [k])), _I32(0))
-                return builder.shuffle_vector(one, undefined, ir.Constant(ir.VectorType(_I32, _LANES), [0] * _LANES))
-
-            undefined = ir.Constant(_VECTOR, ir.Undefined)
             source, at, (near, far, target) = array(0), array(1), (array(k).data for k in (2, 3, 6))
             length = cgutils.unpack_tuple(builder, source.shape, 2)[1]
             (count,) = cgutils.unpack_tuple(builder, at.shape, 1)
             column, target = builder.gep(source.data, [args[5]]), builder.gep(target, [args[5]])
-            gap = builder.mul(args[4], length)
-            # in one instruction where the processor has it, else in two
-            multiply_add = cgutils.get_or_insert_function(
-                builder.module, ir.FunctionType(_VECTOR, [_VECTOR] * 3), f"llvm.fmuladd.v{_LANES}f32"
-            )
-            sums = [cgutils.alloca_once(builder, _VECTOR) for _ in range(vectors)]  # LLVM makes registers of them
-            for v in range(vectors):
-                builder.store(builder.load(vector(target, v), align=4), sums[v])
+            gap, multiply_add = builder.mul(args[4], length), multiply_adder(builder)
+            sums = [cgutils.alloca_once(builder, _VECTOR) for _ in places]  # LLVM makes registers of them
+            for sum_, v in zip(sums, places, strict=True):
+                builder.store(builder.load(vector(builder, target, v), align=4), sum_)
             with cgutils.for_range(builder, count) as loop:
                 k = builder.sext(builder.load(builder.gep(at.data, [loop.index])), _I64)
                 row = builder.gep(column, [builder.mul(k, length)])
                 for pointer, weights in ((row, near), (builder.gep(row, [gap]), far)):
-                    weight = in_all_lanes(weights, loop.index)
-                    for v in range(vectors):
-                        element = builder.load(vector(pointer, v), align=4)
-                        builder.store(builder.call(multiply_add, [weight, element, builder.load(sums[v])]), sums[v])
-            for v in range(vectors):
-                builder.store(builder.load(sums[v]), vector(target, v), align=4)
+                    weight = in_all_lanes(builder, weights, loop.index)
+                    for sum_, v in zip(sums, places, strict=True):
+                        element = builder.load(vector(builder, pointer, v), align=4)
+                        builder.store(builder.call(multiply_add, [weight, element, builder.load(sum_)]), sum_)
+            for sum_, v in zip(sums, places, strict=True):
+                builder.store(builder.load(sum_), vector(builder, target, v), align=4)
             return context.get_dummy_value()
 
         return types.void(rows, index, near, far, types.intp, types.intp, out), emit

@@ -163,9 +163,9 @@ def backproject_rays(stack, out, rays, pairs):  # type: ignore[no-untyped-def]
     _launch("general.cu", "backproject_rays", out.shape, (stack, out), _on_device(rays), sizes)
 
 
-def exchange(source, out, axis):  # type: ignore[no-untyped-def]
-    """`source` (a, b, c) with `axis`, 0 or 1, and the last one exchanged, into `out`."""
-    out[...] = source.swapaxes(axis, 2)
+def exchange(source, out, axis, pad=0):  # type: ignore[no-untyped-def]
+    """`source` (a, b, c) with `axis`, 0 or 1, and the last one exchanged, into `out`, `pad` elements into its rows."""
+    out[:, :, pad : pad + source.shape[axis]] = source.swapaxes(axis, 2)
 
 
 def exchange_add(source, out, axis):  # type: ignore[no-untyped-def]

@@ -103,7 +103,11 @@ SHORT = {
 _A3, _A2, _INT = types.float32[:, :, ::1], types.float64[:, ::1], types.intp
 GENERAL = {  # of schemes that are no single axis: only compiled, as a call would need rays that fit
     "project_rays": (cpu_general._project, 4, lambda: cpu_general._project.compile((_A3, _A3, _A2, _INT, _INT))),
-    "backproject_rays": (cpu_general._backproject, 3, lambda: cpu_general._backproject.compile((_A3, _A3, _A2, _INT))),
+    "backproject_rays": (
+        cpu_general._backproject,
+        3,
+        lambda: cpu_general._backproject.compile((_A3, _A3, _A2, _INT, _INT)),
+    ),
     "exchange_last": (cpu_layout._exchange_last_two, 2, lambda: cpu.exchange(_volume(), _turned((0, 2, 1)), 1)),
     "exchange_outer": (cpu_layout._exchange_outer_two, 2, lambda: cpu.exchange(_volume(), _turned((2, 1, 0)), 0)),
     "pad_rows": (cpu.pad_rows, 2, lambda: cpu.pad_rows(_volume(), np.zeros((3, 4, 9), np.float32), 2)),

@@ -42,7 +42,7 @@ def lines(shape, n_tilts, nu, seed, whole=False, level=False):
     if level:
         rays[:, 5] = 0
     pairs = ceil(ceil(2 / np.abs(rays[:, 2]).min() - 1e-9) / 2)
-    return rays, shape[2] + 2 * span + 2, 48, pairs
+    return rays, shape[2] + 2 * span + 2, 64, pairs
 
 
 def weights(rays, shape, nu, nv):
@@ -82,6 +82,21 @@ def test_projection_is_the_formula_both_ways(shape, nu, seed, kind, level):
     assert np.abs(volume - np.einsum("tijpqy,tij->pqy", matrix, y)).max() <= 2e-5
 
 
+def test_long_rows_are_added_by_whole_vectors():
+    """Rows of more than four vectors, with rests of one to three and of none, level and oblique lines."""
+    for seed, (length, level) in enumerate([(70, False), (90, True), (101, False), (128, True)]):
+        rays, nv, pad, pairs = lines((3, 4, length), 3, 5, seed, level=level)
+        random, matrix = np.random.default_rng(seed), weights(rays, (3, 4, length), 5, nv)
+        x = random.normal(size=(3, 4, length)).astype(f32)
+        stack = np.full((3, 5, nv), np.nan, f32)
+        cpu.project_rays(padded(x, pad), stack, rays, pad)
+        assert np.abs(stack - np.einsum("tijpqy,pqy->tij", matrix, x, optimize=True)).max() <= 2e-5
+        y = random.normal(size=stack.shape).astype(f32)
+        volume = np.full(x.shape, np.nan, f32)
+        cpu.backproject_rays(y, volume, rays, pairs)
+        assert np.abs(volume - np.einsum("tijpqy,tij->pqy", matrix, y, optimize=True)).max() <= 3e-5
+
+
 def check_projection(kernels, shape, nu, n_tilts, seed=0, whole=False, **how):
     rays, nv, pad, pairs = lines(shape, n_tilts, nu, seed, whole)
     random = np.random.default_rng(seed)
@@ -115,6 +130,10 @@ def test_layouts(shim, shape, axis):  # noqa: F811
     cpu.exchange_add(a, out, axis)
     assert np.array_equal(out, 2 * turned)
     compare(shim, "exchange", a, out, axis)
+    between = np.zeros((*turned.shape[:2], turned.shape[2] + 20), f32)
+    cpu.exchange(a, between, axis, 12)
+    assert np.array_equal(between, np.pad(turned, ((0, 0), (0, 0), (12, 8))))
+    compare(shim, "exchange", a, between, axis, 12)
     compare(shim, "exchange_add", a, out, axis)
     wide = np.zeros((*shape[:2], shape[2] + 6), f32)
     cpu.pad_rows(a, wide, 3)

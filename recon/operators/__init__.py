@@ -8,6 +8,7 @@ from recon.backend import Array, is_device_array, kernels, namespace
 from recon.errors import BackendError, GeometryError
 from recon.geometry.tilt_geometry import TiltGeometry
 from recon.operators.base import Operator, norm2, norm_estimate
+from recon.operators.planes import backproject_planes, project_planes
 from recon.operators.single_axis import aligned_projector, single_axis_projector
 from recon.operators.warp import AlignedProjector, DetectorWarp, affine, ideal_geometry
 
@@ -48,7 +49,7 @@ def make_projector(geometry: TiltGeometry, like: Array, projector: str = "auto")
     return ComposedProjector(geometry, like, projector)
 
 
-def _checked(name: str, array: Array, shape: tuple[int, ...], axes: str) -> Array:
+def _check(name: str, array: Array, shape: tuple[int, ...], axes: str) -> None:
     if not is_device_array(array) and not isinstance(array, np.ndarray):
         inside = {"volume": "values", "stack": "counts"}.get(name, "")
         hint = f", such as its .{inside}" if hasattr(array, inside or "shape") and inside else ""
@@ -57,16 +58,19 @@ def _checked(name: str, array: Array, shape: tuple[int, ...], axes: str) -> Arra
         raise GeometryError(f"{name} has shape {array.shape}; the geometry needs {axes} = {shape}")
     if array.dtype.kind not in "uifb":
         raise BackendError(f"{name} has type {array.dtype}; it must hold real numbers")
-    # the solver's layout: slice index fastest
-    xp = namespace(array)
-    plain = xp.ascontiguousarray(array, dtype=np.float32)
-    return _exchanged(plain)
+
+
+def _as_it_lies(array: Array, geometry: TiltGeometry, projector: str) -> bool:
+    """Whether a NumPy array is projected plane by plane, without another one in the solver's layout."""
+    return projector in ("auto", "native") and not is_device_array(array) and geometry.is_single_axis
 
 
 def _exchanged(a: Array) -> Array:
+    """The same with its last two axes exchanged: from and to the solver's layout, slice index fastest."""
+    plain = namespace(a).ascontiguousarray(a, dtype=np.float32)
     a_, b, c = a.shape
     out: Array = namespace(a).empty((a_, c, b), dtype=np.float32)
-    kernels(a).exchange(a, out, 1)
+    kernels(a).exchange(plain, out, 1)
     return out
 
 
@@ -91,7 +95,10 @@ def project(volume: Array, geometry: TiltGeometry, projector: str = "auto") -> A
         >>> stack.shape, float(stack[0, 0, 4])
         ((2, 4, 8), 8.0)
     """
-    x = _checked("volume", volume, geometry.volume, "(z, y, x)")
+    _check("volume", volume, geometry.volume, "(z, y, x)")
+    if _as_it_lies(volume, geometry, projector):
+        return project_planes(volume, geometry)
+    x = _exchanged(volume)
     operator = make_projector(geometry, x, projector)
     xp = namespace(x)
     out = operator(x, xp.empty(operator.range_shape, dtype=np.float32))
@@ -112,7 +119,10 @@ def backproject(stack: Array, geometry: TiltGeometry, projector: str = "auto") -
     Raises:
         GeometryError, BackendError: as `project`.
     """
-    y = _checked("stack", stack, geometry.stack_shape, "(tilt, y, u)")
+    _check("stack", stack, geometry.stack_shape, "(tilt, y, u)")
+    if _as_it_lies(stack, geometry, projector):
+        return backproject_planes(stack, geometry)
+    y = _exchanged(stack)
     operator = make_projector(geometry, y, projector)
     xp = namespace(y)
     out = operator.adjoint(y, xp.empty(operator.domain_shape, dtype=np.float32))

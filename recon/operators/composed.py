@@ -110,13 +110,17 @@ class ComposedProjector:
         check_array("stack (tilt, u, y)", out, self.range_shape, on_device=self._on_device)
         fast, volume = Y, x
         for piece in self.pieces:
-            if piece.fast != fast:
-                fast, volume = piece.fast, self._turned(piece)
-                self._kernels.exchange(x, volume, _exchanged(fast))
-            if piece.is_whole(len(out)):
-                piece.operator(volume, out)
+            whole = piece.is_whole(len(out))
+            into = out if whole else self._stack[: len(piece.index)]
+            if piece.fast != Y and isinstance(piece.operator, GeneralProjector):  # which makes a copy anyhow
+                piece.operator.exchanged(x, _exchanged(piece.fast), into)
             else:
-                out[piece.index] = piece.operator(volume, self._stack[: len(piece.index)])
+                if piece.fast != fast:
+                    fast, volume = piece.fast, self._turned(piece)
+                    self._kernels.exchange(x, volume, _exchanged(fast))
+                piece.operator(volume, into)
+            if not whole:
+                out[piece.index] = into
         return out
 
     def adjoint(self, y: Array, out: Array) -> Array:

@@ -16,6 +16,7 @@ from recon.operators.base import check_array
 FINENESS = 2  # lines on a voxel's edge where pixels do not lie on lines: leaves a quarter of the blur
 LEAST = 0.3  # slope of what lines follow along the slices, at most one over it
 CLOSE = 1e-9  # of a voxel: what rounding leaves
+VECTOR = 16  # elements of a vector in the CPU's kernel
 MOST = 2**31 - 1  # elements that the kernels can address on the CPU
 
 
@@ -46,6 +47,7 @@ def lattice(geometry: TiltGeometry, fast: int) -> Lattice:
     rays, affine = (np.array([f[k] for f in found]) for k in (0, 1))
     reach = np.ceil(2 / np.abs(rays[:, 2]) - CLOSE).max()
     lines, rows = (max(f[2][k] for f in found) for k in (0, 1))
+    rows += -rows % VECTOR  # the CPU's kernel adds them by whole vectors
     return Lattice(rays, affine, (lines, rows), ceil(reach / 2))
 
 
@@ -145,6 +147,14 @@ class GeneralProjector:
         check_array("volume", x, self.domain_shape, on_device=self._on_device)
         check_array("stack (tilt, u, y)", out, self.range_shape, on_device=self._on_device)
         self._kernels.pad_rows(x, self._padded, self._margin)
+        return self._project(out)
+
+    def exchanged(self, x: Array, axis: int, out: Array) -> Array:
+        """The same of a volume whose `axis`, 0 or 1, and last one are to be exchanged first."""
+        self._kernels.exchange(x, self._padded, axis, self._margin)
+        return self._project(out)
+
+    def _project(self, out: Array) -> Array:
         self._kernels.project_rays(self._padded, self._stack, self._rays, self._margin)
         self._kernels.warp(self._stack, out, self._affine)
         return out
@@ -158,5 +168,5 @@ class GeneralProjector:
 
 
 def margin(rays: NDArray[np.float64]) -> int:
-    """Zeros at both ends of a volume's rows: the kernels read as far, within a tile of 32 planes."""
-    return 16 * ceil((32 * float(np.abs(rays[:, 6]).max()) + 4) / 16)
+    """Zeros at both ends of a volume's rows: the kernels read as far, in a tile of 32 planes and by whole vectors."""
+    return VECTOR * ceil((32 * float(np.abs(rays[:, 6]).max()) + 4 + VECTOR) / VECTOR)

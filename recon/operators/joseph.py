@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from recon.backend import Array, is_device_array, kernels, namespace
 from recon.errors import GeometryError
 from recon.geometry.tilt_geometry import TiltGeometry
 from recon.operators.base import check_array
+
+
+def rays_of(geometry: TiltGeometry) -> NDArray[np.float64]:
+    """``(tilt, 3)``: cosine and sine of each tilt, and where its first pixel is seen, as the kernels ask for them."""
+    angles = np.radians(geometry.tilts_deg)
+    first = geometry.offsets - (geometry.detector[1] - 1) / 2 / geometry.fineness
+    return np.stack([np.cos(angles), np.sin(angles), first], axis=1)
 
 
 class JosephProjector:
@@ -28,10 +36,7 @@ class JosephProjector:
         nz, ny, nx = geometry.volume
         self.domain_shape = (nz, nx, ny)
         self.range_shape = (geometry.n_tilts, geometry.detector[1], ny)
-        angles = np.radians(geometry.tilts_deg)
-        first = geometry.offsets - (geometry.detector[1] - 1) / 2 / geometry.fineness
-        rays = np.stack([np.cos(angles), np.sin(angles), first], axis=1)
-        self._rays, self._fineness = namespace(like).asarray(rays), geometry.fineness
+        self._rays, self._fineness = namespace(like).asarray(rays_of(geometry)), geometry.fineness
         self._kernels, self._on_device = kernels(like), is_device_array(like)
 
     def __call__(self, x: Array, out: Array) -> Array:
