@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import recon
-from recon.alignment.on_image import image_series
+from recon.alignment.on_image import image_series, looked_at
 from recon.alignment.pose import translation
 from recon.errors import InputError
 from recon.series.combine import combine, fitted
@@ -72,6 +72,26 @@ def test_maps_that_no_image_goes_with_are_matched(recorded):
     np.testing.assert_array_equal(found.image_shifts[among], found.alignment.shifts[[0, 2, 3, 4, 6]])
     assert any("tilts -40, 40, which the reference does not show, by Co, Zn" in line for line in lines)
     assert error(found, truth) < 0.25
+
+
+def test_images_that_the_object_leaves_are_exposed_by_their_fit():
+    """More images than maps drift out of the frame, where totals tell nothing of the gain that each image has."""
+    gain = np.random.default_rng(1).uniform(0.6, 1.5, (15, 1, 1))
+    full, truth = simulate(size=24, tilts_deg=TILTS[::2], dose=2000, seed=4, drift=6.0, rotation_deg=0.0)
+    image = 500 + 10 * gain * full.counts.sum(axis=0)
+    maps = dict(zip(full.elements, full.counts[:, ::2], strict=True))
+    series = recon.read(maps, TILTS[::4], 5.0, image=image, image_tilts=TILTS[::2]).evolve(isolated=True)
+    own = looked_at(image_series(series))
+    assert not own.isolated
+    assert (own.scene.reach > 0).sum() >= 4
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        found = recon.align(own, log=lambda line: None)
+    assert found.alignment.residual.max() < 3
+    along = np.concatenate(translation(np.radians(TILTS[::2]), np.radians(found.alignment.rotation_deg)))
+    wrong = (found.alignment.displacements - truth.alignment.displacements).T.ravel()
+    wrong -= along @ np.linalg.lstsq(along, wrong, rcond=None)[0]
+    assert np.sqrt(np.mean(wrong**2)) < 0.05
 
 
 def test_finer_pixels_and_a_wider_view_are_averaged_by_area():

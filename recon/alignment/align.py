@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 METHODS = ("auto", "cross-correlation", "none")
+ROUNDS, ROUNDS_EXPOSED = 8, 16  # of the matching, at most; and where it finds exposures, too
 COMMON = 0.5  # correlation with what the other tilts foretell, below which maps have nothing in common
 
 
@@ -156,7 +157,10 @@ def _automatic(series: TiltSeries, reference: Sequence[str] | None, say: Log) ->
     if series.exposures_from in ("open", "re-projections"):
         series, more = exposures_of(series, joint, shared=reference is not None or series.image is None)
         doubts += more
-    final, settled = _matched(combine(series, reference), joint, found, covariance)
+    combined = combine(series, reference)
+    # an image of an object that leaves the frame has no total that it could be exposed by
+    exposed = reference is None and series.image is not None and combined.exposures_from == "assumed"
+    final, settled = _matched(combined, joint, found, covariance, exposed=exposed)
     if not settled:
         doubts.append("the matching of re-projections did not settle")
     final = replace(final, rotation_error=turn, converged=joint.settled and settled)
@@ -191,17 +195,21 @@ def _consistent(series: TiltSeries, reference: Sequence[str] | None, say: Log) -
 
 
 def _matched(
-    combined: TiltSeries, joint: JointStage, found: Alignment, covariance: NDArray[np.float64]
+    combined: TiltSeries, joint: JointStage, found: Alignment, covariance: NDArray[np.float64], *, exposed: bool
 ) -> tuple[Alignment, bool]:
     """The alignment after each map was matched with its re-projection, and whether that settled.
 
     The errors of shifts are those of the matching, in which the object is known, times what it costs that it is not,
-    from the joint fit and its `covariance`.
+    from the joint fit and its `covariance`. With `exposed`, exposures are matched, too.
     """
     taken = combined.used
     fine, bins = binned_to(combined, FINE)
-    matcher = Matcher(fine, bins.down(found))
-    settled = matcher.converge(8, 40)
+    if exposed:
+        fine = fine.evolve(exposures=joint.fit.exposures[None])
+    matcher = Matcher(fine, bins.down(found), exposed=exposed)
+    settled = matcher.converge(ROUNDS_EXPOSED if exposed else ROUNDS, 40)
+    if exposed:
+        combined = combined.evolve(exposures=matcher.series.exposures)
     final = split_offset(bins.up(matcher.alignment), taken)
     spread = np.sqrt(np.diag(covariance)[:-1].reshape(-1, 3)[:, :2])
     errors = matcher.errors() * bins.factor * np.maximum(spread / joint.fit.known(), 1)

@@ -19,6 +19,8 @@ from recon.alignment.reprojection import residuals
 from recon.alignment.rest import align_rest
 from recon.alignment.start import COUNTS_PER_BLOB, FEWEST_BLOBS, FINE, JointStage, Log
 from recon.errors import InputError
+from recon.preparation.isolation import look
+from recon.preparation.screening import leave_out
 from recon.series.alignment import Alignment
 from recon.series.binning import binned_to
 from recon.series.channels import common_elements
@@ -49,6 +51,19 @@ def image_series(series: TiltSeries) -> TiltSeries:
     return own.evolve(isolated=series.isolated, tilt_axis=series.tilt_axis, image=series.image)
 
 
+def looked_at(own: TiltSeries) -> TiltSeries:
+    """The images' series, in which they themselves tell whether the object is wholly in view.
+
+    Among more tilts, more may have drifted out of the frame than of the maps. Those that have are left out, where they
+    are few.
+    """
+    scene = look(own)
+    isolated = scene.isolated(own.used)
+    gone = map(int, np.flatnonzero(scene.reach > 0)) if isolated else ()
+    own = own.evolve(scene=scene, isolated=isolated)
+    return leave_out(own, dict.fromkeys(gone, "the object touches the frame's border, there only"))
+
+
 def align_on_image(series: TiltSeries, align: Align, say: Log) -> TiltSeries:
     """The series with the alignment of its image.
 
@@ -60,7 +75,7 @@ def align_on_image(series: TiltSeries, align: Align, say: Log) -> TiltSeries:
     Raises:
         InputError: the image cannot be aligned, or has fewer than three tilts in common with the maps.
     """
-    own = align(image_series(series))
+    own = align(looked_at(image_series(series)))
     found = own.alignment
     apart = np.abs(series.tilts_deg[:, None] - own.tilts_deg)
     nearest = apart.argmin(axis=1)
@@ -105,4 +120,4 @@ def _exposed(series: TiltSeries, aligned: NDArray[np.bool_]) -> tuple[TiltSeries
     return exposures_of(series, JointStage(fit, bins, "image", settled))
 
 
-__all__ = ["align_on_image", "image_series"]
+__all__ = ["align_on_image", "image_series", "looked_at"]

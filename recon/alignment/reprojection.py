@@ -25,10 +25,14 @@ MIDDLE = 64  # pixels along a frame's edge for residuals
 
 @dataclass
 class Matcher:
-    """Matches maps with re-projections of a reconstruction that is kept from round to round."""
+    """Matches maps with re-projections of a reconstruction that is kept from round to round.
+
+    With `exposed` the exposures are matched with the displacements, where nothing else tells them.
+    """
 
     series: TiltSeries
     alignment: Alignment
+    exposed: bool = False
     smoothing: float = 0.0
     softness: float = 1.0
     image: NDArray[np.float32] | None = None
@@ -36,8 +40,8 @@ class Matcher:
 
     def __post_init__(self) -> None:
         # TV needs a third of TGV's memory and time, and alignment no more than edges
-        poisson = not (self.series.scaled or self.smoothing)
-        self.data = make_data_term(self.series, self.series.elements[0], "poisson" if poisson else "least-squares")
+        self._kind = "poisson" if not (self.series.scaled or self.smoothing) else "least-squares"
+        self.data = make_data_term(self.series, self.series.elements[0], self._kind)
         if self.smoothing:
             from scipy import ndimage
 
@@ -109,9 +113,24 @@ class Matcher:
             moved = self.match()
             for _ in range(2):
                 moved = max(moved, self.match())
+            if self.exposed:
+                self.expose()
             if moved < max(accuracy, 0.25 * float(np.nanmedian(self.errors()))):
                 return True
         return False
+
+    def expose(self) -> None:
+        """Take the exposures, mean 1, with which the re-projections fit the maps best."""
+        prediction, data = self.predict(), self.data
+        signal = (data.counts - data.offset) * (data.scale > 0)
+        weight = 1 / np.maximum(prediction + data.offset, 0.05 * float(prediction.max()))
+        fitted = np.sum(weight * prediction * signal, axis=(1, 2), dtype=np.float64)
+        factor = fitted / np.maximum(np.sum(weight * prediction**2, axis=(1, 2), dtype=np.float64), 1e-30)
+        taken = self.series.used & (factor > 0)
+        exposures = self.series.exposures * np.where(taken, factor, 1.0)
+        exposures /= exposures[:, self.series.used].mean()
+        self.series = self.series.evolve(exposures=exposures)
+        self.data = make_data_term(self.series, self.series.elements[0], self._kind)
 
     def errors(self) -> NDArray[np.float64]:
         """Standard errors ``(tilt, 2)`` of the displacements were the object known, pixels; after `match`."""
