@@ -9,7 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from recon.backend import Array, kernels, namespace, to_host
+from recon.operators import Operator
 from recon.parallel import Slab
+from recon.solvers.data_terms import DataTerm
 
 BLIND = 1e-6  # of the largest sensitivity, below which the total of the data says nothing of a voxel
 AT_ONCE = 1 << 18  # voxels whose vectors are measured at a time
@@ -102,6 +104,46 @@ def least_over_prices(at: Callable[[float], Sums], upper: float, total: float) -
 
 def _least(found: Priced) -> float:
     return found.least
+
+
+def raised(
+    operator: Operator,
+    data: DataTerm,
+    y: Array,
+    g: Array,
+    upper: float,
+    brightest: float,
+    work: tuple[Array, Array],
+    slab: Slab | None = None,
+) -> Array:
+    """y raised where that lets the bound grow (`DataTerm.lift`); ``g = s A^T y + ...`` follows in place.
+
+    Args:
+        operator, data: of whose dual y is a `feasible` point.
+        upper: bound on u.
+        brightest: `DataTerm.brightest`, of all ranks.
+        work: scratch, a stack and a volume.
+        slab: of the ranks.
+    """
+    lift = data.lift(y, brightest) if np.isfinite(upper) else None
+    if lift is None:
+        return y
+
+    def total(number: float) -> float:
+        return number if slab is None else slab.sum(number)
+
+    stack, by = work
+    namespace(y).multiply(data.scale, lift.direction, out=stack)
+    excess = excess_of(g, operator.adjoint(stack, by), slab=slab)
+    step = min(least_over_prices(excess, upper, total(lift.cost)).price, lift.most)
+    if step > 0:
+        ahead = y + np.float32(step) * lift.direction
+        costs = total(data.conjugate(ahead)) - total(data.conjugate(y))
+        if costs < upper * (excess(0.0)[0] - excess(step)[0]):
+            by *= np.float32(step)
+            g += by
+            return ahead
+    return y
 
 
 Within = tuple[int, int] | None  # slices that count, by default all

@@ -11,7 +11,7 @@ from recon.backend import Array, kernels, namespace, to_host
 from recon.files import from_json
 from recon.operators import Operator, norm2, norm_estimate
 from recon.series.volume import Parameters, Record
-from recon.solvers.bounds import largest_gain
+from recon.solvers.bounds import largest_gain, largest_length, raised, regulariser_dual
 from recon.solvers.certified import CertifiedRun
 from recon.solvers.channels import COUPLINGS, Channel, check_channels, in_step
 from recon.solvers.data_terms import DataTerm
@@ -41,6 +41,7 @@ class CoupledNumbers:
     ratio: float
     weights: tuple[Weights, ...]
     uppers: tuple[float, ...]
+    steeps: tuple[float, ...]
     iteration: int
     coarse_iterations: float
     begun: int
@@ -73,9 +74,10 @@ class CoupledPrimalDual(CertifiedRun):
     operator is one block for each channel, so each has its own primal weight and share (`Weights`), such that sigma is
     the same for all.
 
-    The certificate: ``p_k = E* Q_k`` makes the point feasible in w; one theta for all channels brings it into the ball.
-    The rest is a sum over channels. That ``<A_k^T s_k, u_k>`` is bounded as without coupling holds, since the norms do
-    not fall when one row grows. The gap is that of all channels together.
+    The certificate is that of `PrimalDual`, with bounds on each u_k and w_k: ``<P - E* Q, W>`` is at most the sum over
+    channels of the largest ``|W_k|`` times ``sum |P_k - E* Q_k|``. The rest is a sum over channels, too. That
+    ``<A_k^T s_k, u_k>`` is bounded as without coupling holds, since the norms do not fall when one row grows. The gap
+    is that of all channels together.
 
     Args:
         channels: up to `recon.kernels.MOST_CHANNELS`.
@@ -137,6 +139,8 @@ class CoupledPrimalDual(CertifiedRun):
         self.iteration, self.coarse_iterations = 0, 0.0
         self.balances = [Balance(self._watched(k)) for k in range(n)]
         self.uppers = [np.inf] * n if uppers is None else [u * a for u, a in zip(uppers, self.strengths, strict=True)]
+        self.steeps = [np.inf] * n
+        self._brightest = [d.brightest() for d in self.data]
         self._follow, self._objective = uppers is None, np.nan
         self._begin()
         self._begin_to_balance()
@@ -282,8 +286,14 @@ class CoupledPrimalDual(CertifiedRun):
         return float(self._xp.max(self.u))
 
     def steepest(self) -> float:
-        """Nothing: the certificate needs no bound on w, since p is ``E* Q``."""
-        return 0.0
+        """The largest |W|."""
+        return max(largest_length(w) for w in self.w)
+
+    def follow_w(self) -> bool:
+        """Let the bounds on |W| follow the channels; whether one has grown."""
+        before, across = self.steeps, max(self.u.shape[1:])
+        self.steeps = [2 * max(self._mean_density(k) / across, largest_length(w)) for k, w in enumerate(self.w)]
+        return any(new > old for new, old in zip(self.steeps, before, strict=True))
 
     def follow_u(self) -> bool:
         """Let the bounds follow the channels; whether one has grown."""
@@ -293,25 +303,21 @@ class CoupledPrimalDual(CertifiedRun):
         return any(new > old for new, old in zip(self.uppers, before, strict=True))
 
     def lower_bound(self) -> float:
-        """Value of the dual problem at a feasible point made from (y, Q); never above the minimum."""
-        xp, gradients, duals = self._xp, self.u_bar, []
-        largest = xp.empty(self.u.shape[1], dtype=np.float64)
-        p, inside = self.p, 1.0
-        if self.q.size:
-            p = self.w_bar
-            inside = max(1.0, self._norms(self.q)[1] / float(self.a0))  # by rounding
-            for k in range(len(self.u)):
-                self._k.tgv_divergence(self.q[k], self.a0, p[k], largest)
-        theta = 1 / max(self._norms(p)[1], inside)
+        """Value of the dual problem at a point made from (y, P, Q); never above the minimum."""
+        g, duals, more = self.u_bar, [], 0.0
+        inside = self._norms(self.p)[1], self._norms(self.q)[1] / float(self.a0)
+        theta = 1 / max(1.0, *inside)  # by rounding
         for k, (operator, data, _) in enumerate(self._channels()):
             y = data.feasible(self.y[k])
-            xp.multiply(data.scale, y, out=self._stack[k])
-            operator.adjoint(self._stack[k], gradients[k])
-            self._k.gradient_adjoint(p[k], np.float32(1), gradients[k])
-            duals.append(y)
-        bound = 0.0
+            self._xp.multiply(data.scale, y, out=self._stack[k])
+            operator.adjoint(self._stack[k], g[k])
+            _, apart = regulariser_dual(self.p[k], self.q[k], self.a0, 1.0, self.w_bar[k], g[k])
+            more += theta * self.steeps[k] * apart if apart else 0.0
+            work = self._stack[k], self._g
+            duals.append(raised(operator, data, y, g[k], self.uppers[k], self._brightest[k], work))
+        bound = -more
         for k, (data, y) in enumerate(zip(self.data, duals, strict=True)):
-            gain = largest_gain(gradients[k], self._sensitivity[k], theta, self.uppers[k], data.total_bound())
+            gain = largest_gain(g[k], self._sensitivity[k], theta, self.uppers[k], data.total_bound())
             bound -= data.conjugate(theta * y) + gain
         return bound
 
@@ -360,6 +366,7 @@ class CoupledPrimalDual(CertifiedRun):
             ratio=float(self.a0),
             weights=tuple(self.channel_weights),
             uppers=tuple(self.uppers),
+            steeps=tuple(self.steeps),
             iteration=self.iteration,
             coarse_iterations=self.coarse_iterations,
             begun=self.balances[0].begun,
@@ -387,7 +394,8 @@ class CoupledPrimalDual(CertifiedRun):
                 raise ValueError(f"{name} of the state has shape {saved.shape}, the solver's {array.shape}")
             array[...] = self._xp.asarray(saved)
         self.strengths, self.a0 = numbers.strengths, np.float32(numbers.ratio)
-        self.channel_weights, self.uppers = list(numbers.weights), list(numbers.uppers)
+        self.channel_weights = list(numbers.weights)
+        self.uppers, self.steeps = list(numbers.uppers), list(numbers.steeps)
         self.iteration, self.coarse_iterations = numbers.iteration, numbers.coarse_iterations
         for balance in self.balances:
             balance.begun, balance.last = numbers.begun, numbers.balanced

@@ -12,10 +12,9 @@ from recon.files import from_json
 from recon.operators import Operator, norm2
 from recon.parallel import Slab, rows_of
 from recon.solvers.bounds import (
-    excess_of,
     largest_gain,
     largest_length,
-    least_over_prices,
+    raised,
     regulariser_dual,
     regulariser_sums,
 )
@@ -120,21 +119,9 @@ class PrimalDual(PrimalDualIteration, CertifiedRun):
         return -self.slab.sum(self.data.conjugate(theta * y)) - gain - more
 
     def _raised(self, y: Array, g: Array) -> Array:
-        """y raised where that lets the bound grow; ``g = s A^T y + ...`` follows in place. `self.g` is scratch."""
-        lift = self.data.lift(y, self._brightest) if np.isfinite(self.upper) else None
-        if lift is None:
-            return y
-        self._xp.multiply(self.data.scale, lift.direction, out=self._stack)
-        excess = excess_of(g, self.operator.adjoint(self._stack, self.g), slab=self.slab)
-        step = min(least_over_prices(excess, self.upper, self.slab.sum(lift.cost)).price, lift.most)
-        if step > 0:
-            ahead = y + np.float32(step) * lift.direction
-            costs = self.slab.sum(self.data.conjugate(ahead)) - self.slab.sum(self.data.conjugate(y))
-            if costs < self.upper * (excess(0.0)[0] - excess(step)[0]):
-                self.g *= np.float32(step)
-                g += self.g
-                return ahead
-        return y
+        """As `recon.solvers.bounds.raised`; `self.g` is scratch."""
+        work = self._stack, self.g
+        return raised(self.operator, self.data, y, g, self.upper, self._brightest, work, self.slab)
 
     @property
     def _inner(self) -> tuple[int, int] | None:
