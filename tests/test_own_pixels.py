@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import recon
-from recon.errors import InputError, JobError
+from recon.errors import InputError, JobError, ResourceError
 from recon.model.assembly import make_operator
 from recon.series.binning import binned
 from recon.series.footprint import Footprint, common_grid
@@ -111,6 +111,13 @@ def test_the_projector_of_coarse_pixels_is_adjoint(ball):
     aty = operator.adjoint(y.copy(), np.empty(operator.domain_shape, np.float32))
     assert np.vdot(ax, y) == pytest.approx(np.vdot(x, aty), rel=1e-6)
     assert not ax[0].any()
+
+
+def test_slabs_do_not_serve_coarse_pixels(ball):
+    (coarse, _), (fine, _) = ball[24], ball[48]
+    series = TiltSeries.create({"Co": fine.counts[0], "Zn": coarse.counts[1]}, TILTS, {"Co": 2.0, "Zn": 4.0})
+    with pytest.raises(ResourceError, match="memory is 1 MB; pixels of an element's own cannot be worked on in slabs"):
+        recon.reconstruct(series.evolve(isolated=True), "tv", strength=1.0, memory=10**6)
 
 
 def test_an_element_of_coarse_pixels_is_reconstructed_on_the_grid_of_the_others():

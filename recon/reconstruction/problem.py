@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from recon.errors import ResourceError
 from recon.model.assembly import make_data_term, make_operator, reachable
 from recon.model.grid import Grid, grid
 from recon.operators import Operator
@@ -155,17 +156,28 @@ Solver = PrimalDual | StreamedPrimalDual
 
 
 def _streamed(series: TiltSeries, where: Grid, settings: Settings, device: str, ranks: Ranks) -> bool:
-    """Whether the volume is worked on in slabs."""
-    if settings.memory is None or not settings.certified or ranks.size > 1 or series.scheme is not None:
-        return False
-    if series.footprints:  # whose pixels reach across slabs
+    """Whether the volume is worked on in slabs.
+
+    Raises:
+        ResourceError: it would have to be, and the series cannot be taken apart into slabs.
+    """
+    if settings.memory is None or not settings.certified or ranks.size > 1:
         return False
     if min(series.frame) < 2 * SMALLEST_FRAME:  # the coarsest grid
         return False
     search = settings.strength is None and settings.method != "none"
     how = (settings.method, device, settings.half_precision, search)
     need = needed(where.shape, series.n_tilts, series.frame, 1, *how)
-    return (need.device if device == "cuda" else need.host) > settings.memory
+    wanted = need.device if device == "cuda" else need.host
+    if wanted <= settings.memory:
+        return False
+    whole = f"{series.scheme}" if series.scheme is not None else "pixels of an element's own" * bool(series.footprints)
+    if whole:
+        raise ResourceError(
+            f"a volume of {' x '.join(map(str, where.shape))} voxels needs {wanted / 1e6:.0f} MB and memory is "
+            f"{settings.memory / 1e6:.0f} MB; {whole} cannot be worked on in slabs: allow more memory, or bin the maps"
+        )
+    return True
 
 
 def _plan(series: TiltSeries, where: Grid, settings: Settings, device: str, halo: Callable[[int], int]) -> Streaming:
