@@ -32,11 +32,11 @@ class Matcher:
 
     series: TiltSeries
     alignment: Alignment
-    exposed: bool = False
     smoothing: float = 0.0
     softness: float = 1.0
     image: NDArray[np.float32] | None = None
     omega: float | None = None
+    exposed: bool = False
 
     def __post_init__(self) -> None:
         # TV needs a third of TGV's memory and time, and alignment no more than edges
