@@ -61,7 +61,7 @@ def test_a_full_disk_ends_the_checkpoints_not_the_run(tmp_path, monkeypatch):
     def full(*args, **kwargs):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(np.lib.format, "write_array", full)
+    monkeypatch.setattr(np.lib.format, "write_array_header_1_0", full)
     kept.keep_series(series, series.evolve("aligned", exposures=series.exposures + 1), {})
     assert len(said) == 1
     assert "no more checkpoints" in said[0]

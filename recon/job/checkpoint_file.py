@@ -19,7 +19,7 @@ from recon.io.folder import whole_file
 
 FORMAT = 1
 HEADER = "header.json"
-AT_ONCE = 1 << 24  # bytes read
+AT_ONCE = 1 << 24  # bytes read, or written
 
 
 class StoredArrays(Mapping[str, Array]):
@@ -53,7 +53,19 @@ def write_checkpoint(path: Path, header: Mapping[str, Any], arrays: Mapping[str,
         archive.writestr(HEADER, json.dumps({"program": "recon", "format": FORMAT, "version": __version__, **header}))
         for name, array in arrays.items():
             with archive.open(f"{name}.npy", "w", force_zip64=True) as stream:
-                np.lib.format.write_array(stream, np.ascontiguousarray(to_host(array)), allow_pickle=False)
+                kind = {"descr": np.lib.format.dtype_to_descr(array.dtype), "fortran_order": False}
+                np.lib.format.write_array_header_1_0(stream, kind | {"shape": array.shape})
+                for part in _in_order(array):
+                    stream.write(np.ascontiguousarray(to_host(part)).data)
+
+
+def _in_order(array: Array) -> Iterator[Array]:
+    """An array in pieces of a few MB, one after the other in C order: a slab of a volume is no piece of memory."""
+    if array.ndim < 2 or array.nbytes <= AT_ONCE:
+        yield array
+    else:
+        for part in array:
+            yield from _in_order(part)
 
 
 def read_checkpoint(path: Path) -> tuple[dict[str, Any], StoredArrays]:
