@@ -3,9 +3,9 @@
     python benchmarks/weak_scaling.py [--ranks benchmarks/results/ranks.json] [--output FILE]
 
 A cube of n slices on r ranks: a rank has a slab of n / r slices, computes 2 x 2 slices of halo again, and sends and
-gets one slice on each side: 12 words of a voxel one way, 7 the other. So time is
+gets one slice on each side: 9 words of a voxel one way, 6 the other. So time is
 
-    compute x (n^3 / r + 2 x 2 n^2)  +  (12 + 7) x 4 bytes x n^2 / bandwidth
+    compute x (n^3 / r + 2 x 2 n^2)  +  (9 + 6) x 4 bytes x n^2 / bandwidth
 
 an iteration where neighbours are not hidden behind compute, as they are not so far, and the larger of the two terms
 where they were. Compute comes from measured iterations: of one rank on one core (`ranks.py`), of an H100
@@ -20,7 +20,7 @@ import json
 from pathlib import Path
 
 RESULTS = Path(__file__).parent / "results"
-HALO, BEFORE, AFTER = 2, 12, 7  # slices computed again on a side; words of a voxel sent each way
+HALO, BEFORE, AFTER = 2, 9, 6  # slices computed again on a side; words of a voxel sent each way
 STATED = {"NVLink 4, one direction": 450e9 / 2, "InfiniBand NDR, one port": 50e9}  # bytes a second, not measured
 
 

@@ -141,7 +141,7 @@ class PrimalDualIteration:
     def _leave(self, *, all_of_it: bool) -> None:
         """Slices of this rank go to its neighbours, and theirs come, while it projects."""
         state = (self.u, self.w, self.p, self.q)
-        before, after = (state, state) if all_of_it else needed_beside(*state)
+        before, after = (state, state) if all_of_it else needed_beside(self.p, self.q)
         self._arriving = self.slab.start_refresh(before, after, self.slab.halo if all_of_it else 1)
 
     def _arrive(self) -> None:

@@ -91,13 +91,14 @@ def primal_dual_step(
     data.dual_step(a.y, a.stack, weights.sigma_y, relax)
 
 
-def needed_beside(u: Array, w: Array, p: Array, q: Array) -> tuple[list[Array], list[Array]]:
+def needed_beside(p: Array, q: Array) -> tuple[list[Array], list[Array]]:
     """What one step on some slices needs of the slice before them, and of the one after.
 
-    p before them is in ``grad* p``, and with w and q in the wbar of ``E wbar``, a backward difference. After them u and
-    p are in the ubar of ``grad ubar``, and the components of q along the axis in ``E* q``.
+    p before them is in ``grad* p``, and with q in the wbar of ``E wbar``, a backward difference. After them p is in the
+    ubar of ``grad ubar``, and the components of q along the axis in ``E* q``. The w before them and the u after them
+    follow from these in the same step as the neighbour's own, so they are renewed with everything else only.
     """
-    return [w, p, q], [u, p, *(q[k] for k in (2, 4, 5) if len(q))]
+    return [p, q], [p, *(q[k] for k in (2, 4, 5) if len(q))]
 
 
 def without_tiny_numbers(u: Array) -> None:
