@@ -146,7 +146,7 @@ def main() -> None:
     if ranks.rank:
         return
     print(json.dumps(result, indent=1))
-    output = args.output or Path(__file__).parent / "results" / "ranks.json"
+    output = args.output or Path(__file__).parent / "results" / f"ranks-{args.size}.json"
     output.write_text(json.dumps(result, indent=1) + "\n")
 
 

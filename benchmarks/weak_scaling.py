@@ -1,6 +1,6 @@
 """Weak scaling over ranks on paper, from what one rank computes and what a halo costs, checked against two ranks.
 
-    python benchmarks/weak_scaling.py [--ranks benchmarks/results/ranks.json] [--output FILE]
+    python benchmarks/weak_scaling.py [--ranks benchmarks/results/ranks-256.json] [--output FILE]
 
 A cube of n slices on r ranks: a rank has a slab of n / r slices, computes 2 x 2 slices of halo again, and sends and
 gets one slice on each side: 9 words of a voxel one way, 6 the other. So time is
@@ -52,7 +52,7 @@ def table(compute: float, bandwidth: float) -> list[dict]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="weak scaling on paper")
-    parser.add_argument("--ranks", type=Path, default=RESULTS / "ranks.json")
+    parser.add_argument("--ranks", type=Path, default=RESULTS / "ranks-256.json")
     parser.add_argument("--output", type=Path, default=RESULTS / "weak-scaling.json")
     args = parser.parse_args()
     two = json.loads(args.ranks.read_text())
