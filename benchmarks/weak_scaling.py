@@ -7,10 +7,12 @@ gets one slice on each side: 9 words of a voxel one way, 6 the other. So time is
 
     compute x (n^3 / r + 2 x 2 n^2)  +  (9 + 6) x 4 bytes x n^2 / bandwidth
 
-an iteration where neighbours are not hidden behind compute, as they are not so far, and the larger of the two terms
-where they were. Compute comes from measured iterations: of one rank on one core (`ranks.py`), of an H100
-(`kernels.py --device cuda`). The bandwidth of a halo is measured between two processes of one machine; those between
-GPUs are what their makers state, marked as such. Reductions happen at checks, every 50th iteration, and are left out.
+an iteration where they add, and the larger of the two terms where messages are wholly hidden behind compute. The
+program is between the two: messages travel while the next iteration projects, copies to and from them are not hidden.
+Compute comes from measured iterations: of one rank on one core, and of a core that shares its machine's memory with as
+many as there are ranks, as threads of one process do (`ranks.py`); of an H100 (`kernels.py --device cuda`). The
+bandwidth of a halo is measured between two processes of one machine, copies included; those between GPUs are what
+their makers state, marked as such. Reductions happen at checks, every 50th iteration, and are left out.
 """
 
 from __future__ import annotations
@@ -55,22 +57,27 @@ def main() -> None:
     parser.add_argument("--ranks", type=Path, default=RESULTS / "ranks-256.json")
     parser.add_argument("--output", type=Path, default=RESULTS / "weak-scaling.json")
     args = parser.parse_args()
-    two = json.loads(args.ranks.read_text())
+    measured = json.loads(args.ranks.read_text())
+    two, ranks = measured["large"], measured["ranks"]
     size = two["size"]
-    compute = two["work_one"] / size**3
+    compute, sharing = two["work_one"] / size**3, two["seconds_threads"] * ranks / size**3
     bandwidth = (BEFORE + AFTER) / 2 * 4 * size**2 / two["work_of_a_halo"]
-    work, _ = iteration(size, 2, compute, bandwidth)
+    checks = {}
+    for name, each in (("memory of its own", compute), ("memory shared", sharing)):
+        work, halos = iteration(size, ranks, each, bandwidth)
+        found = {"computing": two["work_together_without_halos"], "all": two["seconds_together"]}
+        checks[name] = {
+            "computing, model": work,
+            "computing, model over measured": work / found["computing"],
+            "all, model": work + halos,
+            "all, model over measured": (work + halos) / found["all"],
+        }
     cells = json.loads((RESULTS / "kernels-nvidia-h100-80gb-hbm3.json").read_text())["cells"]
     h100 = next(c["ns_per_voxel"]["iteration"] for c in cells if (c["n"], c["tilts"]) == (512, 15)) * 1e-9
     result = {
-        "cpu": {"seconds_a_voxel": compute, "bytes_a_second": bandwidth},
-        "two ranks": {
-            "size": size,
-            "computing, model": work,
-            "computing, measured": two["work_together_without_halos"],
-            "model over measured": work / two["work_together_without_halos"],
-        },
-        "cores, halos as between two processes": table(compute, bandwidth),
+        "cpu": {"seconds_a_voxel": compute, "sharing_memory": sharing, "bytes_a_second": bandwidth},
+        "against measured ranks": {"ranks": ranks, "size": size, **checks},
+        "cores, halos as between two processes": table(sharing, bandwidth),
         **{f"H100, {name}, as stated": table(h100, speed) for name, speed in STATED.items()},
     }
     print(json.dumps(result, indent=1))
