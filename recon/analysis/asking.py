@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from recon import backend
+from recon.analysis.box import Box
 from recon.model.assembly import make_operator
 from recon.reconstruction.problem import Problem
 from recon.reconstruction.strength import A0_PER_A1
@@ -64,19 +65,21 @@ class Asking:
     """One element's regions.
 
     Args:
-        problem: of the element, as it was reconstructed.
-        regulariser, a1: as well.
-        start: a volume, ``(z, x, y)``.
-        fields: disjoint fields of what may stand out, ``(z, y, x)`` fractions of a voxel each.
+        problem: of the element in a box.
+        box: which, of the volume that was reconstructed.
+        regulariser, a1: as it was reconstructed.
+        start: a volume of the box, ``(z, x, y)``, as all volumes here.
+        fields: disjoint fields of what may stand out, ``(z, y, x)`` of the result, fractions of a voxel each.
 
     Attributes:
         iterations: spent.
     """
 
     def __init__(
-        self, problem: Problem, regulariser: str, a1: float, start: Array, fields: Sequence[NDArray[np.float32]]
-    ) -> None:
-        self.problem, self.a1, self.iterations = problem, a1, 0
+        self, problem: Problem, box: Box, regulariser: str, a1: float, start: Array,
+        fields: Sequence[NDArray[np.float32]],
+    ) -> None:  # fmt: skip
+        self.problem, self.box, self.a1, self.iterations = problem, box, a1, 0
         self._xp = backend.namespace(problem.data.counts)
         self.solver = RegionSolver(
             problem.operator,
@@ -136,10 +139,8 @@ class Asking:
         return np.array([float((u[at] * part).sum()) for at, part in parts])
 
     def _placed(self, fields: Sequence[NDArray[np.float32]]) -> list[Array]:
-        """``(z, y, x)`` of the result as ``(z, x, y)`` of the grid that is solved for, on the device."""
-        my, mx = self.problem.where.margin
-        wide = (np.pad(f, ((0, 0), (my, my), (mx, mx))) if my or mx else f for f in fields)
-        return [self._xp.asarray(np.ascontiguousarray(f.swapaxes(1, 2), dtype=np.float32)) for f in wide]
+        """``(z, y, x)`` of the result as ``(z, x, y)`` of the box, on the device."""
+        return [self._xp.asarray(self.box.of(f)) for f in fields]
 
     def _at(self, factor: float) -> None:
         self.solver.change_strength(self.a1 * factor, A0_PER_A1 * self.a1 * factor)
@@ -189,12 +190,12 @@ class Asking:
 
     # ------------------------------------------------------------------ simulated recordings
 
-    def reconstructed(self, model: Array, volume: Array, n: int, seed: int) -> list[NDArray[np.float16]]:
-        """Simulated recordings of a model, reconstructed as the data were: ``(z, y, x)`` over its largest value.
+    def reconstructed(self, model: Array, volume: Array, n: int, seed: int) -> list[NDArray[np.float32]]:
+        """Simulated recordings of a model, reconstructed as the data were.
 
         Args:
             model: ``(z, x, y)``.
-            volume: ``(z, x, y)``, the data's own reconstruction, from which they start.
+            volume: the data's own reconstruction, from which they start.
             n, seed: how many; of the random numbers.
         """
         solver, xp = self.solver, self._xp
@@ -210,8 +211,7 @@ class Asking:
             solver.weights = balanced
             solver.anew(self._recording(model, seed, r), stands)
             self._advance(RECONSTRUCTED)
-            values = self.problem.where.cut(backend.to_host(solver.u))
-            out.append((values / max(float(values.max()), 1e-30)).astype(np.float16))
+            out.append(backend.to_host(solver.u).copy())
         return out
 
     def settle_again(self) -> list[Array]:

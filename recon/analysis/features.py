@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import permutations
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from recon.analysis.mask import mask
+from recon.analysis.mask import extent, mask
 from recon.analysis.phases import sharpened, typical_density
 from recon.errors import InputError
 from recon.series.volume import Volume, by_element
@@ -27,6 +27,7 @@ THICKER, SLIMMER = 0.8, 0.85  # voxels by which a body has to be thicker than wh
 LARGEST = 0.25  # of the host's volume: what is larger is a body
 NECK = 0.4  # voxels by which a domain has to narrow between two parts of it
 EMBEDDED = 0.6  # of a place that lies in the host as it would be without dents and holes, at least
+AROUND = 4  # voxels around the particle that finding its places looks at
 OUTLINE = 0.04  # standard error of a border over the way in which the density falls across it; by size, simulated
 
 
@@ -86,10 +87,11 @@ def features(volumes: Mapping[str, Volume], inside: NDArray[np.bool_] | None = N
     if len(volumes) < 2:
         return {}
     inside = mask(volumes) if inside is None else inside
-    relative = {n: v.values / max(typical_density(v.values, inside), 1e-30) for n, v in volumes.items()}
+    at = extent(inside, AROUND)
+    relative = {n: v.values[at] / max(typical_density(v.values, inside), 1e-30) for n, v in volumes.items()}
     found: list[Feature] = []
     for element, host in permutations(volumes, 2):
-        found += _reaching(element, host, relative[element], relative[host], inside)
+        found += _reaching(element, host, relative[element], relative[host], inside[at])
     found = _apart(sorted(found, key=lambda f: -f.size))
     counted: dict[str, int] = {}
     out = {}
@@ -97,7 +99,9 @@ def features(volumes: Mapping[str, Volume], inside: NDArray[np.bool_] | None = N
         pair = f"{feature.element} in {feature.host}"
         counted[pair] = counted.get(pair, 0) + 1
         name = f"{pair} {counted[pair]}"
-        out[name] = Feature(name, feature.element, feature.host, feature.kind, feature.fraction, feature.outline)
+        fraction = np.zeros(inside.shape, np.float32)
+        fraction[at] = feature.fraction
+        out[name] = replace(feature, name=name, fraction=fraction)
     return out
 
 
@@ -125,13 +129,11 @@ def _reaching(
             labels, n = ndimage.label(_opened(here & hull, THINNEST))
             pieces = [_whole(labels == i, here, hull) for i in range(1, n + 1)]
             if k == body and hull[here].mean() >= EMBEDDED:  # a body inside its host: what sticks out of it
-                rest = here & ~_opened(here, SLIMMER * float(ndimage.distance_transform_edt(here).max()))
+                rest = here & ~_opened(here, SLIMMER * _depth(here))
                 labels, n = ndimage.label(_opened(rest, THINNEST))
                 pieces = [labels == i for i in range(1, n + 1)]
-        for piece in pieces:
-            thick = float(ndimage.distance_transform_edt(piece).max())
-            if thick >= THICK and piece.sum() <= LARGEST * land.sum():
-                out.append(_feature(element, host, own, piece, domain))
+        thick = [p for p in pieces if _depth(p) >= THICK and p.sum() <= LARGEST * land.sum()]
+        out += [_feature(element, host, own, piece, domain) for piece in thick]
     return out
 
 
@@ -139,8 +141,7 @@ def _whole(piece: NDArray[np.bool_], here: NDArray[np.bool_], hull: NDArray[np.b
     """What sticks out of a domain where a piece of it lies in the host's dents: all that is hardly thicker than it."""
     from scipy import ndimage
 
-    thick, most = (float(ndimage.distance_transform_edt(d).max()) for d in (piece, here))
-    body = _opened(here, min(thick + THICKER, SLIMMER * most))
+    body = _opened(here, min(_depth(piece) + THICKER, SLIMMER * _depth(here)))
     labels, n = ndimage.label(_opened(here & ~body, THINNEST))
     if not n:
         return piece
@@ -156,8 +157,18 @@ def _opened(domain: NDArray[np.bool_], radius: float) -> NDArray[np.bool_]:
     """The morphological opening by a ball: what is thinner is taken away."""
     from scipy import ndimage
 
-    shrunk = ndimage.distance_transform_edt(domain) > radius
-    return np.asarray(ndimage.distance_transform_edt(~shrunk) <= radius) & domain if shrunk.any() else shrunk
+    out, at = np.zeros_like(domain), extent(domain, 1)
+    shrunk = ndimage.distance_transform_edt(domain[at]) > radius
+    if shrunk.any():
+        out[at] = (ndimage.distance_transform_edt(~shrunk) <= radius) & domain[at]
+    return out
+
+
+def _depth(domain: NDArray[np.bool_]) -> float:
+    """How far the voxel that lies deepest in a domain is from what does not belong to it."""
+    from scipy import ndimage
+
+    return float(ndimage.distance_transform_edt(domain[extent(domain, 1)]).max())
 
 
 def _closed(land: NDArray[np.bool_], radius: float) -> NDArray[np.bool_]:
@@ -165,10 +176,11 @@ def _closed(land: NDArray[np.bool_], radius: float) -> NDArray[np.bool_]:
     from scipy import ndimage
 
     n = int(np.ceil(radius)) + 1
-    wide = np.pad(land, n)
-    grown = ndimage.distance_transform_edt(~wide) <= radius
+    out, at = land.copy(), extent(land)
+    grown = ndimage.distance_transform_edt(~np.pad(land[at], n)) <= radius
     closed = ndimage.distance_transform_edt(grown) > radius
-    return np.asarray(closed[n:-n, n:-n, n:-n]) | land
+    out[at] |= closed[n:-n, n:-n, n:-n]
+    return out
 
 
 def _parts(depth: NDArray[np.float64], domain: NDArray[np.bool_]) -> NDArray[np.int32]:
@@ -209,7 +221,7 @@ def _apart(found: list[Feature]) -> list[Feature]:
         fraction = f.fraction if taken is None else np.minimum(f.fraction, 1 - taken)
         if fraction.sum() < 0.6 * f.size:
             continue
-        out.append(Feature(f.name, f.element, f.host, f.kind, fraction, f.outline))
+        out.append(replace(f, fraction=fraction))
         taken = fraction.copy() if taken is None else taken + fraction
     return out
 

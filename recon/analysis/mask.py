@@ -52,6 +52,16 @@ def mask(volumes: Mapping[str, Volume] | Volume, method: str = "auto") -> NDArra
     return np.asarray(inside)
 
 
+def extent(inside: NDArray[np.bool_], margin: int = 0) -> tuple[slice, ...]:
+    """The least box that holds all that is inside, and a margin of voxels around it as far as the array goes."""
+    found = []
+    for axis, n in enumerate(inside.shape):
+        there = np.flatnonzero(inside.any(axis=tuple(k for k in range(inside.ndim) if k != axis)))
+        first, last = (int(there[0]), int(there[-1])) if there.size else (0, n - 1)
+        found.append(slice(max(first - margin, 0), min(last + 1 + margin, n)))
+    return tuple(found)
+
+
 def apply_mask(volumes: Mapping[str, Volume], inside: NDArray[np.bool_]) -> dict[str, Volume]:
     """The volumes with everything outside the mask set to zero; inside, nothing is touched."""
     return {n: v.masked(inside) for n, v in volumes.items()}

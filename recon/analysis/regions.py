@@ -15,6 +15,7 @@ import numpy as np
 from recon import backend
 from recon.analysis.answers import Composition
 from recon.analysis.asking import Asked, Asking
+from recon.analysis.box import Box, looked_at
 from recon.analysis.features import Feature, features
 from recon.analysis.intervals import Errors, answer
 from recon.analysis.layout import Layout, lay_out, lay_out_anew
@@ -89,8 +90,8 @@ def composition(
         if (place.fraction > 0.5)[inside].mean() > 0.9:
             raise InputError(f"region {place.name!r} covers the whole particle; nothing is left to compare it with")
     results, off, again, spent = _asked(
-        series, volumes, asked, lay_out(volumes, inside, asked, found), regions is None, replicates, seed, likelihood,
-        backend.resolve_device(device), log,
+        series, volumes, asked, lay_out(volumes, inside, asked, found), inside, regions is None, replicates, seed,
+        likelihood, backend.resolve_device(device), log,
     )  # fmt: skip
     answers, aligned = {}, series.alignment.errors is not None
     for k, place in enumerate(asked):
@@ -101,8 +102,9 @@ def composition(
 
 
 def _asked(
-    series: TiltSeries, volumes: Mapping[str, Volume], asked: Sequence[Place], laid: Layout, were_found: bool,
-    replicates: int, seed: int, likelihood: bool, device: str, log: Callable[[str], None] | None,
+    series: TiltSeries, volumes: Mapping[str, Volume], asked: Sequence[Place], laid: Layout,
+    inside: NDArray[np.bool_], were_found: bool, replicates: int, seed: int, likelihood: bool, device: str,
+    log: Callable[[str], None] | None,
 ) -> tuple[dict[str, Asked], dict[str, NDArray[np.float64]], NDArray[np.float64] | None, dict[str, int]]:  # fmt: skip
     """Element to its fits, to ``(recording, place)`` errors of simulated recordings, to iterations; shares found again.
 
@@ -113,21 +115,25 @@ def _asked(
     off: dict[str, NDArray[np.float64]] = {}
     simulated, spent = [], {}
     fields = [f.full for f in laid.fields]
+    looked = looked_at(inside, [*fields, *(w.full for w in laid.weights)])
     for element in volumes:
-        asking, start = _asking(series, volumes, element, device, fields)
-        _check_seen(asking.problem, asked)
+        asking, start = _asking(series, volumes, element, device, looked, fields)
+        _check_seen(asking, asked)
         found = asking.ask(laid.weights_of(element), likelihood=likelihood)
         simulated.append(asking.reconstructed(found.model, start, replicates, seed))
-        spent[element] = asking.iterations
+        spent[element], box = asking.iterations, asking.box
         results[element] = replace(found, means=found.means * unit_of(series, element))
         del asking
     again = []
     for values in zip(*simulated, strict=True):
-        new = {n: replace(v, values=x.astype(np.float32)) for (n, v), x in zip(volumes.items(), values, strict=True)}
+        new = {
+            n: replace(v, values=box.into(v.values, x * np.float32(unit_of(series, n))))
+            for (n, v), x in zip(volumes.items(), values, strict=True)
+        }
         again.append(lay_out_anew(new, asked, were_found))
     for element in volumes:
         model = results[element].model
-        asking, _ = _asking(series, volumes, element, device, fields, model)
+        asking, _ = _asking(series, volumes, element, device, looked, fields, model)
         off[element] = _errors(asking, model, laid.cores[element].full, again, seed)
         spent[element] += asking.iterations
         del asking
@@ -143,10 +149,10 @@ def _first(found: Mapping[str, Feature]) -> list[Place]:
 
 
 def _asking(
-    series: TiltSeries, volumes: Mapping[str, Volume], element: str, device: str,
+    series: TiltSeries, volumes: Mapping[str, Volume], element: str, device: str, looked: NDArray[np.bool_],
     fields: Sequence[NDArray[np.float32]], start: NDArray[np.float32] | None = None,
 ) -> tuple[Asking, backend.Array]:  # fmt: skip
-    """The element's problem as it was solved, from its solved volume or from another start; and the solved volume."""
+    """The element's problem in a box, from its solved volume or from another start there; and the solved volume."""
     unit = unit_of(series, element)
     series, volume = series_in(series, unit), volume_in(volumes[element], unit)
     made = volume.solution
@@ -155,27 +161,28 @@ def _asking(
             f"the volume of {volume.element} was not made by reconstruct with one of {', '.join(PRIMAL_DUAL)}; only "
             "these can be asked about regions"
         )
-    problem, full = Problem.of(series, volume.element, made.settings, device), volume.solved
-    nz, ny, nx = problem.where.shape
+    whole, full = Problem.of(series, volume.element, made.settings, device), volume.solved
+    nz, ny, nx = whole.where.shape
     if full.shape != (nz, nx, ny):
         raise InputError(
-            f"the volume of {volume.element} has shape {volume.values.shape}, the series gives {problem.where.shape}; "
+            f"the volume of {volume.element} has shape {volume.values.shape}, the series gives {whole.where.shape}; "
             "pass the series that it was reconstructed from"
         )
-    solved = backend.to_device(full, device)
-    first = solved if start is None else backend.to_device(start, device)
-    return Asking(problem, made.settings.method, made.parameters.a1, first, fields), solved
+    box, solved = Box.around(looked, whole.where.margin), backend.to_device(full, device)
+    inside = box.part(solved)
+    first = inside if start is None else backend.to_device(start, device)
+    problem = box.problem(whole, solved)
+    return Asking(problem, box, made.settings.method, made.parameters.a1, first, fields), inside
 
 
-def _check_seen(problem: Problem, asked: Sequence[Place]) -> None:
+def _check_seen(asking: Asking, asked: Sequence[Place]) -> None:
     """Every region is met by rays of some tilt."""
+    problem = asking.problem
     xp = backend.namespace(problem.data.counts)
     sensitivity = problem.operator.adjoint(problem.data.scale, xp.empty(problem.operator.domain_shape, np.float32))
-    my, mx = problem.where.margin
-    seen = backend.to_host(sensitivity).swapaxes(1, 2)
-    seen = seen[:, my : seen.shape[1] - my, mx : seen.shape[2] - mx]
+    seen = backend.to_host(sensitivity)
     for place in asked:
-        if not (seen * place.fraction).any():
+        if not (seen * asking.box.of(place.fraction)).any():
             raise InputError(f"region {place.name!r} is not seen at any tilt; no ray meets it")
 
 
@@ -186,21 +193,21 @@ def _errors(
 
     Args:
         asking: an element, its solver at the model.
-        model: ``(z, x, y)``, of which they were simulated.
+        model: ``(z, x, y)`` of the box, of which they were simulated.
         pure: ``(z, y, x)``, the weights of its pure phase.
         recordings: what is asked in each.
         seed: of the random numbers.
     """
     element = asking.problem.element
-    fitted, true = asking.settle_again(), asking.problem.where.cut(model)
-    full = max(float(np.average(true, weights=pure)), 1e-30)
+    fitted, box = asking.settle_again(), asking.box
+    full = max(float(np.average(model, weights=box.of(pure))), 1e-30)
     out = []
     for r, laid in enumerate(recordings):
         weights = laid.weights_of(element)
         *found, own = asking.answers(
             backend.to_device(model, asking.problem.device), fitted, r, seed, [f.full for f in laid.fields], weights
         )
-        expected = [float(np.average(true, weights=w)) / full for w in weights[:-1]]
+        expected = [float(np.average(model, weights=box.of(w))) / full for w in weights[:-1]]
         out.append(np.array(found) / max(float(own), 1e-30) - expected)
     return np.array(out)
 

@@ -98,25 +98,38 @@ class RegionSolver(PrimalDual):
         sigma, relax = np.float32(self.weights.sigma_p), np.float32(rho)
         tau = SHARE_OF_STEPS / float(sigma) / self._squares
         p, w = (a.reshape(len(a), self.u.size) for a in (self.p, self.w))
-        before = p[:, self._at]
-        w_before = w[:, self._at]
+        before, w_before = p.take(self._at, axis=1), w.take(self._at, axis=1)
         move = tau * self._pull(before)
         super().step(rho)
         u_bar = self.u_bar.reshape(-1)
-        inner = (u_bar[self._ahead] - u_bar[self._at]) * self._exists
+        inner = u_bar.take(self._ahead)
+        inner -= u_bar.take(self._at)
+        inner *= self._exists
         c_bar = (self.c + 2 * move).astype(np.float32)
         inner -= self._xp.sum(c_bar[:, None, None] * self._steps, axis=0)
         self.c += rho * move
         if len(w):
-            inner -= w_before + (w[:, self._at] - w_before) * (np.float32(2) / relax)  # the middle of them is w'
+            moved = w.take(self._at, axis=1)
+            moved -= w_before
+            moved *= np.float32(2) / relax
+            moved += w_before
+            inner -= moved  # 2 w' - w
         inner *= sigma
         inner += before
-        inner /= self._xp.maximum(self._xp.sqrt(self._xp.sum(inner * inner, axis=0)) / self.a1, np.float32(1))
-        p[:, self._at] = before + relax * (inner - before)
+        square = inner[0] * inner[0]  # a sum over so short an axis takes ten times as long
+        square += inner[1] * inner[1]
+        square += inner[2] * inner[2]
+        inner /= self._xp.maximum(self._xp.sqrt(square) / self.a1, np.float32(1))
+        inner -= before
+        inner *= relax
+        inner += before
+        for row, new in zip(p, inner, strict=True):
+            row[self._at] = new
 
     def _pull(self, p: Array) -> Array:
         """``<grad f_k, p>`` of each region, float64, from p at the borders."""
-        pull: Array = self._xp.sum(self._steps * p, axis=(1, 2), dtype=np.float64)  # no BLAS: CuPy's wheels bring none
+        parts = (self._steps * p).reshape(len(self._steps), -1)
+        pull: Array = parts.sum(axis=1, dtype=np.float64)  # no BLAS: CuPy's wheels bring none
         return pull
 
     def objective(self) -> float:
