@@ -32,6 +32,7 @@ import numpy as np
 from regions import Case, asked_about, recorded, run_options
 
 from recon.analysis.asking import Asking, _Without
+from recon.analysis.box import Box, looked_at
 from recon.analysis.features import features
 from recon.analysis.layout import Layout, lay_out
 from recon.analysis.mask import mask
@@ -87,17 +88,17 @@ def interval(values: Sequence[float], cut_off: float) -> tuple[float, float]:
     return float(inside[0]), float(inside[-1])
 
 
-def unregularised(problem: Problem, start: Any) -> Asking:
+def unregularised(problem: Problem, box: Box, start: Any) -> Asking:
     """The element without a regulariser, solved from a volume on."""
-    asking = Asking(problem, "none", 1.0, start, [])
+    asking = Asking(problem, box, "none", 1.0, start, [])
     asking.solver.advance(3 * ITERATIONS)
     return asking
 
 
-def of_element(case: Case, element: str, laid: Layout, pure: float) -> dict[str, Any]:
+def of_element(case: Case, element: str, laid: Layout, looked: Any, pure: float) -> dict[str, Any]:
     """Rival to its intervals, one for each place, and to its processor time."""
     fields = [f.full for f in laid.fields]
-    asking, volume = _asking(case.series, case.volumes, element, "cpu", fields)
+    asking, volume = _asking(case.series, case.volumes, element, "cpu", looked, fields)
     weights = laid.weights_of(element)
     found = asking.ask(weights, likelihood=False)
     fitted, parts = asking.settle_again(), asking._parts(weights)
@@ -108,7 +109,7 @@ def of_element(case: Case, element: str, laid: Layout, pure: float) -> dict[str,
         ends["penalised"].append(interval(profile, HALF_CHI2))
     cpu = {"penalised": time.process_time() - start}
     start = time.process_time()
-    free = unregularised(asking.problem, found.model)
+    free = unregularised(asking.problem, asking.box, found.model)
     counts, stands = free.solver.data, free.solver.snapshot()
     profiles = [[held(free, p, level * pure, stands, False) for level in LEVELS] for p in parts[:-1]]
     costs = np.array([cost_of_truth(free, found.model, parts[:-1], pure, stands, r) for r in range(SIMULATED)])
@@ -140,10 +141,10 @@ def bootstrapped(asking: Asking, volume: Any, weights: Sequence[Any]) -> list[tu
     """Mean over each place over that of the pure phase, with 1.96 standard deviations of simulated recordings."""
 
     def fractions(values: Any) -> Any:
-        means = np.array([float(np.average(values, weights=w)) for w in weights])
+        means = np.array([float(np.average(values, weights=asking.box.of(w))) for w in weights])
         return means[:-1] / max(means[-1], 1e-30)
 
-    shown = fractions(asking.problem.where.cut(volume))
+    shown = fractions(volume)
     again = [fractions(v.astype(np.float64)) for v in asking.reconstructed(volume, volume, REPLICATES, 0)]
     reach = 1.96 * np.std(again, axis=0, ddof=1)
     return [(max(0.0, float(m - s)), float(m + s)) for m, s in zip(shown, reach, strict=True)]
@@ -157,10 +158,11 @@ def rows_of(case: Case) -> list[dict[str, Any]]:
     inside, found = mask(case.volumes), features(case.volumes)
     asked = _first(features(case.volumes, inside))
     laid = lay_out(case.volumes, inside, asked, found)
+    looked = looked_at(inside, [f.full for f in laid.fields])
     assert [p.name for p in asked] == [p.name for p in places(list(found.values()), inside.shape)][: len(asked)]
     for element in case.volumes:
         own = [r for r in rows if r["element"] == element]
-        result = of_element(case, element, laid, own[0]["pure"] / unit(case, element))
+        result = of_element(case, element, laid, looked, own[0]["pure"] / unit(case, element))
         for row in own:
             k = [p.name for p in asked].index(row["region"])
             row["rivals"] = {name: result["ends"][name][k] for name in RIVALS}

@@ -28,6 +28,7 @@ import numpy as np
 
 from recon.alignment.align import align
 from recon.analysis.answers import STEADY, ElementAnswer
+from recon.analysis.box import looked_at
 from recon.analysis.features import features
 from recon.analysis.intervals import Errors
 from recon.analysis.layout import lay_out
@@ -238,7 +239,8 @@ def cost(options: argparse.Namespace) -> None:
     asked = places(regions, shape)
     laid = lay_out(case.volumes, inside, asked, found)
     for element in case.volumes:
-        asking, _ = _asking(case.series, case.volumes, element, "cpu", [f.full for f in laid.fields])
+        fields = [f.full for f in laid.fields]
+        asking, _ = _asking(case.series, case.volumes, element, "cpu", looked_at(inside, fields), fields)
         asking.ask(laid.weights_of(element))
     clock.append(time.process_time())
     all_of_it, alone = (float(t) / case.cpu[1] for t in np.diff(clock))

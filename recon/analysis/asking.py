@@ -190,8 +190,8 @@ class Asking:
 
     # ------------------------------------------------------------------ simulated recordings
 
-    def reconstructed(self, model: Array, volume: Array, n: int, seed: int) -> list[NDArray[np.float32]]:
-        """Simulated recordings of a model, reconstructed as the data were.
+    def reconstructed(self, model: Array, volume: Array, n: int, seed: int) -> list[NDArray[np.float16]]:
+        """Simulated recordings of a model, reconstructed as the data were, over `peak` of the data's volume.
 
         Args:
             model: ``(z, x, y)``.
@@ -211,7 +211,7 @@ class Asking:
             solver.weights = balanced
             solver.anew(self._recording(model, seed, r), stands)
             self._advance(RECONSTRUCTED)
-            out.append(backend.to_host(solver.u).copy())
+            out.append((backend.to_host(solver.u) / np.float32(peak(volume))).astype(np.float16))
         return out
 
     def settle_again(self) -> list[Array]:
@@ -221,7 +221,7 @@ class Asking:
         return self.solver.snapshot()
 
     def answers(
-        self, model: Array, fitted: Sequence[Array], r: int, seed: int,
+        self, model: Array, fitted: Sequence[Array], moved: Array, r: int, seed: int,
         fields: Sequence[NDArray[np.float32]], weights: Sequence[NDArray[np.float32]],
     ) -> NDArray[np.float64]:  # fmt: skip
         """What a simulated recording answers about its own places: densities, the pure phase's last.
@@ -229,14 +229,15 @@ class Asking:
         Args:
             model: ``(z, x, y)``.
             fitted: from `settle_again`.
+            moved: how far the recording's own reconstruction lies from the data's, from which the fit starts.
             r, seed: which, of which random numbers.
             fields, weights: as of the data.
         """
         solver = self.solver
-        solver.u[...] = fitted[0]
+        solver.u[...] = self._xp.maximum(fitted[0] + moved, np.float32(0))
         solver.free(self._placed(fields))
         steps = self._levels(solver.fractions)
-        solver.anew(self._recording(model, seed, r), [*fitted[:-1], steps])
+        solver.anew(self._recording(model, seed, r), [solver.u, *fitted[1:-1], steps])
         self._advance(ASKED)
         return self._means(self._parts(weights))
 
@@ -250,6 +251,11 @@ class Asking:
         element = self.problem.series.index(self.problem.element)
         rng, common = np.random.default_rng([seed, element, r]), np.random.default_rng([seed, r])
         return replace(self.problem.data, counts=_recorded(self.problem, model, rng, common))
+
+
+def peak(volume: Array) -> float:
+    """Its largest value, a unit in which 16 bits hold volumes like it."""
+    return max(float(volume.max()), 1e-30)
 
 
 class _Without:
@@ -311,4 +317,4 @@ def _as_far_off(series: TiltSeries, element: str, rng: np.random.Generator) -> t
     return series, factors.astype(np.float32)[:, None, None]
 
 
-__all__ = ["Asked", "Asking"]
+__all__ = ["Asked", "Asking", "peak"]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from recon.analysis.mask import extent
 from recon.series.volume import Volume
 
 if TYPE_CHECKING:
@@ -72,13 +73,19 @@ def domains(
     """
     from scipy import ndimage
 
-    left = np.ones(inside.shape, np.float32)
+    at = extent(inside, NEAR + 1)
+    # a border cut short would press what is inside together
+    near = ndimage.binary_dilation(inside[at], iterations=NEAR).astype(np.float32)
+    left = np.ones(near.shape, np.float32)
     for other in beside:
-        left = np.maximum(left - other, np.float32(0))
-    near = ndimage.binary_dilation(inside, iterations=NEAR)  # a border cut short would press what is inside together
-    parts = {n: sharpened(v.values / max(height(v.values, inside), 1e-30)) * near for n, v in volumes.items()}
+        left = np.maximum(left - other[at], np.float32(0))
+    parts = {n: sharpened(v.values[at] / max(height(v.values, inside), 1e-30)) * near for n, v in volumes.items()}
     total = np.maximum(sum(parts.values(), start=np.zeros_like(left)), np.float32(1))
-    return {n: np.asarray(left * part / total, np.float32) for n, part in parts.items()}
+    out = {}
+    for n, part in parts.items():
+        out[n] = np.zeros(inside.shape, np.float32)
+        out[n][at] = left * part / total
+    return out
 
 
 def core(
@@ -99,10 +106,14 @@ def core(
     if n:
         sizes = np.bincount(labels.ravel())
         sizes[0] = 0
-        depth = ndimage.distance_transform_edt(labels == np.argmax(sizes))
+        largest = labels == np.argmax(sizes)
+        at = extent(largest, 1)
+        depth = ndimage.distance_transform_edt(largest[at])
         for least in (3.0, 2.4, 1.9, 1.4):
-            if (deep := depth > least).sum() >= FEWEST:
-                return np.asarray(deep, np.float32)
+            if (depth > least).sum() >= FEWEST:
+                out = np.zeros(domain.shape, np.float32)
+                out[at] = depth > least
+                return out
     held = [float((values * w).sum()) for w in others]
     if held and max(held) > 0:
         return others[int(np.argmax(held))]

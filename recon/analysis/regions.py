@@ -6,7 +6,7 @@ it so fills small holes and flattens small peaks. So regions are asked about by 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -14,7 +14,7 @@ import numpy as np
 
 from recon import backend
 from recon.analysis.answers import Composition
-from recon.analysis.asking import Asked, Asking
+from recon.analysis.asking import Asked, Asking, peak
 from recon.analysis.box import Box, looked_at
 from recon.analysis.features import Feature, features
 from recon.analysis.intervals import Errors, answer
@@ -113,28 +113,34 @@ def _asked(
     """
     results: dict[str, Asked] = {}
     off: dict[str, NDArray[np.float64]] = {}
-    simulated, spent = [], {}
+    recorded: dict[str, list[NDArray[np.float16]]] = {}
+    spent, height = dict[str, int](), dict[str, np.float32]()
     fields = [f.full for f in laid.fields]
     looked = looked_at(inside, [*fields, *(w.full for w in laid.weights)])
     for element in volumes:
         asking, start = _asking(series, volumes, element, device, looked, fields)
         _check_seen(asking, asked)
         found = asking.ask(laid.weights_of(element), likelihood=likelihood)
-        simulated.append(asking.reconstructed(found.model, start, replicates, seed))
-        spent[element], box = asking.iterations, asking.box
+        recorded[element] = asking.reconstructed(found.model, start, replicates, seed)
+        spent[element], height[element], box = asking.iterations, np.float32(peak(start)), asking.box
         results[element] = replace(found, means=found.means * unit_of(series, element))
         del asking
     again = []
-    for values in zip(*simulated, strict=True):
+    for values in zip(*recorded.values(), strict=True):
         new = {
-            n: replace(v, values=box.into(v.values, x * np.float32(unit_of(series, n))))
+            n: replace(
+                v, values=box.into(v.values, x.astype(np.float32) * (height[n] * np.float32(unit_of(series, n))))
+            )
             for (n, v), x in zip(volumes.items(), values, strict=True)
         }
         again.append(lay_out_anew(new, asked, were_found))
     for element in volumes:
         model = results[element].model
-        asking, _ = _asking(series, volumes, element, device, looked, fields, model)
-        off[element] = _errors(asking, model, laid.cores[element].full, again, seed)
+        asking, start = _asking(series, volumes, element, device, looked, fields, model)
+        moved = (
+            backend.to_device(u.astype(np.float32) * height[element], device) - start for u in recorded.pop(element)
+        )
+        off[element] = _errors(asking, model, laid.cores[element].full, again, moved, seed)
         spent[element] += asking.iterations
         del asking
         if log is not None:
@@ -187,8 +193,9 @@ def _check_seen(asking: Asking, asked: Sequence[Place]) -> None:
 
 
 def _errors(
-    asking: Asking, model: NDArray[np.float32], pure: NDArray[np.float32], recordings: Sequence[Layout], seed: int
-) -> NDArray[np.float64]:
+    asking: Asking, model: NDArray[np.float32], pure: NDArray[np.float32], recordings: Sequence[Layout],
+    moved: Iterable[backend.Array], seed: int,
+) -> NDArray[np.float64]:  # fmt: skip
     """``(recording, place)``: by how much the answer of each simulated recording is off, of the pure phase.
 
     Args:
@@ -196,16 +203,23 @@ def _errors(
         model: ``(z, x, y)`` of the box, of which they were simulated.
         pure: ``(z, y, x)``, the weights of its pure phase.
         recordings: what is asked in each.
+        moved: ``(z, x, y)``, how far the reconstruction of each lies from the data's.
         seed: of the random numbers.
     """
     element = asking.problem.element
     fitted, box = asking.settle_again(), asking.box
     full = max(float(np.average(model, weights=box.of(pure))), 1e-30)
     out = []
-    for r, laid in enumerate(recordings):
+    for r, (laid, far) in enumerate(zip(recordings, moved, strict=True)):
         weights = laid.weights_of(element)
         *found, own = asking.answers(
-            backend.to_device(model, asking.problem.device), fitted, r, seed, [f.full for f in laid.fields], weights
+            backend.to_device(model, asking.problem.device),
+            fitted,
+            far,
+            r,
+            seed,
+            [f.full for f in laid.fields],
+            weights,
         )
         expected = [float(np.average(model, weights=box.of(w))) / full for w in weights[:-1]]
         out.append(np.array(found) / max(float(own), 1e-30) - expected)
