@@ -1,7 +1,7 @@
 """How good is ``strength = "auto"``: its error against that of the best strength, on simulated particles.
 
     python benchmarks/strength.py [--size 32] [--rows N] [--doses 1 5 40 300 1000] [--particles ...] [--seed 0]
-                                  [--curves FILE] [--output FILE]
+                                  [--tilts N] [--curves FILE] [--output FILE]
 
 Six particles of two elements each, at several doses, alignment, exposures and background known: what is left is
 the strength. Every element is reconstructed (TGV, Poisson) at multiples (`CONSTANTS`) of the noise rule
@@ -10,7 +10,8 @@ multiple and of the choice over the least error, and what the choice cost in rec
 `--particles` takes kinds of `recon.simulate` as well, large bodies with small inclusions among them. With `--rows` only
 so many rows in the middle of the maps and of the volume are taken, of a particle that has not drifted: large frames at
 the cost of small ones, but the search has fewer counts to go by. With `--curves`, errors at the multiples are those of
-earlier results, of the same cells and solver, and only the search and the reconstruction at its choice run.
+earlier results, of the same cells and solver, and only the search and the reconstruction at its choice run. The file
+is written after each particle, so that a run may be stopped.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -109,14 +111,17 @@ def known(series: TiltSeries, truth: Truth) -> TiltSeries:
     return series.evolve(alignment=truth.alignment, exposures=s, background=s * truth.background, isolated=True)
 
 
-def simulated(name: str, dose: float, size: int, seed: int, rows: int | None = None) -> tuple[TiltSeries, Truth]:
+def simulated(
+    name: str, dose: float, size: int, seed: int, rows: int | None = None, tilts: int = 15
+) -> tuple[TiltSeries, Truth]:
     """A particle's series with what is known about it, and the truth."""
     made = PARTICLES.get(name)
     particle = random_particle(name, size, seed) if made is None else made(np.random.default_rng(seed))
+    how: dict[str, Any] = {"size": size, "dose": dose, "seed": seed, "tilts_deg": np.linspace(-70, 70, tilts)}
     if rows is None:
-        series, truth = simulate(particle, size=size, dose=dose, drift=min(3.0, size / 20), seed=seed)
+        series, truth = simulate(particle, **how, drift=min(3.0, size / 20))
         return known(series, truth), truth
-    series, truth = simulate(particle, size=size, dose=dose, seed=seed, drift=0, rotation_deg=0, axis_offset=0)
+    series, truth = simulate(particle, **how, drift=0, rotation_deg=0, axis_offset=0)
     part = slice((size - rows) // 2, (size + rows) // 2)
     maps = {n: np.ascontiguousarray(series.counts[series.index(n)][:, part]) for n in series.elements}
     cut = TiltSeries.create(maps, series.tilts_deg, series.pixel_size_nm)
@@ -144,8 +149,8 @@ def curve(problem: Problem, true: np.ndarray, unit: float) -> dict:
     return {"errors": errors, "deviance": deviance, "penalty": penalty, "certified": certified}
 
 
-def measure(name: str, dose: float, size: int, seed: int, curves: list[dict], rows: int | None = None) -> list[dict]:
-    series, truth = simulated(name, dose, size, seed, rows)
+def measure(name: str, dose: float, args: argparse.Namespace, curves: list[dict]) -> list[dict]:
+    series, truth = simulated(name, dose, args.size, args.seed, args.rows, args.tilts)
     cells = []
     for element in series.elements:
         problem = Problem.of(series, element)
@@ -182,6 +187,7 @@ def main() -> None:
     parser.add_argument("--doses", type=float, nargs="+", default=[1, 5, 40, 300, 1000])
     parser.add_argument("--particles", nargs="+", choices=list({**PARTICLES, **KINDS}), default=list(PARTICLES))
     parser.add_argument("--rows", type=int)
+    parser.add_argument("--tilts", type=int, default=15, help="from -70 to 70 degrees")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--curves", type=Path)
     parser.add_argument("--output", type=Path)
@@ -189,8 +195,9 @@ def main() -> None:
     curves = []
     if args.curves is not None:
         earlier = json.loads(args.curves.read_text())
-        if (earlier["size"], earlier["seed"], tuple(earlier["constants"])) != (args.size, args.seed, CONSTANTS):
-            parser.error(f"{args.curves} has another size, another seed or other multiples")
+        same = (args.size, args.seed, args.tilts, CONSTANTS)
+        if (earlier["size"], earlier["seed"], earlier.get("tilts", 15), tuple(earlier["constants"])) != same:
+            parser.error(f"{args.curves} has another size, another seed, other tilts or other multiples")
         curves = earlier["cells"]
     clock = time.perf_counter()
     cells = []
@@ -198,21 +205,27 @@ def main() -> None:
     print(" " * 36 + "".join(f"{c:8.2f}" for c in CONSTANTS) + "  chosen (factor, cost)")
     for name in args.particles:
         for dose in args.doses:
-            for cell in measure(name, dose, args.size, args.seed, curves, args.rows):
+            for cell in measure(name, dose, args, curves):
                 cells.append(cell)
                 row = "".join(f"{r:8.3f}" for r in cell["ratios"])
                 flag = "" if cell["certified"] else "  not all certified"
                 row += f"  ({cell['chosen']:.2f}, {cell['cost']:.1f})"
                 print(f"{name:>12} {cell['element']:>3} {dose:5g} {min(cell['errors']):11.3f} {row}{flag}", flush=True)
+            write(args, cells, time.perf_counter() - clock)
+    for label, rows in write(args, cells, time.perf_counter() - clock).items():
+        for what, values in rows.items():
+            print(f"{label:>24} {what:>8}    " + "".join(f"{v:8.3f}" for v in values))
+
+
+def write(args: argparse.Namespace, cells: list[dict], seconds: float) -> dict[str, dict[str, list[float]]]:
+    """The results so far, as a file; medians and worst of the multiples and of the choice."""
     table = np.array([c["ratios"] for c in cells])
     summary = {}
     for label, pick in [("all", np.ones(len(cells), bool))] + [
-        (f"dose {d:g}", np.array([c["dose"] == d for c in cells])) for d in args.doses
+        (f"dose {d:g}", np.array([c["dose"] == d for c in cells])) for d in sorted({c["dose"] for c in cells})
     ]:
         median, worst = np.median(table[pick], axis=0), table[pick].max(axis=0)
         summary[label] = {"median": median.tolist(), "worst": worst.tolist()}
-        for what, values in (("median", median), ("worst", worst)):
-            print(f"{label:>24} {what:>8}    " + "".join(f"{v:8.3f}" for v in values))
     rule = CONSTANTS.index(STRENGTH_PER_NOISE)
     present = {
         how: {"median": float(np.median(table[:, i])), "worst": float(table[:, i].max())}
@@ -220,17 +233,16 @@ def main() -> None:
     }
     cost = [c["cost"] for c in cells]
     present["chosen"] |= {"median_cost": float(np.median(cost)), "largest_cost": max(cost)}
-    for how, figures in present.items():
-        print(f"{how}: " + ", ".join(f"{k} {v:.3f}" for k, v in figures.items()))
     result = {
-        "size": args.size, "rows": args.rows, "seed": args.seed, "constants": CONSTANTS,
+        "size": args.size, "rows": args.rows, "tilts": args.tilts, "seed": args.seed, "constants": CONSTANTS,
         "strength_per_noise": STRENGTH_PER_NOISE,
         "present": present, "summary": summary, "cells": cells,
-        "seconds": round(time.perf_counter() - clock, 1),
+        "seconds": round(seconds, 1),
     }  # fmt: skip
     output = args.output or Path(__file__).parent / "results" / f"strength-{args.size}.json"
     output.parent.mkdir(parents=True, exist_ok=True)
     output.write_text(json.dumps(result, indent=1) + "\n")
+    return summary
 
 
 if __name__ == "__main__":
