@@ -2,10 +2,10 @@
 
 The image of a tilt is a weighted sum of what the elements project (their atomic number to the power of 1.7), with noise
 and with a gain of its own at each tilt; every fifth tilt has maps. The same maps are aligned on all images, and on
-themselves, and reconstructed; beside both stands the true alignment. Errors are those of the displacements that no
-translation of the object explains, of the axis's rotation, and of the volumes after the true ones were moved onto them
-(which smooths these a little, so that the two blind volumes compare with each other, and less with the third). All
-three are reconstructed by TV at one strength, that of the noise: only the alignment differs.
+themselves, and reconstructed; beside both stands the true alignment. Errors are those of the displacements, of tilts
+that take part, that no translation of the object explains, of the axis's rotation, and of the volumes after the true
+ones were moved onto them (which smooths these a little, so that the two blind volumes compare with each other, and less
+with the third). All three are reconstructed by TV at one strength, that of the noise: only the alignment differs.
 
     python benchmarks/channels.py [--size 32] [--doses 5 40] [--cases 6] [--aside]
 
@@ -78,7 +78,9 @@ def measure(kind: str, seed: int, size: int, dose: float, by_images: Alignment |
     for name, one in aligned.items():
         volumes = recon.reconstruct(one, "tv", strength=strength, tolerance=3e-2, device="cpu")
         found = register({n: v.values for n, v in volumes.items()}, target)
-        rest = displacement_errors(one.alignment, at, series.tilts_deg)
+        part = one.used  # what drifted out of the frame is left out
+        both = [replace(a, shifts=a.shifts[part]) for a in (one.alignment, at)]
+        rest = displacement_errors(*both, series.tilts_deg[part])
         out[name] = {
             "shift_rms_pixels": float(np.sqrt(np.mean(rest**2))),
             "rotation_error_deg": float(one.alignment.rotation_deg - at.rotation_deg),

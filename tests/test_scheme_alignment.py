@@ -7,7 +7,7 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 import recon
-from recon.alignment.schemes import Motion, _motion, align_scheme, halves
+from recon.alignment.schemes import Motion, _motion, align_scheme, halves, in_common
 from recon.errors import InputError, JobError
 from recon.geometry.tilt_geometry import TiltGeometry
 from recon.preparation.normalise import normalise
@@ -91,6 +91,22 @@ def test_the_halves_foretell_each_others_motion(moved):
     assert np.abs(found.turn - MOTION.turn).max() <= 1.0  # measured: 0.8; from either half alone 1.4
     assert np.abs(found.shift - MOTION.shift).max() <= 0.2
     assert abs(factor - 1) <= 0.01
+
+
+def test_rotations_of_the_axes_are_told_together():
+    """Estimates that differ by more than the axes can move as far as their errors ask for; sure ones stay."""
+
+    def at(rotation, error):
+        return Alignment(np.zeros((3, 2)), rotation, rotation_error=error)
+
+    assert in_common([at(3.0, 2.0)]) == pytest.approx([3.0])
+    vague = in_common([at(11.0, 2.0), at(-6.0, 2.0)])
+    assert np.allclose(vague, 2.5, atol=0.6)
+    assert np.diff(vague) == pytest.approx(-17 * 0.25 / 4.25)
+    assert np.allclose(in_common([at(2.0, 0.05), at(1.0, 0.05)]), [2, 1], atol=0.01)
+    assert in_common([at(1.0, 0.02), at(9.0, 3.0)])[1] == pytest.approx(1.4, abs=0.1)
+    unknown = in_common([Alignment(np.zeros((3, 2)), r) for r in (1.0, 2.0)])
+    assert unknown == pytest.approx([1.0, 2.0])
 
 
 # ---------------------------------------------------------------- whole alignments

@@ -1,15 +1,16 @@
 """Alignment of a series that was not taken about one axis.
 
 Each axis about which three maps or more were tilted, a *half* of a dual-axis series, is aligned by itself, as a
-single-axis series is. Then the halves are brought together: the rigid motion of the specimen between them is the one by
-which a reconstruction of either half foretells the maps of the other best, so that no reconstruction is judged by the
-maps that it was made from. Maps that belong to no half (a cone has an axis for every map) start from their centres of
-mass. At last every map is matched with the re-projection of a reconstruction of all.
+single-axis series is; but how the axis is rotated in the maps, all halves tell together. Then they are brought
+together: the rigid motion of the specimen between them is the one by which a reconstruction of either half foretells
+the maps of the other best, so that no reconstruction is judged by the maps that it was made from. Maps that belong to
+no half (a cone has an axis for every map) start from their centres of mass. At last every map is matched with the
+re-projection of a reconstruction of all.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -34,6 +35,7 @@ EDGES = (24, 48)  # pixels along a frame's edge where halves are brought togethe
 ROUNDS = 6  # of Gauss and Newton for a motion
 STEP = (1.0, 0.5)  # degrees and voxels, for differences that stand for derivatives
 MOST = (8.0, 6.0)  # degrees and voxels that a round may move
+SAME = 0.5  # degrees by which axes are rotated unlike in their maps
 DISAGREE = 1.0  # degrees by which the motions found from either half may differ
 
 Align = Callable[[TiltSeries], TiltSeries]
@@ -116,16 +118,16 @@ def align_scheme(series: TiltSeries, combined: TiltSeries, align: Align, say: Lo
             )
         shifts[lone] = centre_of_mass(combined)[lone]
         say(f"align: {lone.size} maps start from their centres of mass")
-    for number, half in enumerate(groups):
+    parts = [align(select(series, half.index, half.tilts_deg)) for half in groups]
+    rotations = in_common([part.alignment for part in parts])
+    for number, (half, part, rotation) in enumerate(zip(groups, parts, rotations, strict=True)):
         name = f"axis {number + 1}"
-        part = align(select(series, half.index, half.tilts_deg))
-        a = part.alignment
-        shifts[half.index] = a.displacements
-        turned = scheme[half.index].moved(np.zeros((half.index.size, 2)), a.rotation_deg)
+        shifts[half.index] = part.alignment.displacements
+        turned = scheme[half.index].moved(np.zeros((half.index.size, 2)), rotation)
         scheme = _replaced(scheme, half.index, turned)
         series = _merged(series, half, part)
-        doubts += [f"{name}: {doubt}" for doubt in a.doubts]
-        say(f"align: {name} of {len(groups)}, rotated by {a.rotation_deg:+.2f} degrees in its maps")
+        doubts += [f"{name}: {doubt}" for doubt in part.alignment.doubts]
+        say(f"align: {name} of {len(groups)}, rotated by {rotation:+.2f} degrees in its maps")
     combined = combined.evolve(exposures=series.exposures[:1], weights=_both(combined.weights, series.weights))
     for number, half in enumerate(groups[1:], start=2):
         motion, apart, factor = _motion(combined.evolve(scheme=scheme), shifts, groups[0], half)
@@ -167,6 +169,21 @@ def align_scheme(series: TiltSeries, combined: TiltSeries, align: Align, say: Lo
     )
     note = f"align: {final.method}; largest shift {np.abs(final.shifts).max():.1f} pixels"
     return series.evolve(note, alignment=final)
+
+
+def in_common(found: Sequence[Alignment]) -> list[float]:
+    """How each axis is rotated in its maps, degrees, given that the axes differ by about `SAME`.
+
+    The rod and the scan are those of all axes; what a specimen was turned by is in its motion. A few tilts tell the
+    rotation to several degrees only, so each estimate moves towards the mean of all as far as its error asks for.
+    """
+    own = np.array([a.rotation_deg for a in found])
+    errors = np.array([0.0 if a.rotation_error is None else a.rotation_error for a in found])
+    if own.size < 2:
+        return own.tolist()
+    weights = 1 / (errors**2 + SAME**2)
+    mean = float((weights * own).sum() / weights.sum())
+    return (mean + (own - mean) * SAME**2 * weights).tolist()
 
 
 def _replaced(scheme: TiltGeometry, index: NDArray[np.intp], some: TiltGeometry) -> TiltGeometry:
