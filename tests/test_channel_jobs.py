@@ -98,7 +98,7 @@ def test_pixels_of_their_own(folder):
     assert "Zn: maps at 12 of 15 tilts, 12 x 12 pixels of 10 nm" in lines
 
 
-def test_a_whole_run_on_an_image_of_more_tilts(folder):
+def test_a_whole_run_on_an_image_of_more_tilts(folder, undrawn):
     found = job(folder, rest=QUICK + '[align]\nreference = { image = "haadf.tif", tilts = "haadf.rawtlt" }\n')
     out = run_job(found, out=folder / "out", device="cpu")
     made = json.loads((out / "job.json").read_text())
