@@ -180,10 +180,10 @@ def in_common(found: Sequence[Alignment]) -> list[float]:
     own = np.array([a.rotation_deg for a in found])
     errors = np.array([0.0 if a.rotation_error is None else a.rotation_error for a in found])
     if own.size < 2:
-        return own.tolist()
+        return [float(r) for r in own]
     weights = 1 / (errors**2 + SAME**2)
     mean = float((weights * own).sum() / weights.sum())
-    return (mean + (own - mean) * SAME**2 * weights).tolist()
+    return [float(r) for r in mean + (own - mean) * SAME**2 * weights]
 
 
 def _replaced(scheme: TiltGeometry, index: NDArray[np.intp], some: TiltGeometry) -> TiltGeometry:
