@@ -16,8 +16,9 @@ from commands import ROOT, job, recon_
 from commands import folder as folder  # a fixture
 from commands import stacks as stacks
 
-from recon.errors import BackendError, JobError
+from recon.errors import BackendError, JobError, OutputError
 from recon.io import read_volume
+from recon.job.locks import Lock
 from recon.parallel import ALONE, Ranks, check_ranks, launched
 
 MPIRUN = shutil.which("mpirun", path=os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]))
@@ -87,3 +88,14 @@ def test_too_many_ranks():
     check_ranks(Ranks(Comm()), 8)
     with pytest.raises(JobError, match="4 ranks are too many for 7 slices"):
         check_ranks(Ranks(Comm()), 7)
+
+
+def test_srun_without_mpi(tmp_path, monkeypatch):
+    """Two whole runs on one folder: the second says how they would have shared the job."""
+    monkeypatch.delenv("PMI_SIZE", raising=False)
+    with Lock(tmp_path / "run.lock", "out"):
+        with pytest.raises(OutputError, match=r"choose another --out$"), Lock(tmp_path / "run.lock", "out", wait=0.0):
+            pass
+        monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "2")
+        with pytest.raises(OutputError, match="add --mpi=pmi2"), Lock(tmp_path / "run.lock", "out", wait=0.0):
+            pass

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -163,3 +165,21 @@ def test_what_slurm_refuses(folder, cluster):
     assert done.exit_code == 2
     assert "Slurm refused 1-align.sh" in done.stderr
     assert not ask("squeue", "-h", "--name=recon-align").strip()
+
+
+@pytest.mark.skipif(importlib.util.find_spec("mpi4py") is None, reason="needs mpi4py and an MPI: the extra mpi")
+@pytest.mark.usefixtures("nothing_left")
+def test_srun_shares_a_volume(folder):
+    """As the docs have it; the pmi2 of Slurm and the MPICH of PyPI."""
+    if "pmi2" not in ask("srun", "--mpi=list"):
+        pytest.skip("this Slurm has no pmi2")
+    job("a.toml", ONE.replace("250", "40") + "[output]\nreport = false\n", top="", co="Co.npy")
+    Path("a.toml").write_text(Path("a.toml").read_text().replace(', Zn = "Zn.npy"', ""))
+    assert recon_("run", "a.toml", "--out", "one", cwd=folder).returncode == 0
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "NUMBA_NUM_THREADS": "1"}
+    words = ["srun", "--mpi=pmi2", "-n", "2", sys.executable, "-m", "recon", "run", "a.toml", "--out", "two"]
+    done = subprocess.run(words, capture_output=True, text=True, check=False, env=environment, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("results in") == 1
+    one, two = (read_volume(folder / name / "Co.tif")[0] for name in ("one", "two"))
+    assert np.abs(one - two).max() < 2e-4 * one.max()

@@ -59,7 +59,7 @@ class Lock:
                     holder = self.path.read_text(encoding="utf-8").strip() if self.path.exists() else ""
                     raise OutputError(
                         f"{self.what} is being written by another run{f' ({holder})' if holder else ''}; wait for its "
-                        "end, or choose another --out"
+                        f"end, or choose another --out{_apart()}"
                     ) from None
             except OSError:  # the disk knows no locks
                 return self
@@ -94,6 +94,12 @@ def _same(handle: int, path: Path) -> bool:
         return os.path.samestat(os.fstat(handle), path.stat())
     except OSError:
         return False
+
+
+def _apart() -> str:
+    """What to do where ``srun`` started several processes that MPI does not join."""
+    several = os.environ.get("SLURM_STEP_NUM_TASKS", "1") != "1" and "PMI_SIZE" not in os.environ
+    return "; or, if srun is to share this job between its processes, add --mpi=pmi2" if several else ""
 
 
 __all__ = ["Lock"]
