@@ -277,6 +277,13 @@ def test_it_prints(browser, address):
     page.emulate_media(media="print")
     assert not page.locator(".panel").is_visible()
     assert not page.locator("button:not(.pin):visible").count()
-    assert page.locator(RAYS).is_visible()
+    page.evaluate("window.dispatchEvent(new Event('beforeprint'))")
+    brightest = page.evaluate(
+        "(() => { const c = document.querySelector('#viewer canvas.over'), p = c.getContext('2d');"
+        "return Math.max(...p.getImageData(c.width / 3, c.height / 3, c.width / 3, c.height / 3).data"
+        ".filter((_, i) => i % 4 === 0)); })()"
+    )
+    assert brightest > 100  # the volume, and not only thin lines of its frame at 28 % of white
+    assert page.locator("#viewer canvas.over").is_visible()
     assert len(page.pdf()) > 50_000
     page.close()

@@ -25,11 +25,12 @@ function tell(volumes, at) {
   return box;
 }
 
-/** The frame of the volume, its axes and a scale bar, above the rays. */
+/** The frame of the volume, its axes and a scale bar, above the rays; for print with what the rays show, too. */
 function frame(over, view, volumes) {
   const pen = over.getContext('2d'), [w, h] = [view.canvas.width, view.canvas.height];
   if (over.width !== w || over.height !== h) Object.assign(over, { width: w, height: h });
   pen.clearRect(0, 0, w, h);
+  if (view.printing) pen.drawImage(view.canvas, 0, 0);
   const n = volumes.shape, ratio = w / view.canvas.getBoundingClientRect().width, share = w / view.sets.length;
   view.sets.forEach((set, k) => {
     const spot = (z, y, x) => {
@@ -165,6 +166,13 @@ function third(root, volumes, state, choose, pins) {
     });
     root.dataset.drawn = 'yes';
   };
+  // what WebGL drew last is not sure to be on paper, nor at the size that the paper has; a plain canvas is
+  for (const [event, printing] of [['beforeprint', true], ['afterprint', false]]) {
+    window.addEventListener(event, () => {
+      view.printing = printing;
+      view.draw(1);
+    });
+  }
   view.draw(0.02);  // a first picture, which also tells what the machine can do
   state.change({});
   performance.mark('drawn in three dimensions');
