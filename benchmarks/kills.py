@@ -1,10 +1,11 @@
 """kill -9 at random moments of a batch, one of its processes, a run, a checkpoint and a write.
 
-    python benchmarks/kills.py [--kills 60] [--seed 0] [--output FILE]
+    python benchmarks/kills.py [--kills 60] [--seed 0] [--more] [--output FILE]
 
 Each time a fresh folder of jobs is begun, killed, looked at and gone on with by the same command. What must hold: no
 folder of results is half there, nothing is locked any more, the second run ends with status 0 and the volumes of a run
-that was never killed, bit for bit, and nothing is left beside the results.
+that was never killed, bit for bit, and nothing is left beside the results. With --more, and another seed, the kills of
+an earlier run that are stored in FILE count as well.
 """
 
 from __future__ import annotations
@@ -122,8 +123,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="kill -9 at random moments")
     parser.add_argument("--kills", type=int, default=60)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--output", type=Path)
+    parser.add_argument("--more", action="store_true")
+    parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results" / "kills.json")
     args = parser.parse_args()
+    earlier = json.loads(args.output.read_text()) if args.more else None
     rng = random.Random(args.seed)
     rows = []
     with tempfile.TemporaryDirectory() as name:
@@ -160,16 +163,17 @@ def main() -> None:
             rows.append({"mode": mode, "killed": killed, "went_on": "taken from" in said, "faults": wrong})
             print(json.dumps(rows[-1]), flush=True)
             shutil.rmtree(folder)
-            keep(rows, args.output or Path(__file__).parent / "results" / "kills.json")
+            keep(rows, args.output, earlier)
 
 
-def keep(rows: list[dict[str, Any]], path: Path) -> None:
+def keep(rows: list[dict[str, Any]], path: Path, earlier: dict[str, Any] | None = None) -> None:
     """Store what there is, so that a run that is stopped has its result, too."""
+    before = earlier or {"kills": 0, "by_mode": dict.fromkeys(MODES, 0), "went_on_from_a_checkpoint": 0, "faults": []}
     result = {
-        "kills": sum(r["killed"] for r in rows),
-        "by_mode": {m: sum(r["killed"] and r["mode"] == m for r in rows) for m in MODES},
-        "went_on_from_a_checkpoint": sum(r["went_on"] for r in rows),
-        "faults": [f for r in rows for f in r["faults"]],
+        "kills": before["kills"] + sum(r["killed"] for r in rows),
+        "by_mode": {m: before["by_mode"][m] + sum(r["killed"] and r["mode"] == m for r in rows) for m in MODES},
+        "went_on_from_a_checkpoint": before["went_on_from_a_checkpoint"] + sum(r["went_on"] for r in rows),
+        "faults": before["faults"] + [f for r in rows for f in r["faults"]],
     }
     path.write_text(json.dumps(result, indent=1) + "\n")
 

@@ -136,7 +136,7 @@ def main() -> None:
     if ranks.size == 1:
         sys.exit("start it by mpirun -n 2 python benchmarks/ranks.py")
     how = (args.tilts, args.iterations, args.rounds)
-    more = (args.tilts, 10 * args.iterations, args.rounds)
+    more = (args.tilts, args.iterations, 15 * args.rounds)  # short ones, some of which nobody disturbs
     result = {
         "ranks": ranks.size,
         "large": measure(ranks, args.size, *how),
