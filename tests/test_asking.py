@@ -1,0 +1,42 @@
+"""Fits of regions go on until what they answer stands still."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from recon.analysis.asking import EVERY, Asking
+from recon.analysis.box import Box
+from recon.analysis.places import Ellipsoid
+from recon.reconstruction.problem import Problem
+from recon.simulate import simulate
+
+
+@pytest.fixture
+def asking():
+    series, truth = simulate(size=16, seed=0, drift=0, rotation_deg=0, axis_offset=0)
+    series = series.evolve(exposures=np.tile(truth.exposures, (2, 1)), isolated=True)
+    problem = Problem.of(series, series.elements[0])
+    ball = Ellipsoid.sphere((7.5, 7.5, 6.0), 2.5).fraction((16, 16, 16))
+    start = np.full(problem.operator.domain_shape, 0.1, np.float32)
+    asking = Asking(problem, Box((16, 16, 16), (0, 0, 0)), "tgv", 0.5, start, [ball])
+    core = Ellipsoid.sphere((7.5, 7.5, 9.0), 1.5).fraction((16, 16, 16))
+    return asking, asking._parts([ball, core])
+
+
+@pytest.mark.parametrize(("settled", "iterations"), [(np.inf, EVERY), (0.0, 8 * EVERY)])
+def test_a_fit_ends_when_nothing_changes_or_at_its_limit(asking, settled, iterations):
+    ask, parts = asking
+    ask._settle(parts, 8 * EVERY, settled)
+    assert ask.iterations == iterations
+
+
+def test_where_a_fit_has_settled_more_iterations_change_little(asking):
+    ask, parts = asking
+    start = ask._means(parts)
+    found = ask._settle(parts, 40 * EVERY, 3e-3)
+    assert EVERY < ask.iterations < 40 * EVERY
+    ask._advance(10 * EVERY)
+    later = ask._means(parts)
+    assert np.abs(later - found).max() < 0.05 * later[-1]
+    assert np.abs(start - found).max() > 0.5 * later[-1]
