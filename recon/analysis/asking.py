@@ -36,9 +36,9 @@ SETTLED = 3e-3  # of the pure phase: a change of every mean at which a fit is do
 FIRST, NEXT = 300, 150  # iterations at most, of the first fit and of each other
 WARM = 100  # iterations that bring the duals to where a volume stands
 RECONSTRUCTED = 75  # iterations of a simulated recording's reconstruction, from where the data's own stands
-# Of its fit at most, and a change of every mean at which it is done: few counts take 120 iterations, many 50. Stopped
-# after 60, answers at 5 counts scatter by a third less than they should.
-ASKED, SETTLED_AGAIN = 150, 5e-3
+# Of its fit at most, and a change of every mean at which it is done: some places at 5 counts take 120 iterations, most
+# take 50 to 75. With as many for all, the slow ones would scatter by up to a third less than they should.
+ASKED, SETTLED_AGAIN = 150, 1e-2
 NONE, SOME = 60, 30  # iterations of a fit in which a region is held at none; at some, which is near where it stands
 SHARPER = 2.0  # how much faster the part of a voxel rises across a border that is sharp, than across one that was found
 STRENGTHS = (1.0, 0.5, 2.0)
