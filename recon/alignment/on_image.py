@@ -20,7 +20,6 @@ from recon.alignment.rest import align_rest
 from recon.alignment.start import COUNTS_PER_BLOB, FEWEST_BLOBS, FINE, JointStage, Log
 from recon.errors import InputError
 from recon.preparation.isolation import look
-from recon.preparation.screening import leave_out
 from recon.series.alignment import Alignment
 from recon.series.binning import binned_to
 from recon.series.channels import common_elements
@@ -54,14 +53,10 @@ def image_series(series: TiltSeries) -> TiltSeries:
 def looked_at(own: TiltSeries) -> TiltSeries:
     """The images' series, in which they themselves tell whether the object is wholly in view.
 
-    Among more tilts, more may have drifted out of the frame than of the maps. Those that have are left out, where they
-    are few.
+    Among more tilts, more may have drifted out of the frame than of the maps. Where that are few, they are aligned with
+    the others.
     """
-    scene = look(own)
-    isolated = scene.isolated(own.used)
-    gone = map(int, np.flatnonzero(scene.reach > 0)) if isolated else ()
-    own = own.evolve(scene=scene, isolated=isolated)
-    return leave_out(own, dict.fromkeys(gone, "the object touches the frame's border, there only"))
+    return own.evolve(isolated=look(own).isolated(own.used))
 
 
 def align_on_image(series: TiltSeries, align: Align, say: Log) -> TiltSeries:
