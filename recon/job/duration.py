@@ -15,7 +15,7 @@ from recon.job.file import Job
 from recon.job.file.sections import Reconstruct
 from recon.series.settings import PRIMAL_DUAL
 
-ITERATIONS = 800  # of one element to the default tolerance, on the grid of the result
+ITERATIONS = 600  # of one element to the default tolerance, on the grid of the result
 HALF = 1.5 * ITERATIONS_OF_A_HALF  # with the start on coarser grids and the checks, see benchmarks/resolution.py
 SEARCH = 500  # more where the strength is searched for, see benchmarks/strength.py
 PER_VOXEL, PER_RAY = 10.8e-9, 0.77e-9  # seconds of one core, an iteration and a voxel: regulariser; and for each tilt
@@ -24,8 +24,8 @@ CUDA = 1 / 140  # of one core's time, an H100
 SHARED = 0.65  # power of the number of cores by which they are faster than one
 ALIGN, ALIGN_PIXEL = 1.5, 8e-5  # seconds; and for each tilt and pixel of the frame it is matched on
 # Iterations of an element for regions: its fit and the simulated recordings, and more for each place; how many places
-# are found where none are named, typically; and how much longer such an iteration takes.
-REGIONS, PER_PLACE, PLACES, FREE_STEPS = 2025, 90, 2, 1.9
+# are found where none are named, typically; and how much longer such an iteration takes, in a box around the particle.
+REGIONS, PER_PLACE, PLACES, FREE_STEPS = 1850, 200, 2, 1.1
 OUTPUT, OUTPUT_VOXEL = 2.5, 4e-7  # seconds: report and files; and for each voxel and element
 READ = 1 / 2e8  # seconds a byte
 
