@@ -57,7 +57,8 @@ class Stopwatch:
     def timed(self, function: Callable[..., Any], stage: str) -> Callable[..., Any]:
         def call(*args: Any, **kwargs: Any) -> Any:
             self._turn()
-            self.stack.append(stage)
+            # the halves of the counts are reconstructed, too, and that is theirs
+            self.stack.append("halves" if stage == "reconstruction" and "halves" in self.stack else stage)
             try:
                 return function(*args, **kwargs)
             finally:
