@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from recon.backend import Array
 
 AROUND = 3  # voxels around what is looked at: a domain's outer border may lie so far out
-LINE = 16  # slices of a cache line: on rows that fill them kernels are up to twice as fast
+LINE = 16  # slices of a cache line: kernels are faster on rows that fill them
 WORTH = 0.9  # of the volume: from here on a box saves nothing
 
 
