@@ -27,6 +27,12 @@ from recon.kernels.cpu_rows import LANES, add_pairs
 _TILE = 32  # voxels on an edge of what is projected at a time
 _PARTS = 4  # of a tilt's lines, shared among the cores
 _TILE_BACK = 4
+_BLOCK_BACK = 16  # the same of what shares lines in the second cache, a whole number of tiles
+# what back projection knows of a tilt, a row each, so that loops over tilts are vectorised: the line that passes voxel
+# (0, 0) and how much further per voxel along p and q (3 rows); lines within a voxel of one; slope of their weights;
+# rays' length; the voxel along y that the first ray passes, and how much further per voxel along p and q, and per line
+# (4); the first element
+_AT, _REACH, _SLOPE, _LENGTH, _Y, _FIRST = 0, 3, 4, 5, 6, 10
 _EACH, _LEVEL, _WHOLE = 0, 1, 2  # how lines pass voxels along y: each in its way, all of a plane alike, through them
 
 
@@ -88,7 +94,7 @@ def _project_tile(group, groups, voxels, tile, shape, pad, out, rays, index, nea
                 count, least, most = _taps_of_line(line, planes, across, n, strides, pad, index, near, far, part)
                 if count > 0:
                     # rays of the line that pass a voxel of some of the planes, by whole vectors
-                    low, high = max(0, floor(-most)), ceil(length - 2 * pad - least) + 1
+                    low, high = max(0, floor(-most)), ceil(length - 2 * pad - least) + (0 if whole else 1)
                     low, high = low - low % LANES, min(nv, high + -high % LANES)
                     if low < high:
                         for k in range(count):  # to the first voxel that is read: before it lies no memory of ours
@@ -133,21 +139,19 @@ def project_rays(volume, out, rays, pad):  # type: ignore[no-untyped-def]
 @leaf
 def _taps_of_voxel(p, q, tilts, pairs, shape, index, near, far, part):  # type: ignore[no-untyped-def]
     """The taps of a row of voxels at all tilts: lines on both sides of it, and two rays of each. Returns how many."""
-    nu, nv = shape
+    nu, nv = np.float64(shape[0]), np.float64(shape[1])
     n_tilts = tilts.shape[1]
     for line in range(2 * pairs):
         for t in range(n_tilts):
-            plane, position = (p, q) if tilts[0, t] == 0 else (q, p)
-            # line that passes the voxel, between two of them
-            at, slope = (position - tilts[1, t] - tilts[3, t] * plane) * tilts[8, t], abs(tilts[2, t])
-            i = np.ceil(at - abs(tilts[8, t])) + line
-            weight = max(1 - abs(i - at) * slope, 0.0) * (tilts[7, t] if (i >= 0) & (i < nu) else 0.0)
+            at = tilts[_AT, t] + tilts[_AT + 1, t] * p + tilts[_AT + 2, t] * q  # between lines
+            i = np.ceil(at - tilts[_REACH, t]) + line
+            weight = max(1 - abs(i - at) * tilts[_SLOPE, t], 0.0) * (tilts[_LENGTH, t] if (i >= 0) & (i < nu) else 0.0)
             i = min(max(i, 0.0), nu - 1.0)
-            y = tilts[4, t] + tilts[6, t] * plane + tilts[5, t] * i
+            y = tilts[_Y, t] + tilts[_Y + 1, t] * p + tilts[_Y + 2, t] * q + tilts[_Y + 3, t] * i
             m = np.floor(y)
             # ray j of the line gives to voxels j + m and j + m + 1
             k = line * n_tilts + t
-            index[k] = np.int32((t * nu + i) * nv - m - 1)
+            index[k] = np.int32(tilts[_FIRST, t] + i * nv - m - 1)
             near[k], far[k] = np.float32(weight * (y - m)), np.float32(weight * (1 - (y - m)))
     return _those_that_count(2 * pairs * n_tilts, index, near, far, part)
 
@@ -162,17 +166,16 @@ def _taps_of_level_lines(p, q, tilts, pairs, shape, before, index, near, far, pa
     n_tilts = tilts.shape[1]
     for pair in range(pairs):
         for t in range(n_tilts):
-            plane, position = (p, q) if tilts[0, t] == 0 else (q, p)
-            at, slope = (position - tilts[1, t] - tilts[3, t] * plane) * tilts[8, t], abs(tilts[2, t])
-            y = tilts[4, t] + tilts[6, t] * plane
+            at = tilts[_AT, t] + tilts[_AT + 1, t] * p + tilts[_AT + 2, t] * q
+            y = tilts[_Y, t] + tilts[_Y + 1, t] * p + tilts[_Y + 2, t] * q
             m = np.floor(y)
-            i, k = np.ceil(at - abs(tilts[8, t])) + 2 * pair, pair * n_tilts + t
-            a = np.float32(max(1 - abs(i - at) * slope, 0.0) * tilts[7, t])
-            b = np.float32(max(1 - abs(i + 1 - at) * slope, 0.0) * tilts[7, t])
-            start = np.int32(t * nu * nv - m - before)
+            i, k = np.ceil(at - tilts[_REACH, t]) + 2 * pair, pair * n_tilts + t
+            a = np.float32(max(1 - abs(i - at) * tilts[_SLOPE, t], 0.0) * tilts[_LENGTH, t])
+            b = np.float32(max(1 - abs(i + 1 - at) * tilts[_SLOPE, t], 0.0) * tilts[_LENGTH, t])
+            start = np.int32(tilts[_FIRST, t] - m - before)
             _store_pair(k, np.int32(i), a, b, start, np.int32(nv), nu, index, near, far)
             part[k] = np.float32(1 - (y - m))
-    return _those_that_count(pairs * n_tilts, index, near, far, part)
+    return n_tilts if pairs == 1 else _those_that_count(pairs * n_tilts, index, near, far, part)
 
 
 @leaf
@@ -190,9 +193,9 @@ def _those_that_count(n, index, near, far, part):  # type: ignore[no-untyped-def
 def _backproject_tile(lines, nu, nv, corner, out, tilts, pairs, kind, index, near, far, part):  # type: ignore[no-untyped-def]
     np_, nq, ny = out.shape
     shape, gap = (nu, nv), min(nu - 1, 1) * nv
-    for p in range(corner[0], min(corner[0] + _TILE_BACK, np_)):
-        for q in range(corner[1], min(corner[1] + _TILE_BACK, nq)):
-            row = out[p, q]
+    for i in range(corner[0], min(corner[0] + _TILE_BACK, np_)):
+        for j in range(corner[1], min(corner[1] + _TILE_BACK, nq)):
+            row, p, q = out[i, j], np.float64(i), np.float64(j)
             for y in range(ny):
                 row[y] = ZERO
             if kind == _EACH:
@@ -210,12 +213,15 @@ def _backproject_tile(lines, nu, nv, corner, out, tilts, pairs, kind, index, nea
 def _backproject(stack, out, tilts, pairs, kind):  # type: ignore[no-untyped-def]
     n_tilts, nu, nv = stack.shape
     lines, most = stack.reshape(n_tilts * nu * nv, 1), 2 * pairs * n_tilts
-    for core in prange(-(-out.shape[0] // _TILE_BACK)):
+    across = -(-out.shape[1] // _BLOCK_BACK)
+    for block in prange(-(-out.shape[0] // _BLOCK_BACK) * across):
         index, part = np.empty(most, np.int32), np.empty(most, np.float32)
         near, far = np.empty(most, np.float32), np.empty(most, np.float32)
-        for q in range(0, out.shape[1], _TILE_BACK):
-            corner = np.intp(core * _TILE_BACK), np.intp(q)
-            _backproject_tile(lines, nu, nv, corner, out, tilts, pairs, kind, index, near, far, part)
+        first = np.intp(block // across * _BLOCK_BACK), np.intp(block % across * _BLOCK_BACK)
+        for p in range(first[0], min(first[0] + _BLOCK_BACK, out.shape[0]), _TILE_BACK):
+            for q in range(first[1], min(first[1] + _BLOCK_BACK, out.shape[1]), _TILE_BACK):
+                corner = np.intp(p), np.intp(q)
+                _backproject_tile(lines, nu, nv, corner, out, tilts, pairs, kind, index, near, far, part)
 
 
 def backproject_rays(stack, out, rays, pairs):  # type: ignore[no-untyped-def]
@@ -223,8 +229,13 @@ def backproject_rays(stack, out, rays, pairs):  # type: ignore[no-untyped-def]
 
     Rows are so many that every voxel lies between two of them; `pairs` of lines pass within a voxel of one.
     """
-    # a row each, so that loops over tilts are vectorised; the last one is 1 / [2]
-    tilts = np.concatenate([rays.T, 1 / rays.T[2:3]])
+    axis, start, width, step, y, skew, rise, length = rays.T
+    along, across = -step / width, 1 / width
+    first, zero = np.arange(len(rays)) * np.prod(stack.shape[1:], dtype=np.float64), axis == 0
+    at = [-start / width, np.where(zero, along, across), np.where(zero, across, along)]
+    tilts = np.stack(
+        [*at, abs(across), abs(width), length, y, np.where(zero, rise, 0), np.where(zero, 0, rise), skew, first]
+    )
     whole = not rays[:, 5].any() and bool((rays[:, [4, 6]] == np.floor(rays[:, [4, 6]])).all())
     kind = _WHOLE if whole else _EACH if rays[:, 5].any() else _LEVEL
     _backproject(stack, out, tilts, pairs, kind)

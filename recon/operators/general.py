@@ -89,6 +89,8 @@ def _of_projection(g: TiltGeometry, i: int, fast: int) -> tuple[list[float], lis
     lift = first[fast] - slope * (first[other] - start) + middle[0] * (by_row - np.sign(by_row))
     shifts = lift + np.array([0.0, skew * (lines - 1)])[:, None] + step[fast] * np.array([0.0, n_planes - 1])
     above = 2 + ceil(shifts.max())  # so that each voxel lies between two rows, with one to spare
+    if skew == 0 and lift % 1 == 0 and step[fast] == 0:  # rows pass the voxels' centres: they begin a cache line
+        above += -(above - round(lift)) % VECTOR
     count = floor(n_fast - 1 - shifts.min()) + above + 3
     rays = [across.index(plane), start, width, step[other], lift - above, skew, step[fast]]
     affine = [*a, 0.0 if slope else by_column, by_row, above - middle[0] * (by_row - np.sign(by_row))]
