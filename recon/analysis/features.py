@@ -25,8 +25,10 @@ THICK = 1.9  # voxels from the border in its middle, at least: what is thinner m
 SURROUNDED = 0.4  # of one that sticks out of a body
 THICKER, SLIMMER = 0.8, 0.85  # voxels by which a body has to be thicker than what sticks out of it; at most so far
 LARGEST = 0.25  # of the host's volume: what is larger is a body
-NECK = 0.4  # voxels by which a domain has to narrow between two parts of it
-EMBEDDED = 0.6  # of a place that lies in the host as it would be without dents and holes, at least
+FLAT = 0.05  # per voxel, of the density: what falls slower is no border
+NECK = 0.2  # voxels by which a domain has to narrow between two parts of it
+JOINT = 0.6  # of a place's border at which its own domain goes on, at most: simulated places mostly have below 0.45
+EMBEDDED = 0.45  # of a place that lies in the host as it would be without dents and holes, at least
 AROUND = 4  # voxels around the particle that finding its places looks at
 OUTLINE = 0.04  # standard error of a border over the way in which the density falls across it; by size, simulated
 
@@ -66,9 +68,10 @@ def features(volumes: Mapping[str, Volume], inside: NDArray[np.bool_] | None = N
     """Propose places to ask about: protrusions, inclusions and bridges, largest first.
 
     A domain is where an element exceeds `PRESENT` of its pure density. It is split where it narrows (the watershed of
-    the distance to its border). A part is a place if it lies where the host would be if its dents and holes up to some
-    width were filled (a morphological closing), and is thick enough to be more than the blur of a border. The largest
-    part of each domain is its body, and no place.
+    the distance to its border, which is known to a part of a voxel). A part is a place if it lies where the host would
+    be if its dents and holes up to some width were filled (a morphological closing), is thick enough to be more than
+    the blur of a border, and shares not much more than half of its border with the rest of its domain. The largest part
+    of each domain is its body, and no place. What of a body lies in the host's dents is cut out, and split alike.
 
     Args:
         volumes: element to volume, of one shape.
@@ -92,7 +95,8 @@ def features(volumes: Mapping[str, Volume], inside: NDArray[np.bool_] | None = N
     found: list[Feature] = []
     for element, host in permutations(volumes, 2):
         found += _reaching(element, host, relative[element], relative[host], inside[at])
-    found = _apart(sorted(found, key=lambda f: -f.size))
+    # what is apart from the rest of its domain has a border of its own all around, so it comes before cuts
+    found = sorted(_apart(sorted(found, key=lambda f: (f.kind != "inclusion", -f.size))), key=lambda f: -f.size)
     counted: dict[str, int] = {}
     out = {}
     for feature in found:
@@ -117,7 +121,7 @@ def _reaching(
         return []
     widest = WIDEST * (0.75 / np.pi * float(inside.sum())) ** (1 / 3)
     hull = _closed(land, widest) & inside
-    parts = _parts(ndimage.distance_transform_edt(domain), domain)
+    parts = _parts(_depths(own, domain), domain)
     sizes = np.bincount(parts.ravel(), minlength=2)
     sizes[0] = 0
     out, body = [], int(np.argmax(sizes))
@@ -132,9 +136,33 @@ def _reaching(
                 rest = here & ~_opened(here, SLIMMER * _depth(here))
                 labels, n = ndimage.label(_opened(rest, THINNEST))
                 pieces = [labels == i for i in range(1, n + 1)]
-        thick = [p for p in pieces if _depth(p) >= THICK and p.sum() <= LARGEST * land.sum()]
-        out += [_feature(element, host, own, piece, domain) for piece in thick]
+        small = [p for piece in pieces if piece.sum() <= LARGEST * land.sum() for p in _split(piece)]
+        small = [p for p in small if _depth(p) >= THICK and _joint(p, domain) <= JOINT]
+        out += [_feature(element, host, own, p, domain) for p in small]
     return out
+
+
+def _joint(piece: NDArray[np.bool_], domain: NDArray[np.bool_]) -> float:
+    """The part of a piece's border at which its own domain goes on."""
+    from scipy import ndimage
+
+    at = extent(piece, 1)
+    around = ndimage.binary_dilation(piece[at]) & ~piece[at]
+    return float(domain[at][around].mean()) if around.any() else 1.0
+
+
+def _split(piece: NDArray[np.bool_]) -> list[NDArray[np.bool_]]:
+    """A piece, or its parts if two of them at least are thick."""
+    from scipy import ndimage
+
+    at = extent(piece, 1)
+    parts = _parts(ndimage.distance_transform_edt(piece[at]), piece[at])
+    found = []
+    for k in range(1, int(parts.max(initial=0)) + 1):
+        part = np.zeros_like(piece)
+        part[at] = parts == k
+        found.append(part)
+    return found if sum(_depth(p) >= THICK for p in found) > 1 else [piece]
 
 
 def _whole(piece: NDArray[np.bool_], here: NDArray[np.bool_], hull: NDArray[np.bool_]) -> NDArray[np.bool_]:
@@ -148,7 +176,9 @@ def _whole(piece: NDArray[np.bool_], here: NDArray[np.bool_], hull: NDArray[np.b
     shared = np.bincount(labels[piece], minlength=n + 1)
     shared[0] = 0
     whole = labels == np.argmax(shared)
-    if shared.max() < piece.sum() / 2 or whole.sum() > 3 * piece.sum() or hull[whole].mean() < SURROUNDED:
+    if shared.max() < piece.sum() / 2 or not piece.sum() <= whole.sum() <= 3 * piece.sum():
+        return piece
+    if hull[whole].mean() < SURROUNDED:
         return piece
     return np.asarray(whole)
 
@@ -162,6 +192,16 @@ def _opened(domain: NDArray[np.bool_], radius: float) -> NDArray[np.bool_]:
     if shrunk.any():
         out[at] = (ndimage.distance_transform_edt(~shrunk) <= radius) & domain[at]
     return out
+
+
+def _depths(own: NDArray[np.float32], domain: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """How deep each voxel lies in a domain, to a part of a voxel: its border is where the density crosses `PRESENT`."""
+    from scipy import ndimage
+
+    depth, nearest = ndimage.distance_transform_edt(domain, return_indices=True)
+    steep = np.sqrt(sum(np.square(g) for g in np.gradient(own)))
+    before = np.clip((PRESENT - own) / np.maximum(steep, FLAT), 0, 1)
+    return np.where(domain, depth - before[tuple(nearest)], 0)
 
 
 def _depth(domain: NDArray[np.bool_]) -> float:
@@ -214,7 +254,7 @@ def _feature(
 
 
 def _apart(found: list[Feature]) -> list[Feature]:
-    """Without those that mostly lie in a larger one, and the rest without what is a larger one's."""
+    """Without those that mostly lie in an earlier one, and the rest without what is an earlier one's."""
     taken: NDArray[np.float32] | None = None
     out = []
     for f in found:

@@ -1,0 +1,81 @@
+"""Places that touch: what `recon.features` makes of knots on a network, of fingers side by side, of plain borders."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import ndimage, special
+
+import recon
+from recon.analysis.features import PRESENT, _depths, _joint
+from recon.series.volume import Volume
+from recon.simulate import random_particle
+
+
+def shown(densities, seed=0):
+    """Volumes as a reconstruction shows them: blurred, with noise of a few voxels' extent."""
+    random, out = np.random.default_rng(seed), {}
+    for n, v in densities.items():
+        grain = ndimage.gaussian_filter(random.normal(size=v.shape), 1.0)
+        seen = ndimage.gaussian_filter(v, 0.7)
+        noise = 0.06 * v.max() * grain / grain.std() * (seen > 0.02)
+        out[n] = Volume(np.maximum(seen + noise, 0).astype(np.float32), 1.0, n)
+    return out
+
+
+def of_kind(kind, seed, size=32):
+    particle = random_particle(kind, size, seed)
+    painted = {n: particle.inside(n, size) for n in particle.regions}
+    return shown(dict(zip(particle.elements, particle.volume(size), strict=True)), seed), painted
+
+
+def likeness(feature, painted):
+    return 2 * float(feature.fraction[painted].sum()) / float(feature.size + painted.sum())
+
+
+@pytest.mark.parametrize(("kind", "seed"), [("network", 1002), ("protrusions", 1000), ("grains", 1009)])
+def test_places_that_touch_are_found_apart(kind, seed):
+    """Knots joined to a network's heart, two fingers with little between them, a place beside another grain."""
+    volumes, painted = of_kind(kind, seed)
+    found = recon.features(volumes)
+    best = {n: max(found, key=lambda f: likeness(found[f], there)) for n, there in painted.items()}
+    assert len(set(best.values())) == len(painted) == 2
+    for name, there in painted.items():
+        assert likeness(found[best[name]], there) > 0.6
+
+
+def test_a_dent_of_the_rest_is_no_place():
+    """Bars of A through B: B between the bars lies in A's dents, but B goes on around it."""
+    volumes, _ = of_kind("network", 1031, 48)
+    assert {f.element for f in recon.features(volumes).values()} == {"A"}
+
+
+@pytest.mark.parametrize("seed", [1010, 1011, 1012])
+def test_two_bodies_side_by_side_hold_no_place(seed):
+    volumes, _ = of_kind("plain", seed)
+    assert recon.features(volumes) == {}
+
+
+def test_depths_are_known_to_a_part_of_a_voxel():
+    """Balls whose radii differ by a fifth of a voxel: whole voxels do not know one from the other."""
+    z, y, x = np.mgrid[:20, :20, :20] - 9.5
+    distance = np.sqrt(z * z + y * y + x * x)
+    for radius in np.arange(5.0, 6.0, 0.2):
+        own = special.expit(2 * (radius - distance) + special.logit(PRESENT)).astype(np.float32)
+        domain = own > PRESENT
+        error = _depths(own, domain) - (radius - distance)
+        assert abs(np.median(error[distance < radius - 1])) < 0.1
+        assert np.sqrt(np.mean(np.square(error[distance < radius - 1]))) < 0.25
+        assert not _depths(own, domain)[~domain].any()
+
+
+def test_how_much_of_a_border_is_a_joint():
+    """A cube of 5 voxels on a slab: one of its six faces; inside the slab: all of them."""
+    domain = np.zeros((20, 20, 20), bool)
+    domain[:8] = True
+    cube = np.zeros_like(domain)
+    cube[8:13, 6:11, 6:11] = True
+    assert _joint(cube, domain | cube) == pytest.approx(1 / 6)
+    buried = np.zeros_like(domain)
+    buried[2:7, 6:11, 6:11] = True
+    assert _joint(buried, domain) == 1
