@@ -61,7 +61,7 @@ def other_axis(combined: TiltSeries, joint: JointStage, say: Log) -> list[str]:
             start = Alignment(centre_of_mass(small))
         else:
             start = Alignment(cross_correlation(small))
-        fit = JointFit(small, start, taken, most=FEWEST_BLOBS * 3)
+        fit = JointFit(small, start, taken, most=FEWEST_BLOBS * 3, section=joint.fit.section)
         fit.solve(hold="rotation")  # or it would turn to the other axis
         scores.append(float(np.nanmedian(fit.agreement())))
     own, other = series_axes(combined)

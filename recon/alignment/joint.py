@@ -17,7 +17,7 @@ import numpy as np
 
 from recon.alignment.linear import Linear, Priors
 from recon.alignment.pose import Pose, free_directions, translation
-from recon.alignment.samples import Blobs, Samples, with_maps
+from recon.alignment.samples import SECTION, Blobs, Samples, with_maps
 from recon.errors import InputError
 from recon.series.alignment import Alignment
 from recon.series.tilt_series import TiltSeries
@@ -45,6 +45,7 @@ class JointFit:
         alignment: to start from.
         used: ``(tilt,)`` False for a tilt that takes no part.
         most: blobs, about.
+        section: thickness of an object that leaves the frame, in widths of the frame.
         pose: shifts, exposures and rotation at present.
         blobs: whose sum the object is.
         samples: of the maps.
@@ -56,12 +57,14 @@ class JointFit:
     alignment: Alignment
     used: NDArray[np.bool_]
     most: int = MOST_BLOBS
+    section: float = SECTION
     pose: Pose = field(init=False)
     blobs: Blobs = field(init=False)
     samples: Samples = field(init=False)
     priors: Priors = field(init=False)
     weight: Array = field(init=False)
     _linear: Linear | None = field(init=False, default=None)
+    _foretold: tuple[Linear | None, dict[int, Array]] = field(init=False, default=(None, {}))
 
     def __post_init__(self) -> None:
         s, a = self.series, self.alignment
@@ -72,7 +75,7 @@ class JointFit:
 
     def place(self) -> None:
         """Put blobs where the object can be at the present pose, and sample the maps as finely as these."""
-        self.blobs = Blobs.of(self.series, self.pose, self.used, self.most, FINEST)
+        self.blobs = Blobs.of(self.series, self.pose, self.used, self.most, FINEST, self.section)
         self.priors = Priors(WIDTH, LOOSE)
         self.sample(Samples.of(self.series, self.used, SMOOTHING * self.blobs.spacing))
 
@@ -220,6 +223,14 @@ class JointFit:
 
         With the hat matrix H of the fit, the residual without a map is ``(1 - H)^-1`` times the one with it.
         """
+        if self._foretold[0] is not self.linear:
+            self._foretold = self.linear, {}
+        kept = self._foretold[1]
+        if int(i) not in kept:
+            kept[int(i)] = self._without(i)
+        return kept[int(i)]
+
+    def _without(self, i: int | np.integer) -> Array:
         from scipy import linalg
 
         found, maps = self.linear, self.samples.maps[i]
@@ -238,6 +249,13 @@ class JointFit:
         for i in np.flatnonzero(self.used):
             out[i] = correlation(self.foretold(i), self.samples.maps[i], self.samples.cover[i] > 0)
         return out
+
+    def foretelling(self) -> float:
+        """Weighted mean square of what the other tilts foretell of each map wrongly, 1 were it all noise."""
+        samples, square = self.samples, 0.0
+        for i in np.flatnonzero(self.used):
+            square += float((self.weight[i] * np.square(samples.maps[i] - self.foretold(i))).sum())
+        return square / samples.noise / int((samples.cover > 0).sum())
 
     def misfit(self) -> Array:
         """Weighted mean square ``(tilt,)`` of what the fit leaves of the smoothed maps, 1 if noise; nan if left out."""

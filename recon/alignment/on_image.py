@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from recon.alignment.exposures import exposures_of
-from recon.alignment.joint import MOST_BLOBS, JointFit
+from recon.alignment.joint import JointFit
 from recon.alignment.reprojection import residuals
 from recon.alignment.rest import align_rest
-from recon.alignment.start import COUNTS_PER_BLOB, FEWEST_BLOBS, FINE, JointStage, Log
+from recon.alignment.start import FINE, JointStage, Log, as_thick_as_told, blobs_for
 from recon.errors import InputError
 from recon.preparation.isolation import look
 from recon.series.alignment import Alignment
@@ -108,11 +108,14 @@ def _exposed(series: TiltSeries, aligned: NDArray[np.bool_]) -> tuple[TiltSeries
     small, bins = binned_to(combined, FINE)
     at: Alignment = bins.down(series.alignment)
     taken = combined.used & aligned
-    counts = float(small.counts[:, taken].sum())
-    most = MOST_BLOBS if small.scaled else int(np.clip(counts / COUNTS_PER_BLOB, FEWEST_BLOBS, MOST_BLOBS))
-    fit = JointFit(small, at, taken, most=most)
-    settled = fit.solve(hold="geometry")
-    return exposures_of(series, JointStage(fit, bins, "image", settled))
+    most = blobs_for(small, taken)
+
+    def fitted(section: float) -> JointStage:
+        fit = JointFit(small, at, taken, most, section)
+        settled = fit.solve(hold="geometry")
+        return JointStage(fit, bins, "image", settled)
+
+    return exposures_of(series, as_thick_as_told(fitted, small.isolated))
 
 
 __all__ = ["align_on_image", "image_series", "looked_at"]

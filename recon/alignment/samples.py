@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     Array = NDArray[np.float64]
 
 PITCH = 1.5  # of the samples of a smoothed map, in standard deviations of its kernel
-SECTION = 1 / 8  # thickness of what leaves the frame, in widths of the frame: of more, the maps say too little
+SECTION = 1 / 8  # thickness of what leaves the frame, in widths of the frame, where nothing else is known
 COARSE_CELLS = 8000  # of the lattice that tells how large the object is
 REACH = 2.6  # standard deviations of a kernel that hold `COVERED` of it along both sides
 COVERED = 0.98  # of a sample's kernel must lie on pixels with weight: those near a border are left out
@@ -119,7 +119,9 @@ class Blobs:
     spacing: float
 
     @classmethod
-    def of(cls, series: TiltSeries, pose: Pose, used: NDArray[np.bool_], most: int, finest: float) -> Blobs:
+    def of(
+        cls, series: TiltSeries, pose: Pose, used: NDArray[np.bool_], most: int, finest: float, section: float = SECTION
+    ) -> Blobs:
         """Blobs where some map shows them, and every map that does leaves room for the object.
 
         Args:
@@ -128,6 +130,7 @@ class Blobs:
             used: ``(tilt,)`` tilts that take part.
             most: blobs, about.
             finest: spacing at least, pixels.
+            section: thickness of an object that leaves the frame, in widths of the frame.
         """
         from scipy import ndimage
 
@@ -136,7 +139,7 @@ class Blobs:
         size = np.array(grid(series.evolve(alignment=pose.alignment)).shape, float)
         ny, nx = series.frame
         if not series.isolated:
-            size[0] = max(SECTION * nx, 2 * finest)
+            size[0] = max(section * nx, 2 * finest)
         room = np.where((series.scene or look(series)).empty, 0.0, 1.0)
 
         def lattice(h: float) -> Array:

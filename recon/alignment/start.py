@@ -11,6 +11,7 @@ import numpy as np
 from recon.alignment.axis import axis_by_artefacts
 from recon.alignment.coarse import centre_of_mass, cross_correlation
 from recon.alignment.joint import MOST_BLOBS, JointFit
+from recon.alignment.samples import SECTION
 from recon.errors import InputError
 from recon.series.alignment import Alignment
 from recon.series.binning import Binning, binned_to
@@ -22,6 +23,12 @@ if TYPE_CHECKING:
 FINE = 96  # pixels along a frame's edge for the last matching
 COUNTS_PER_BLOB = 33.0  # at least, of the joint fit's object: with fewer it fits noise, and errors come out too small
 FEWEST_BLOBS = 100
+THICKER = (
+    2 * SECTION,
+    4 * SECTION,
+    8 * SECTION,
+)  # of an object that leaves the frame, each tried if the last one served
+DRAWN = 2.0  # median misfit, 1 if noise, up to which a model draws the maps
 SMALLEST = 8  # pixels of a frame's shorter side, after binning to `FINE`: smoothed samples need room on all sides
 ELSE = "use [align] method = 'none', or [align] file for shifts that are known (in Python: align(series, 'none'))"
 Log = Callable[[str], None]
@@ -61,18 +68,43 @@ def joint_stage(combined: TiltSeries, say: Log) -> JointStage:
         start = axis_by_artefacts(combined, start, rotate=False)
     say(f"align: coarse shifts by {how}, axis at {axis_column(start, taken):+.2f} pixels")
     small, bins = binned_to(combined, FINE)
-    counts = float(small.counts[:, taken].sum())
-    most = MOST_BLOBS if small.scaled else int(np.clip(counts / COUNTS_PER_BLOB, FEWEST_BLOBS, MOST_BLOBS))
-    present = bins.down(start)
-    for share in (8, 1):
-        fit = JointFit(small, present, taken, most=max(most // share, FEWEST_BLOBS))
-        hold = "rotation" if share > 1 else ""  # what few blobs cannot draw would turn the axis
-        settled = fit.solve(hold=hold)
-        if share > 1 and fit.relocate():
+    most = blobs_for(small, taken)
+
+    def fitted(section: float) -> JointStage:
+        present = bins.down(start)
+        for share in (8, 1):
+            fit = JointFit(small, present, taken, max(most // share, FEWEST_BLOBS), section)
+            hold = "rotation" if share > 1 else ""  # what few blobs cannot draw would turn the axis
             settled = fit.solve(hold=hold)
-        present = fit.found()
-    fit.correct()
-    return JointStage(fit, bins, how, settled)
+            if share > 1 and fit.relocate():
+                settled = fit.solve(hold=hold)
+            present = fit.found()
+        fit.correct()
+        return JointStage(fit, bins, how, settled)
+
+    return as_thick_as_told(fitted, combined.isolated)
+
+
+def blobs_for(small: TiltSeries, taken: NDArray[np.bool_]) -> int:
+    """How many blobs the counts of the maps that take part can tell."""
+    counts = float(small.counts[:, taken].sum())
+    return MOST_BLOBS if small.scaled else int(np.clip(counts / COUNTS_PER_BLOB, FEWEST_BLOBS, MOST_BLOBS))
+
+
+def as_thick_as_told(fitted: Callable[[float], JointStage], isolated: bool) -> JointStage:
+    """The fit, `fitted` of a section, in which the maps foretell each other best.
+
+    Of an object that leaves the frame nobody knows the thickness. Blobs in too thin a section cannot draw it, and
+    displacements, rotation and exposures make up for that; in too thick a one they say nothing about each other. A
+    thicker one is believed where it draws the maps: what is finer than the blobs would ask for more of them anyhow.
+    """
+    thin = best = fitted(SECTION)
+    for section in THICKER if not isolated else ():
+        other = fitted(section)
+        if other.fit.foretelling() >= best.fit.foretelling():
+            break
+        best = other
+    return best if float(np.nanmedian(best.fit.misfit())) < DRAWN else thin
 
 
 def axis_column(alignment: Alignment, taken: NDArray[np.bool_]) -> float:
