@@ -91,7 +91,7 @@ def blobs_for(small: TiltSeries, taken: NDArray[np.bool_]) -> int:
     return MOST_BLOBS if small.scaled else int(np.clip(counts / COUNTS_PER_BLOB, FEWEST_BLOBS, MOST_BLOBS))
 
 
-def as_thick_as_told(fitted: Callable[[float], JointStage], isolated: bool) -> JointStage:
+def as_thick_as_told(fitted: Callable[[float], JointStage], isolated: bool | None) -> JointStage:
     """The fit, `fitted` of a section, in which the maps foretell each other best.
 
     Of an object that leaves the frame nobody knows the thickness. Blobs in too thin a section cannot draw it, and
