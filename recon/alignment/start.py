@@ -23,11 +23,9 @@ if TYPE_CHECKING:
 FINE = 96  # pixels along a frame's edge for the last matching
 COUNTS_PER_BLOB = 33.0  # at least, of the joint fit's object: with fewer it fits noise, and errors come out too small
 FEWEST_BLOBS = 100
-THICKER = (
-    2 * SECTION,
-    4 * SECTION,
-    8 * SECTION,
-)  # of an object that leaves the frame, each tried if the last one served
+# sections of an object that leaves the frame, each tried if the last one served
+THICKER = (2 * SECTION, 4 * SECTION, 8 * SECTION)
+FORETOLD = 1.2  # error of what maps foretell of each other, 1 if noise, that asks for no thicker model
 DRAWN = 2.0  # median misfit, 1 if noise, up to which a model draws the maps
 SMALLEST = 8  # pixels of a frame's shorter side, after binning to `FINE`: smoothed samples need room on all sides
 ELSE = "use [align] method = 'none', or [align] file for shifts that are known (in Python: align(series, 'none'))"
@@ -100,6 +98,8 @@ def as_thick_as_told(fitted: Callable[[float], JointStage], isolated: bool | Non
     """
     thin = best = fitted(SECTION)
     for section in THICKER if not isolated else ():
+        if best.fit.foretelling() < FORETOLD:
+            break
         other = fitted(section)
         if other.fit.foretelling() >= best.fit.foretelling():
             break
