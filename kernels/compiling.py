@@ -80,21 +80,16 @@ KEPT = None if _BASE is None else _BASE / _sources()
 
 
 def jit(f):  # type: ignore[no-untyped-def]
-    """A kernel: its `prange` runs on all cores."""
+    """A kernel, that runs on all cores, see `cpu_parallel`; its first argument is a part's number or `all_of` them."""
     before, config.CACHE_DIR = config.CACHE_DIR, str(KEPT or "")
     try:
-        return njit(f, parallel=True, cache=KEPT is not None, **_COMMON)
+        return njit(f, cache=KEPT is not None, **_COMMON)
     finally:
         config.CACHE_DIR = before
 
 
-def row(f):  # type: ignore[no-untyped-def]
-    """A part of a kernel: a row or a plane, one core."""
-    return njit(f, **_INSIDE, **_COMMON)
-
-
 def leaf(f):  # type: ignore[no-untyped-def]
-    """A part that allocates nothing and writes to no array that overlaps another of its arguments.
+    """A part of a kernel that allocates nothing and writes to no array that overlaps another of its arguments.
 
     Counting the references of thirty rows, or checking at run time which of them overlap, would take
     longer than the arithmetic on them.

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 from math import sqrt
 
-from numba import prange
-
 from recon.kernels.compiling import FOUR, HALF, ONE, TINY, TWO, ZERO, jit
 from recon.kernels.cpu_certificate import excess_sums, gradient_adjoint, tgv_divergence, tgv_value
 from recon.kernels.cpu_coupled import coupled_dual, coupled_norms
@@ -18,6 +16,7 @@ from recon.kernels.cpu_general import backproject_rays, project_rays
 from recon.kernels.cpu_joseph import backproject, project
 from recon.kernels.cpu_layout import add, exchange, exchange_add, pad_rows
 from recon.kernels.cpu_memory import zeros
+from recon.kernels.cpu_parallel import all_of, in_parallel
 from recon.kernels.cpu_tgv import STEP_NEEDS_W_BAR, tgv_dual, tgv_primal, tgv_step
 from recon.kernels.cpu_warp import warp, warp_adjoint
 
@@ -51,6 +50,18 @@ __all__ = [
 
 
 @jit
+def _poisson_dual(t, y, projection, counts, offset, scale, sigma, rho):  # type: ignore[no-untyped-def]
+    if t < 0:
+        in_parallel(t)
+        return
+    for i in range(y.shape[1]):
+        for j in range(y.shape[2]):
+            d = ONE - y[t, i, j] - sigma * (scale[t, i, j] * projection[t, i, j] + offset[t, i, j])
+            r = max(abs(d) + sqrt(d * d + FOUR * sigma * counts[t, i, j]), TINY)
+            new = ONE - (HALF * r if d > ZERO else TWO * sigma * counts[t, i, j] / r)
+            y[t, i, j] += rho * ((new if scale[t, i, j] > 0 else ZERO) - y[t, i, j])
+
+
 def poisson_dual(y, projection, counts, offset, scale, sigma, rho):  # type: ignore[no-untyped-def]
     """y <- y + rho (y' - y), y' = prox of sigma D* at y + sigma s A u_bar for D = Poisson.
 
@@ -58,23 +69,21 @@ def poisson_dual(y, projection, counts, offset, scale, sigma, rho):  # type: ign
     y' = (1 + v - sqrt((1 - v)^2 + 4 sigma counts)) / 2, computed as 1 - y' so that nothing cancels and y' <= 1. Pixels
     with scale 0 carry no data: y' = 0.
     """
-    n_tilts, nu, ny = y.shape
-    for t in prange(n_tilts):
-        for i in range(nu):
-            for j in range(ny):
-                d = ONE - y[t, i, j] - sigma * (scale[t, i, j] * projection[t, i, j] + offset[t, i, j])
-                r = max(abs(d) + sqrt(d * d + FOUR * sigma * counts[t, i, j]), TINY)
-                new = ONE - (HALF * r if d > ZERO else TWO * sigma * counts[t, i, j] / r)
-                y[t, i, j] += rho * ((new if scale[t, i, j] > 0 else ZERO) - y[t, i, j])
+    _poisson_dual(all_of(len(y)), y, projection, counts, offset, scale, sigma, rho)
 
 
 @jit
+def _least_squares_dual(t, y, projection, counts, offset, scale, weight, sigma, rho):  # type: ignore[no-untyped-def]
+    if t < 0:
+        in_parallel(t)
+        return
+    for i in range(y.shape[1]):
+        for j in range(y.shape[2]):
+            r = scale[t, i, j] * projection[t, i, j] + offset[t, i, j] - counts[t, i, j]
+            new = weight[t, i, j] * (y[t, i, j] + sigma * r) / (weight[t, i, j] + sigma)
+            y[t, i, j] += rho * ((new if scale[t, i, j] > 0 else ZERO) - y[t, i, j])
+
+
 def least_squares_dual(y, projection, counts, offset, scale, weight, sigma, rho):  # type: ignore[no-untyped-def]
     """The same for D = weight/2 |s A u + b - counts|^2: y' = (y + sigma r) / (1 + sigma / weight)."""
-    n_tilts, nu, ny = y.shape
-    for t in prange(n_tilts):
-        for i in range(nu):
-            for j in range(ny):
-                r = scale[t, i, j] * projection[t, i, j] + offset[t, i, j] - counts[t, i, j]
-                new = weight[t, i, j] * (y[t, i, j] + sigma * r) / (weight[t, i, j] + sigma)
-                y[t, i, j] += rho * ((new if scale[t, i, j] > 0 else ZERO) - y[t, i, j])
+    _least_squares_dual(all_of(len(y)), y, projection, counts, offset, scale, weight, sigma, rho)

@@ -5,9 +5,8 @@ from __future__ import annotations
 from math import sqrt
 
 import numpy as np
-from numba import prange
 
-from recon.kernels.compiling import ONE, ROOT_HALF, ZERO, jit, leaf, row
+from recon.kernels.compiling import ONE, ROOT_HALF, ZERO, jit, leaf
 from recon.kernels.cpu_difference import (
     PAD,
     _add_difference,
@@ -19,6 +18,7 @@ from recon.kernels.cpu_difference import (
     _symmetrised_gradient_row,
     _without_ends,
 )
+from recon.kernels.cpu_parallel import all_of, in_parallel
 from recon.kernels.cpu_short import load, unit_of
 
 
@@ -39,8 +39,11 @@ def _multiply(a, b, unit, out):  # type: ignore[no-untyped-def]
         out[i] = a[i] * load(b, i, unit)
 
 
-@row
-def _tgv_divergence_plane(z, q, unit, a0, out, largest):  # type: ignore[no-untyped-def]
+@jit
+def _tgv_divergence(z, q, unit, a0, out, largest):  # type: ignore[no-untyped-def]
+    if z < 0:
+        in_parallel(z)
+        return
     _, nz, nx, ny = q.shape
     work, edged = np.empty((6, ny), np.float32), np.empty(ny + 1, np.float32)
     fc, fz, fx, a, b, size = work[0], work[1], work[2], work[3], work[4], work[5]
@@ -84,33 +87,24 @@ def _tgv_divergence_plane(z, q, unit, a0, out, largest):  # type: ignore[no-unty
     largest[z] = sqrt(top)
 
 
-@jit
-def _tgv_divergence(q, unit, a0, out, largest):  # type: ignore[no-untyped-def]
-    for z in prange(q.shape[1]):
-        _tgv_divergence_plane(np.intp(z), q, unit, a0, out, largest)
-
-
 def tgv_divergence(q, a0, out, largest):  # type: ignore[no-untyped-def]
     """out = E* P_a0(q) where w exists, 0 where it does not; ``largest[z]`` = max |out| of a plane.
 
     `q` may be int16.
     """
-    _tgv_divergence(q, unit_of(q, a0), a0, out, largest)
-
-
-@jit
-def _gradient_adjoint(p, factor, out):  # type: ignore[no-untyped-def]
-    for z in prange(p.shape[1]):
-        _gradient_adjoint_plane(np.intp(z), p, factor, out)
+    _tgv_divergence(all_of(q.shape[1]), q, unit_of(q, a0), a0, out, largest)
 
 
 def gradient_adjoint(p, factor, out):  # type: ignore[no-untyped-def]
     """out += factor grad* p; p, maybe int16, vanishes where the gradient does not exist."""
-    _gradient_adjoint(p, factor, out)
+    _gradient_adjoint(all_of(p.shape[1]), p, factor, out)
 
 
-@row
-def _gradient_adjoint_plane(z, p, factor, out):  # type: ignore[no-untyped-def]
+@jit
+def _gradient_adjoint(z, p, factor, out):  # type: ignore[no-untyped-def]
+    if z < 0:
+        in_parallel(z)
+        return
     _, _, nx, ny = p.shape
     edged = np.empty(ny + 1, np.float32)
     mz, before = np.float32(z > 0), max(z - 1, 0)
@@ -128,8 +122,11 @@ def _add_gradient_adjoint(out, factor, p_z_before, mz, p_z, p_x_left, mx, p_x, e
         out[i] += factor * (along_z + along_x + (edged[i] - edged[i + 1]))
 
 
-@row
-def _tgv_value_plane(z, u, w, first, end, values):  # type: ignore[no-untyped-def]
+@jit
+def _tgv_value(z, u, w, first, end, values):  # type: ignore[no-untyped-def]
+    if z < 0:
+        in_parallel(z)
+        return
     nz, nx, ny = u.shape
     work, bar = np.empty((8, ny), np.float32), np.empty(ny + 2 * PAD, np.float32)
     size, d = work[6], work[7]
@@ -161,35 +158,34 @@ def _norm_sum(work, n, size, first, end):  # type: ignore[no-untyped-def]
     return total
 
 
-@jit
-def _tgv_value(u, w, first, end, values):  # type: ignore[no-untyped-def]
-    for z in prange(u.shape[0]):
-        _tgv_value_plane(np.intp(z), u, w, first, end, values)
-
-
 def tgv_value(u, w, values, within=None):  # type: ignore[no-untyped-def]
     """``values[z] = (sum |grad u - w|, sum |E w|)`` of each plane, over the slices ``within``, by default all."""
     first, end = within or (0, u.shape[2])
-    _tgv_value(u, w, first, end, values)
+    _tgv_value(all_of(len(u)), u, w, first, end, values)
 
 
 @jit
+def _excess_sums(z, g, sensitivity, theta, price, least, sums):  # type: ignore[no-untyped-def]
+    if z < 0:
+        in_parallel(z)
+        return
+    excess, total, highest = 0.0, 0.0, 0.0
+    for x in range(g.shape[1]):
+        for y in range(g.shape[2]):
+            d, s = -theta * np.float64(g[z, x, y]), np.float64(sensitivity[z, x, y])
+            a = s if s > least else 0.0
+            over = d - price * a
+            excess += over if over > 0 else 0.0
+            total += a if over > 0 else 0.0
+            highest = max(highest, d / a if a > 0 else 0.0)
+    sums[z, 0] = excess
+    sums[z, 1] = total
+    sums[z, 2] = highest
+
+
 def excess_sums(g, sensitivity, theta, price, least, sums):  # type: ignore[no-untyped-def]
     """``sums[z] = (sum max(d - price a, 0), sum a where d > price a, max d / a)`` of a plane, ``d = -theta g``.
 
     `sensitivity` is a; where it is at most `least`, a is 0 and takes no part in the maximum.
     """
-    nz, nx, ny = g.shape
-    for z in prange(nz):
-        excess, total, highest = 0.0, 0.0, 0.0
-        for x in range(nx):
-            for y in range(ny):
-                d, s = -theta * np.float64(g[z, x, y]), np.float64(sensitivity[z, x, y])
-                a = s if s > least else 0.0
-                over = d - price * a
-                excess += over if over > 0 else 0.0
-                total += a if over > 0 else 0.0
-                highest = max(highest, d / a if a > 0 else 0.0)
-        sums[z, 0] = excess
-        sums[z, 1] = total
-        sums[z, 2] = highest
+    _excess_sums(all_of(len(g)), g, sensitivity, theta, price, least, sums)

@@ -11,10 +11,10 @@ from __future__ import annotations
 from math import sqrt
 
 import numpy as np
-from numba import prange
 
-from recon.kernels.compiling import FOUR, ONE, TINY, TWO, ZERO, jit, leaf, row
+from recon.kernels.compiling import FOUR, ONE, TINY, TWO, ZERO, jit, leaf
 from recon.kernels.cpu_difference import _fill
+from recon.kernels.cpu_parallel import all_of, in_parallel
 
 SWEEPS = 5  # over all pairs of channels, if there are more than two; they converge quadratically
 
@@ -127,8 +127,11 @@ def _move(dual, ahead, z, x, factors, shrink, rho, work):  # type: ignore[no-unt
                 target[i] += rho * (work[i] - target[i])
 
 
-@row
-def _coupled_dual_plane(z, dual, ahead, radius, nuclear, rho):  # type: ignore[no-untyped-def]
+@jit
+def _coupled_dual(z, dual, ahead, radius, nuclear, rho):  # type: ignore[no-untyped-def]
+    if z < 0:
+        in_parallel(z)
+        return
     n, nx, ny = dual.shape[0], dual.shape[3], dual.shape[4]
     gram, vectors = np.empty((n, n, ny), np.float32), np.empty((n, n, ny), np.float32)
     factors, work = np.empty((n if nuclear else 0, n, ny), np.float32), np.empty((3, ny), np.float32)
@@ -144,19 +147,20 @@ def _coupled_dual_plane(z, dual, ahead, radius, nuclear, rho):  # type: ignore[n
         _move(dual, ahead, z, x, factors, work[0], rho, work[2])
 
 
-@jit
 def coupled_dual(dual, ahead, radius, nuclear, rho):  # type: ignore[no-untyped-def]
     """dual <- dual + rho (P(ahead) - dual), P the projection onto the ball of the dual norm in each voxel.
 
     Arrays ``(channel, component, z, x, y)``. The ball is that of the Frobenius norm, or with `nuclear` that of the
     largest singular value.
     """
-    for z in prange(dual.shape[2]):
-        _coupled_dual_plane(np.intp(z), dual, ahead, radius, nuclear, rho)
+    _coupled_dual(all_of(dual.shape[2]), dual, ahead, radius, nuclear, rho)
 
 
-@row
-def _coupled_norms_plane(z, v, nuclear, sums):  # type: ignore[no-untyped-def]
+@jit
+def _coupled_norms(z, v, nuclear, sums):  # type: ignore[no-untyped-def]
+    if z < 0:
+        in_parallel(z)
+        return
     n, nx, ny = v.shape[0], v.shape[3], v.shape[4]
     gram, work = np.empty((n, n, ny)), np.empty((2, ny))
     total, largest = 0.0, 0.0
@@ -178,8 +182,6 @@ def _coupled_norms_plane(z, v, nuclear, sums):  # type: ignore[no-untyped-def]
     sums[z, 1] = largest
 
 
-@jit
 def coupled_norms(v, nuclear, sums):  # type: ignore[no-untyped-def]
     """``sums[z] = (sum of the norms, largest dual norm)`` of a plane, in float64; arrays as in `coupled_dual`."""
-    for z in prange(v.shape[2]):
-        _coupled_norms_plane(np.intp(z), v, nuclear, sums)
+    _coupled_norms(all_of(v.shape[2]), v, nuclear, sums)

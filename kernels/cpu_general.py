@@ -17,11 +17,12 @@ from __future__ import annotations
 from math import ceil, floor
 
 import numpy as np
-from numba import get_num_threads, prange
+from numba import get_num_threads
 
 from recon.kernels.compiling import ZERO, jit, leaf
 from recon.kernels.cpu_between import add_between, add_pairs_between
 from recon.kernels.cpu_joseph import _store_pair
+from recon.kernels.cpu_parallel import all_of, in_parallel
 from recon.kernels.cpu_rows import LANES, add_pairs
 
 _TILE = 32  # voxels on an edge of what is projected at a time
@@ -108,21 +109,22 @@ def _project_tile(group, groups, voxels, tile, shape, pad, out, rays, index, nea
 
 
 @jit
-def _project(volume, out, rays, pad, groups):  # type: ignore[no-untyped-def]
+def _project(group, groups, volume, out, rays, pad):  # type: ignore[no-untyped-def]
+    if group < 0:
+        in_parallel(group)
+        return
     np_, nq, length = volume.shape
     voxels, nu, nv = volume.reshape(np_ * nq * length, 1), out.shape[1], out.shape[2]
-    for core in prange(groups):
-        group = np.intp(core)
-        index, part = np.empty(_TILE, np.int32), np.empty(_TILE, np.float32)
-        near, far = np.empty(_TILE, np.float32), np.empty(_TILE, np.float32)
-        for k in range(group, out.shape[0] * _PARTS, groups):
-            for i in range(k % _PARTS * nu // _PARTS, (k % _PARTS + 1) * nu // _PARTS):
-                for y in range(nv):
-                    out[k // _PARTS, i, y] = ZERO
-        for p in range(0, np_, _TILE):
-            for q in range(0, nq, _TILE):
-                tile = (np.intp(p), np.intp(min(p + _TILE, np_))), (np.intp(q), np.intp(min(q + _TILE, nq)))
-                _project_tile(group, groups, voxels, tile, volume.shape, pad, out, rays, index, near, far, part)
+    index, part = np.empty(_TILE, np.int32), np.empty(_TILE, np.float32)
+    near, far = np.empty(_TILE, np.float32), np.empty(_TILE, np.float32)
+    for k in range(group, out.shape[0] * _PARTS, groups):
+        for i in range(k % _PARTS * nu // _PARTS, (k % _PARTS + 1) * nu // _PARTS):
+            for y in range(nv):
+                out[k // _PARTS, i, y] = ZERO
+    for p in range(0, np_, _TILE):
+        for q in range(0, nq, _TILE):
+            tile = (p, min(p + _TILE, np_)), (q, min(q + _TILE, nq))
+            _project_tile(group, groups, voxels, tile, volume.shape, pad, out, rays, index, near, far, part)
 
 
 def project_rays(volume, out, rays, pad):  # type: ignore[no-untyped-def]
@@ -130,7 +132,8 @@ def project_rays(volume, out, rays, pad):  # type: ignore[no-untyped-def]
 
     The rows of the volume have `pad` zeros at both ends, more than 32 times the greatest step along y plus 19.
     """
-    _project(volume, out, rays, pad, min(get_num_threads(), _PARTS * out.shape[0]))
+    groups = min(get_num_threads(), _PARTS * out.shape[0])
+    _project(all_of(groups), groups, volume, out, rays, pad)
 
 
 # ---------------------------------------------------------------- back
@@ -210,18 +213,18 @@ def _backproject_tile(lines, nu, nv, corner, out, tilts, pairs, kind, index, nea
 
 
 @jit
-def _backproject(stack, out, tilts, pairs, kind):  # type: ignore[no-untyped-def]
+def _backproject(block, across, stack, out, tilts, pairs, kind):  # type: ignore[no-untyped-def]
+    if block < 0:
+        in_parallel(block)
+        return
     n_tilts, nu, nv = stack.shape
     lines, most = stack.reshape(n_tilts * nu * nv, 1), 2 * pairs * n_tilts
-    across = -(-out.shape[1] // _BLOCK_BACK)
-    for block in prange(-(-out.shape[0] // _BLOCK_BACK) * across):
-        index, part = np.empty(most, np.int32), np.empty(most, np.float32)
-        near, far = np.empty(most, np.float32), np.empty(most, np.float32)
-        first = np.intp(block // across * _BLOCK_BACK), np.intp(block % across * _BLOCK_BACK)
-        for p in range(first[0], min(first[0] + _BLOCK_BACK, out.shape[0]), _TILE_BACK):
-            for q in range(first[1], min(first[1] + _BLOCK_BACK, out.shape[1]), _TILE_BACK):
-                corner = np.intp(p), np.intp(q)
-                _backproject_tile(lines, nu, nv, corner, out, tilts, pairs, kind, index, near, far, part)
+    index, part = np.empty(most, np.int32), np.empty(most, np.float32)
+    near, far = np.empty(most, np.float32), np.empty(most, np.float32)
+    first = block // across * _BLOCK_BACK, block % across * _BLOCK_BACK
+    for p in range(first[0], min(first[0] + _BLOCK_BACK, out.shape[0]), _TILE_BACK):
+        for q in range(first[1], min(first[1] + _BLOCK_BACK, out.shape[1]), _TILE_BACK):
+            _backproject_tile(lines, nu, nv, (p, q), out, tilts, pairs, kind, index, near, far, part)
 
 
 def backproject_rays(stack, out, rays, pairs):  # type: ignore[no-untyped-def]
@@ -238,4 +241,5 @@ def backproject_rays(stack, out, rays, pairs):  # type: ignore[no-untyped-def]
     )
     whole = not rays[:, 5].any() and bool((rays[:, [4, 6]] == np.floor(rays[:, [4, 6]])).all())
     kind = _WHOLE if whole else _EACH if rays[:, 5].any() else _LEVEL
-    _backproject(stack, out, tilts, pairs, kind)
+    down, across = (-(-n // _BLOCK_BACK) for n in out.shape[:2])
+    _backproject(all_of(down * across), across, stack, out, tilts, pairs, kind)

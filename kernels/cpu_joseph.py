@@ -12,9 +12,10 @@ from __future__ import annotations
 from math import ceil, floor
 
 import numpy as np
-from numba import get_num_threads, prange
+from numba import get_num_threads
 
 from recon.kernels.compiling import ZERO, inlined, jit, leaf
+from recon.kernels.cpu_parallel import all_of, in_parallel
 from recon.kernels.cpu_rows import add_pairs
 
 _TILE = 32  # voxels on an edge of what is projected at a time
@@ -88,20 +89,21 @@ def _project_tile(group, groups, rows, tile, shape, out, rays, fineness, index, 
 
 
 @jit
-def _project(volume, out, rays, fineness, groups, keep):  # type: ignore[no-untyped-def]
+def _project(group, groups, volume, out, rays, fineness, keep):  # type: ignore[no-untyped-def]
+    if group < 0:
+        in_parallel(group)
+        return
     nz, nx, ny = volume.shape
     rows, nu = volume.reshape(nz * nx, ny), out.shape[1]
-    for part in prange(groups):
-        group = np.intp(part)
-        index, near, far = np.empty(_TILE, np.int32), np.empty(_TILE, np.float32), np.empty(_TILE, np.float32)
-        for k in range(group, out.shape[0] * _PARTS, groups):
-            for d in range(k % _PARTS * nu // _PARTS, (k % _PARTS + 1) * nu // _PARTS):
-                for y in range(0 if keep else ny):
-                    out[k // _PARTS, d, y] = ZERO
-        for z in range(0, nz, _TILE):
-            for x in range(0, nx, _TILE):
-                tile = (np.intp(z), np.intp(min(z + _TILE, nz))), (np.intp(x), np.intp(min(x + _TILE, nx)))
-                _project_tile(group, groups, rows, tile, (nz, nx), out, rays, fineness, index, near, far)
+    index, near, far = np.empty(_TILE, np.int32), np.empty(_TILE, np.float32), np.empty(_TILE, np.float32)
+    for k in range(group, out.shape[0] * _PARTS, groups):
+        for d in range(k % _PARTS * nu // _PARTS, (k % _PARTS + 1) * nu // _PARTS):
+            for y in range(0 if keep else ny):
+                out[k // _PARTS, d, y] = ZERO
+    for z in range(0, nz, _TILE):
+        for x in range(0, nx, _TILE):
+            tile = (z, min(z + _TILE, nz)), (x, min(x + _TILE, nx))
+            _project_tile(group, groups, rows, tile, (nz, nx), out, rays, fineness, index, near, far)
 
 
 def project(volume, out, rays, fineness):  # type: ignore[no-untyped-def]
@@ -109,12 +111,17 @@ def project(volume, out, rays, fineness):  # type: ignore[no-untyped-def]
 
     Tile by tile: all rays of a core's share of the detectors use it while it is in the cache.
     """
-    _project(volume, out, rays, fineness, min(get_num_threads(), _PARTS * out.shape[0]), False)
+    _project_parts(volume, out, rays, fineness, False)
 
 
 def project_add(volume, out, rays, fineness):  # type: ignore[no-untyped-def]
     """The same, added to `out`."""
-    _project(volume, out, rays, fineness, min(get_num_threads(), _PARTS * out.shape[0]), True)
+    _project_parts(volume, out, rays, fineness, True)
+
+
+def _project_parts(volume, out, rays, fineness, keep):  # type: ignore[no-untyped-def]
+    groups = min(get_num_threads(), _PARTS * out.shape[0])
+    _project(all_of(groups), groups, volume, out, rays, fineness, keep)
 
 
 # ---------------------------------------------------------------- back
@@ -148,15 +155,15 @@ def _backproject_tile(rows, nu, corner, out, tilts, fineness, index, near, far):
 
 
 @jit
-def _backproject(stack, out, tilts, fineness):  # type: ignore[no-untyped-def]
+def _backproject(tile, stack, out, tilts, fineness):  # type: ignore[no-untyped-def]
+    if tile < 0:
+        in_parallel(tile)
+        return
     n_tilts, nu, ny = stack.shape
     rows, pairs = stack.reshape(n_tilts * nu, ny), fineness * n_tilts
-    for part in prange(-(-out.shape[0] // _TILE_BACK)):
-        index, near, far = np.empty(pairs, np.int32), np.empty(pairs, np.float32), np.empty(pairs, np.float32)
-        for x in range(0, out.shape[1], _TILE_BACK):
-            _backproject_tile(
-                rows, nu, (np.intp(part * _TILE_BACK), np.intp(x)), out, tilts, fineness, index, near, far
-            )
+    index, near, far = np.empty(pairs, np.int32), np.empty(pairs, np.float32), np.empty(pairs, np.float32)
+    for x in range(0, out.shape[1], _TILE_BACK):
+        _backproject_tile(rows, nu, (tile * _TILE_BACK, x), out, tilts, fineness, index, near, far)
 
 
 def backproject(stack, out, rays, fineness):  # type: ignore[no-untyped-def]
@@ -164,4 +171,4 @@ def backproject(stack, out, rays, fineness):  # type: ignore[no-untyped-def]
     # a column each: cos t, sin t and u of pixel 0 in pixels, and 1 / m
     tilts = np.empty((4, len(rays)))
     tilts[:3], tilts[3] = rays.T * fineness, 1 / np.abs(rays[:, :2]).max(axis=1)
-    _backproject(stack, out, tilts, fineness)
+    _backproject(all_of(-(-len(out) // _TILE_BACK)), stack, out, tilts, fineness)

@@ -1,16 +1,14 @@
-"""The primal and dual steps of TGV and TV, one after the other and in one sweep; rows are in `cpu_tgv_rows`.
-
-Indices given to rows go through ``np.intp``: `prange` types its own as unsigned, and the rows would be compiled twice.
-"""
+"""The primal and dual steps of TGV and TV, one after the other and in one sweep; rows are in `cpu_tgv_rows`."""
 
 from __future__ import annotations
 
 import numpy as np
-from numba import get_num_threads, prange
+from numba import get_num_threads
 
 from recon.kernels.compiling import jit, leaf
 from recon.kernels.cpu_difference import PAD, _edge_backward, _edge_forward
 from recon.kernels.cpu_fetch import fetch
+from recon.kernels.cpu_parallel import all_of, in_parallel
 from recon.kernels.cpu_short import unit_of
 from recon.kernels.cpu_tgv_rows import _copy, _fill_work, _p_row, _q_row, _u_row, _w_row
 
@@ -57,19 +55,23 @@ def _dual_plane(z, u_bar, w_bar, dual, steps, rho, unit, bars, work):  # type: i
 
 
 @jit
-def _tgv_primal(primal, w_bar, dual, steps, rho, unit):  # type: ignore[no-untyped-def]
-    nz, _, ny = primal[0].shape
-    for z in prange(nz):
-        work, bars = np.empty((4, ny + 1), np.float32), np.empty((4, ny + 2 * PAD), np.float32)
-        _primal_plane(np.intp(z), primal, w_bar, dual, steps, rho, unit, bars, work)
+def _tgv_primal(z, primal, w_bar, dual, steps, rho, unit):  # type: ignore[no-untyped-def]
+    if z < 0:
+        in_parallel(z)
+        return
+    ny = primal[0].shape[2]
+    work, bars = np.empty((4, ny + 1), np.float32), np.empty((4, ny + 2 * PAD), np.float32)
+    _primal_plane(z, primal, w_bar, dual, steps, rho, unit, bars, work)
 
 
 @jit
-def _tgv_dual(u_bar, w_bar, dual, steps, rho, unit):  # type: ignore[no-untyped-def]
-    nz, _, ny = u_bar.shape
-    for z in prange(nz):
-        work, bars = np.empty((4, ny + 1), np.float32), np.empty((5, 1 + w_bar.shape[0], ny + 2 * PAD), np.float32)
-        _dual_plane(np.intp(z), u_bar, w_bar, dual, steps, rho, unit, bars, work)
+def _tgv_dual(z, u_bar, w_bar, dual, steps, rho, unit):  # type: ignore[no-untyped-def]
+    if z < 0:
+        in_parallel(z)
+        return
+    ny = u_bar.shape[2]
+    work, bars = np.empty((4, ny + 1), np.float32), np.empty((5, 1 + w_bar.shape[0], ny + 2 * PAD), np.float32)
+    _dual_plane(z, u_bar, w_bar, dual, steps, rho, unit, bars, work)
 
 
 def tgv_primal(u, w, u_bar, w_bar, p, q, g, tau_u, tau_w, a1, a0, rho):  # type: ignore[no-untyped-def]
@@ -77,7 +79,7 @@ def tgv_primal(u, w, u_bar, w_bar, p, q, g, tau_u, tau_w, a1, a0, rho):  # type:
 
     `w`, `q` have no components for TV, `p` none without a regulariser. `p` and `q` may be int16, see `recon.kernels`.
     """
-    _tgv_primal((u, w, u_bar, g), w_bar, (p, q), (tau_u, tau_w), rho, _units(p, q, a1, a0))
+    _tgv_primal(all_of(len(u)), (u, w, u_bar, g), w_bar, (p, q), (tau_u, tau_w), rho, _units(p, q, a1, a0))
 
 
 def tgv_dual(p, q, u_bar, w_bar, sigma_p, sigma_q, a1, a0, rho):  # type: ignore[no-untyped-def]
@@ -85,7 +87,7 @@ def tgv_dual(p, q, u_bar, w_bar, sigma_p, sigma_q, a1, a0, rho):  # type: ignore
 
     P_a projects each voxel's vector onto the ball of radius a. `p` and `q` as in `tgv_primal`.
     """
-    _tgv_dual(u_bar, w_bar, (p, q), (sigma_p, sigma_q, a1, a0), rho, _units(p, q, a1, a0))
+    _tgv_dual(all_of(len(u_bar)), u_bar, w_bar, (p, q), (sigma_p, sigma_q, a1, a0), rho, _units(p, q, a1, a0))
 
 
 # ---------------------------------------------------------------- both steps in one sweep
@@ -157,15 +159,16 @@ def _seam(share, x, primal, dual, steps, rho, unit, kept, bars, work):  # type: 
 
 
 @jit
-def _tgv_step(shares, seams, primal, dual, steps, rho, unit, rings, kept, works):  # type: ignore[no-untyped-def]
+def _tgv_step(share, shares, seams, primal, dual, steps, rho, unit, rings, kept, works):  # type: ignore[no-untyped-def]
+    if share < 0:
+        in_parallel(share)
+        return
     nx = primal[0].shape[1]
-    for part in prange(shares):
-        share = np.intp(part)
-        first, end = share * nx // shares, (share + 1) * nx // shares
-        if not seams:
-            _sweep(share, first, end, primal, dual, steps, rho, unit, rings[share], kept, works[share])
-        elif end < nx:
-            _seam(share, end, primal, dual, steps, rho, unit, kept, rings[share, 0], works[share])
+    first, end = share * nx // shares, (share + 1) * nx // shares
+    if not seams:
+        _sweep(share, first, end, primal, dual, steps, rho, unit, rings[share], kept, works[share])
+    elif end < nx:
+        _seam(share, end, primal, dual, steps, rho, unit, kept, rings[share, 0], works[share])
 
 
 def _shares(nx):  # type: ignore[no-untyped-def]
@@ -185,7 +188,7 @@ def tgv_step(u, w, u_bar, w_bar, p, q, g, tau_u, tau_w, sigma_p, sigma_q, a1, a0
     works = np.empty((shares, 4, ny + 1), np.float32)
     state, steps = ((u, w, u_bar, g), (p, q)), (tau_u, tau_w, sigma_p, sigma_q, a1, a0)
     for seams in (False, True) if shares > 1 else (False,):
-        _tgv_step(shares, seams, *state, steps, rho, _units(p, q, a1, a0), rings, kept, works)
+        _tgv_step(all_of(shares), shares, seams, *state, steps, rho, _units(p, q, a1, a0), rings, kept, works)
 
 
 def _units(p, q, a1, a0):  # type: ignore[no-untyped-def]

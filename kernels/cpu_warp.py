@@ -10,9 +10,9 @@ from __future__ import annotations
 from math import floor
 
 import numpy as np
-from numba import prange
 
 from recon.kernels.compiling import ZERO, jit, leaf
+from recon.kernels.cpu_parallel import all_of, in_parallel
 
 
 @leaf
@@ -98,30 +98,40 @@ def _scatter(source, a, k, out):  # type: ignore[no-untyped-def]
 
 
 @jit
+def _warp(line, stack, out, affine):  # type: ignore[no-untyped-def]
+    if line < 0:
+        in_parallel(line)
+        return
+    t, i = line // out.shape[1], line % out.shape[1]
+    a, row = affine[t], out[t, i]
+    if _is_shift(a):
+        for j in range(row.size):
+            row[j] = ZERO
+        _add_between(stack[t], (a[2] + i, a[5]), row)
+    else:
+        _gather(stack[t], a, i, row)
+
+
 def warp(stack, out, affine):  # type: ignore[no-untyped-def]
     """Ideal projections `stack` (tilt, u, y) as recorded, into `out` (tilt, u, y); zero outside."""
-    n_tilts, mu, my = out.shape
-    for line in prange(n_tilts * mu):
-        t, i = line // mu, line % mu
-        a, row = affine[t], out[t, i]
-        if _is_shift(a):
-            for j in range(my):
-                row[j] = ZERO
-            _add_between(stack[t], (a[2] + i, a[5]), row)
-        else:
-            _gather(stack[t], a, i, row)
+    _warp(all_of(out.shape[0] * out.shape[1]), stack, out, affine)
 
 
 @jit
+def _warp_adjoint(line, stack, out, affine):  # type: ignore[no-untyped-def]
+    if line < 0:
+        in_parallel(line)
+        return
+    t, k = line // out.shape[1], line % out.shape[1]
+    a, row = affine[t], out[t, k]
+    for m in range(row.size):
+        row[m] = ZERO
+    if _is_shift(a):
+        _add_between(stack[t], (k - a[2], -a[5]), row)
+    else:
+        _scatter(stack[t], a, k, row)
+
+
 def warp_adjoint(stack, out, affine):  # type: ignore[no-untyped-def]
     """The exact adjoint of `warp`: each ideal column gathers the recorded pixels that reach it."""
-    n_tilts, nu, ny = out.shape
-    for line in prange(n_tilts * nu):
-        t, k = line // nu, line % nu
-        a, row = affine[t], out[t, k]
-        for m in range(ny):
-            row[m] = ZERO
-        if _is_shift(a):
-            _add_between(stack[t], (k - a[2], -a[5]), row)
-        else:
-            _scatter(stack[t], a, k, row)
+    _warp_adjoint(all_of(out.shape[0] * out.shape[1]), stack, out, affine)

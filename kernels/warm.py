@@ -22,7 +22,17 @@ try:
 except ImportError:  # Windows
     fcntl = None
 
-from recon.kernels import compiling, cpu, cpu_certificate, cpu_general, cpu_joseph, cpu_layout, cpu_tgv
+from recon.kernels import (
+    compiling,
+    cpu,
+    cpu_certificate,
+    cpu_coupled,
+    cpu_general,
+    cpu_joseph,
+    cpu_layout,
+    cpu_tgv,
+    cpu_warp,
+)
 
 _X = np.float32(0.1)
 
@@ -71,51 +81,59 @@ def _turned(axes):  # type: ignore[no-untyped-def]
 
 # name -> (kernel, seconds that compiling it took on one core, a call)
 PROJECTION = {
-    "project": (cpu_joseph._project, 4, lambda: cpu.project(_volume(), _stack(), _RAYS, 1)),
-    "backproject": (cpu_joseph._backproject, 3, lambda: cpu.backproject(_stack(), _volume(), _RAYS, 1)),
-    "warp": (cpu.warp, 2, lambda: cpu.warp(_stack(), _stack(), _AFFINE)),
-    "warp_adjoint": (cpu.warp_adjoint, 2, lambda: cpu.warp_adjoint(_stack(), _stack(), _AFFINE)),
+    "project": (cpu_joseph._project, 2, lambda: cpu.project(_volume(), _stack(), _RAYS, 1)),
+    "backproject": (cpu_joseph._backproject, 1, lambda: cpu.backproject(_stack(), _volume(), _RAYS, 1)),
+    "warp": (cpu_warp._warp, 1, lambda: cpu.warp(_stack(), _stack(), _AFFINE)),
+    "warp_adjoint": (cpu_warp._warp_adjoint, 1, lambda: cpu.warp_adjoint(_stack(), _stack(), _AFFINE)),
 }
 SOLVER = {
-    "poisson_dual": (cpu.poisson_dual, 2, lambda: cpu.poisson_dual(*_stacks(5), _X, _X)),
-    "tgv_step": (cpu_tgv._tgv_step, 15, lambda: _step(np.float32)),
-    "tgv_divergence": (cpu_certificate._tgv_divergence, 6, lambda: _divergence(np.float32)),
-    "gradient_adjoint": (cpu_certificate._gradient_adjoint, 2, lambda: _adjoint(np.float32)),
-    "tgv_value": (cpu_certificate._tgv_value, 7, lambda: cpu.tgv_value(_volume(), _volume(3), np.zeros((3, 2)))),
-    "excess_sums": (cpu.excess_sums, 2, lambda: cpu.excess_sums(*[_volume() for _ in "ab"], *_SUMS, np.zeros((3, 3)))),
+    "poisson_dual": (cpu._poisson_dual, 0.5, lambda: cpu.poisson_dual(*_stacks(5), _X, _X)),
+    "tgv_step": (cpu_tgv._tgv_step, 11, lambda: _step(np.float32)),
+    "tgv_divergence": (cpu_certificate._tgv_divergence, 2, lambda: _divergence(np.float32)),
+    "gradient_adjoint": (cpu_certificate._gradient_adjoint, 1, lambda: _adjoint(np.float32)),
+    "tgv_value": (cpu_certificate._tgv_value, 3, lambda: cpu.tgv_value(_volume(), _volume(3), np.zeros((3, 2)))),
+    "excess_sums": (
+        cpu_certificate._excess_sums,
+        1,
+        lambda: cpu.excess_sums(*[_volume() for _ in "ab"], *_SUMS, np.zeros((3, 3))),
+    ),
 }
 SELDOM = {
     "least_squares_dual": (
-        cpu.least_squares_dual,
-        2,
+        cpu._least_squares_dual,
+        0.5,
         lambda: cpu.least_squares_dual(*[_stack() for _ in range(6)], _X, _X),
     ),
-    "tgv_primal": (cpu_tgv._tgv_primal, 8, lambda: _primal(np.float32)),
-    "tgv_dual": (cpu_tgv._tgv_dual, 8, lambda: _dual(np.float32)),
-    "tgv_primal:int16": (cpu_tgv._tgv_primal, 8, lambda: _primal(np.int16)),
-    "tgv_dual:int16": (cpu_tgv._tgv_dual, 8, lambda: _dual(np.int16)),
+    "tgv_primal": (cpu_tgv._tgv_primal, 2, lambda: _primal(np.float32)),
+    "tgv_dual": (cpu_tgv._tgv_dual, 2, lambda: _dual(np.float32)),
+    "tgv_primal:int16": (cpu_tgv._tgv_primal, 2, lambda: _primal(np.int16)),
+    "tgv_dual:int16": (cpu_tgv._tgv_dual, 2, lambda: _dual(np.int16)),
 }
 SHORT = {
-    "tgv_step:int16": (cpu_tgv._tgv_step, 15, lambda: _step(np.int16)),
-    "tgv_divergence:int16": (cpu_certificate._tgv_divergence, 6, lambda: _divergence(np.int16)),
-    "gradient_adjoint:int16": (cpu_certificate._gradient_adjoint, 2, lambda: _adjoint(np.int16)),
+    "tgv_step:int16": (cpu_tgv._tgv_step, 11, lambda: _step(np.int16)),
+    "tgv_divergence:int16": (cpu_certificate._tgv_divergence, 2, lambda: _divergence(np.int16)),
+    "gradient_adjoint:int16": (cpu_certificate._gradient_adjoint, 1, lambda: _adjoint(np.int16)),
 }
 _A3, _A2, _INT = types.float32[:, :, ::1], types.float64[:, ::1], types.intp
 GENERAL = {  # of schemes that are no single axis: only compiled, as a call would need rays that fit
-    "project_rays": (cpu_general._project, 4, lambda: cpu_general._project.compile((_A3, _A3, _A2, _INT, _INT))),
+    "project_rays": (cpu_general._project, 3, lambda: cpu_general._project.compile((_INT, _INT, _A3, _A3, _A2, _INT))),
     "backproject_rays": (
         cpu_general._backproject,
-        3,
-        lambda: cpu_general._backproject.compile((_A3, _A3, _A2, _INT, _INT)),
+        4,
+        lambda: cpu_general._backproject.compile((_INT, _INT, _A3, _A3, _A2, _INT, _INT)),
     ),
-    "exchange_last": (cpu_layout._exchange_last_two, 2, lambda: cpu.exchange(_volume(), _turned((0, 2, 1)), 1)),
-    "exchange_outer": (cpu_layout._exchange_outer_two, 2, lambda: cpu.exchange(_volume(), _turned((2, 1, 0)), 0)),
-    "pad_rows": (cpu.pad_rows, 2, lambda: cpu.pad_rows(_volume(), np.zeros((3, 4, 9), np.float32), 2)),
-    "add": (cpu.add, 2, lambda: cpu.add(_volume(), _volume())),
+    "exchange_last": (cpu_layout._exchange_last_two, 1, lambda: cpu.exchange(_volume(), _turned((0, 2, 1)), 1)),
+    "exchange_outer": (cpu_layout._exchange_outer_two, 1, lambda: cpu.exchange(_volume(), _turned((2, 1, 0)), 0)),
+    "pad_rows": (cpu_layout._pad_rows, 0.5, lambda: cpu.pad_rows(_volume(), np.zeros((3, 4, 9), np.float32), 2)),
+    "add": (cpu_layout._add, 0.5, lambda: cpu.add(_volume(), _volume())),
 }
 COUPLED = {  # of several elements together, beside those of one
-    "coupled_dual": (cpu.coupled_dual, 4, lambda: cpu.coupled_dual(_volume(2, 3), _volume(2, 3), _X, True, _X)),
-    "coupled_norms": (cpu.coupled_norms, 3, lambda: cpu.coupled_norms(_volume(2, 3), True, np.zeros((3, 2)))),
+    "coupled_dual": (
+        cpu_coupled._coupled_dual,
+        5,
+        lambda: cpu.coupled_dual(_volume(2, 3), _volume(2, 3), _X, True, _X),
+    ),
+    "coupled_norms": (cpu_coupled._coupled_norms, 4, lambda: cpu.coupled_norms(_volume(2, 3), True, np.zeros((3, 2)))),
 }
 CALLS = PROJECTION | SOLVER | SHORT | SELDOM | GENERAL | COUPLED
 

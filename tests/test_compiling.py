@@ -17,6 +17,7 @@ from numba.core.dispatcher import Dispatcher
 from recon import backend
 from recon.backend import compile_kernels
 from recon.kernels import compiling, warm
+from recon.kernels.cpu_parallel import all_of, in_parallel
 
 JOB = """
 import json
@@ -39,7 +40,7 @@ def kernels():
     for path in (ROOT / "kernels").glob("cpu*.py"):
         module = importlib.import_module(f"recon.kernels.{path.stem}")
         for found in vars(module).values():
-            if isinstance(found, Dispatcher) and found.targetoptions.get("parallel"):
+            if isinstance(found, Dispatcher) and found.stats.cache_path is not None:
                 yield found
 
 
@@ -149,3 +150,28 @@ def test_shares_are_even_and_whole():
 def test_an_unknown_kernel_is_named():
     with pytest.raises(SystemExit, match=r"no kernel 'tgv'.*tgv_step"):
         warm.main(["tgv"])
+
+
+@compiling.jit
+def _numbered(i, a):
+    if i < 0:
+        in_parallel(i)
+        return
+    a[i] += i * np.ones(a.shape[1])
+
+
+def test_a_kernel_runs_for_each_part_and_tells_what_it_could_not_do():
+    for parts in (0, 1, 7):
+        a = np.zeros((parts, 2))
+        _numbered(all_of(parts), a)
+        assert np.array_equal(a, np.arange(parts)[:, None] * np.ones(2))
+    with pytest.raises(ValueError, match="negative dimensions"):
+        _without_room(all_of(3), np.zeros(3))
+
+
+@compiling.jit
+def _without_room(i, a):
+    if i < 0:
+        in_parallel(i)
+        return
+    a[i] = np.empty(-1 - i).size
