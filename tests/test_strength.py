@@ -17,6 +17,8 @@ from recon.reconstruction.reconstruct import reconstruct
 from recon.reconstruction.strength import (
     A0_PER_A1,
     FACTOR_LIMITS,
+    OBJECTS,
+    SEARCH,
     StrengthChoice,
     _least,
     _next,
@@ -28,6 +30,7 @@ from recon.reconstruction.strength import (
     kept_share,
     noise_and_model,
     thinned,
+    weighed,
 )
 from recon.simulate import simulate
 from recon.solvers.data_terms import Poisson
@@ -233,6 +236,16 @@ def test_a_search_ends_when_asked(particle):
 
     assert choose(Problem.of(particle[0], "Zn"), stop=stop) is None
     assert len(asked) == 11
+
+
+def test_what_is_found_is_weighed_against_the_rule():
+    """As two measurements are, by inverse variances; the more counts, the less the rule has to say."""
+    for found in (0.3, 0.7, 2.0):
+        mean = (np.log(found) / SEARCH**2 + np.log(1.0) / OBJECTS**2) / (1 / SEARCH**2 + 1 / OBJECTS**2)
+        assert np.log(weighed(found, 0.0)) == pytest.approx(mean)
+        off = [abs(np.log(weighed(found, bright) / found)) for bright in (1.0, 50.0, 1000.0, np.inf)]
+        assert off == sorted(off, reverse=True)
+        assert off[-1] == 0
 
 
 def test_the_least_of_a_parabola():

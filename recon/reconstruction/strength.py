@@ -23,8 +23,11 @@ Strengths are multiples of the noise in the gradient of the data term (`automati
 on the object and, on simulated particles, on the dose like this: it stays the same up to some ten counts, and grows
 with their root from some hundred on, where what voxels cannot hold is wrong by more than the noise, and by as much at
 any dose. So it goes with the root of 1 + counts / `MODEL_COUNTS`, of a bright pixel (`noise_and_model`), and what is
-best for a part of the counts tells what is best for all. benchmarks/strength.py says how good the choice is,
-benchmarks/strength_rivals.py how good others are.
+best for a part of the counts tells what is best for all.
+
+Which counts happen to be kept moves the least: of few counts, each way by a fifth. So what is found is weighed against
+the rule, factor 1, as two measurements of one thing are, by how far each is from the best in general (`weighed`).
+benchmarks/strength.py says how good the choice is, benchmarks/strength_rivals.py how good others are.
 """
 
 from __future__ import annotations
@@ -55,6 +58,8 @@ THINNED, BY_TILTS = "thinned counts", "odd and even tilts"
 MODEL_COUNTS = 50.0  # at which the model's errors do as much as noise
 HELD_COUNTS = 50.0  # that tell strengths apart: as many are held out, or half of all where these are fewer
 KEPT_COUNTS = 200.0  # at most as many are reconstructed: with more, what the model gets wrong of both parts would sway
+# standard deviations of logarithms, simulated: of the best factor among objects, of what few counts find about it
+OBJECTS, SEARCH = 0.4, 0.2
 BLUR = np.float32(1 / 8)  # outer samples of the quadratic B-spline
 
 
@@ -96,7 +101,8 @@ def choose(
             log(f"{element}: strength {unit * factor:.3g} leaves a held-out error of {error:.6g}")
         factor = _next({f: float(t.sum()) for f, t in terms.items()})
     factors = np.array(sorted(terms))
-    best, interval = _least(factors, np.stack([terms[f] for f in factors]))
+    least, (low, high) = _least(factors, np.stack([terms[f] for f in factors]))
+    best, *interval = (weighed(f, parts.bright) for f in (least, low, high))
     return StrengthChoice(
         strength=unit * best,
         interval=(unit * interval[0], unit * interval[1]),
@@ -117,6 +123,7 @@ class Split:
         held: what tells how good that is, all rows of it.
         unit, part: a1 of factor 1, of all data and of what is kept.
         how: ``"thinned counts"`` or ``"odd and even tilts"``.
+        bright: `bright_counts` of all data; infinite of maps that are no counts.
     """
 
     kept: Problem
@@ -124,6 +131,7 @@ class Split:
     unit: float
     part: float
     how: str
+    bright: float
 
 
 def split(problem: Problem, seed: int = 0) -> Split:
@@ -138,8 +146,8 @@ def split(problem: Problem, seed: int = 0) -> Split:
         how = THINNED
     else:
         kept, held = by_tilts(series, element)
-        part, how = unit * 0.5**0.5, BY_TILTS
-    return Split(problem.on(kept), _of_all_rows(problem.on(held)), unit, part, how)
+        part, how, bright = unit * 0.5**0.5, BY_TILTS, np.inf
+    return Split(problem.on(kept), _of_all_rows(problem.on(held)), unit, part, how, bright)
 
 
 def _of_all_rows(problem: Problem) -> DataTerm:
@@ -252,6 +260,17 @@ def noise_and_model(noise: float, bright: float, share: float) -> float:
         share: 0 to 1.
     """
     return float(noise * np.sqrt(share * (1 + share * bright / MODEL_COUNTS)))
+
+
+def weighed(factor: float, bright: float) -> float:
+    """A factor that was found, weighed with the rule's, 1, by inverse variances of their logarithms.
+
+    Args:
+        factor: of least held-out error.
+        bright: `bright_counts`, of all; the variance of what is found falls as the weight of the model's errors grows.
+    """
+    search = SEARCH**2 / (1 + bright / MODEL_COUNTS)
+    return float(factor ** (OBJECTS**2 / (OBJECTS**2 + search)))
 
 
 def kept_share(bright: float) -> float:
