@@ -40,6 +40,20 @@ def check_angles(name: str, degrees: NDArray[np.float64], most: float = 180.0) -
         )
 
 
+def check_azimuths(degrees: NDArray[np.float64]) -> None:
+    """Raise unless `degrees` turn a specimen about the beam; by less than 2 pi degrees in all, they are radians.
+
+    Raises:
+        GeometryError: as it says.
+    """
+    low, high = (float(f(degrees)) for f in (np.min, np.max)) if degrees.size else (0.0, 0.0)
+    if degrees.size >= FEWEST_TO_JUDGE and max(abs(low), abs(high)) < 2 * np.pi and high > low:
+        raise GeometryError(
+            f"azimuths from {low:.3g} to {high:.3g} hardly turn the specimen and look like radians; give degrees "
+            f"({np.degrees(low):.1f} to {np.degrees(high):.1f})"
+        )
+
+
 def check_vectors(
     vectors: Sequence[NDArray[np.float64]],
     detector: tuple[int, ...],

@@ -17,7 +17,7 @@ import numpy as np
 
 from recon.errors import GeometryError
 from recon.geometry.angles import cos, directions, rotation, sin
-from recon.geometry.checks import check_angles, check_vectors
+from recon.geometry.checks import check_angles, check_azimuths, check_vectors
 from recon.geometry.parts import Part, described, parts
 from recon.geometry.projections import Projections, Shape2, Shape3
 
@@ -168,7 +168,9 @@ class TiltGeometry(Projections):
             azimuths_deg: directions of the tilt axis in the specimen, degrees from y towards x, ``(tilt,)``.
             detector, volume: as `from_angles`.
         """
-        return cls.from_angles(tilt_deg, azimuths_deg, detector, volume)
+        made = cls.from_angles(tilt_deg, azimuths_deg, detector, volume)
+        check_azimuths(np.ravel(np.asarray(azimuths_deg, dtype=np.float64)))
+        return made
 
     @classmethod
     def golden_angle(

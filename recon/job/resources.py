@@ -11,7 +11,7 @@ import numpy as np
 from recon import backend
 from recon.alignment.start import check_alignable
 from recon.analysis.regions import REPLICATES
-from recon.errors import ResourceError
+from recon.errors import JobError, ResourceError
 from recon.io import check_disk
 from recon.job.duration import Duration, asked_about, duration, searched, usable_cores
 from recon.job.file import Job
@@ -86,6 +86,7 @@ def plan(
         series.check_pixels("a run of several ranks", "start this job without mpirun")
     if job.align.method == "auto" and job.align.file is None:
         check_alignable(series.frame)
+    _check_projector(job, series, device)
     # where the object is not isolated, the volume is wider than the frame
     shape = grid(locate(series), job.reconstruct.thickness).shape
     free = None if here else 0
@@ -96,6 +97,19 @@ def plan(
         return found
     took = replace(found.duration, reading=reading)
     return replace(found, duration=took, seconds=took.total)
+
+
+def _check_projector(job: Job, series: TiltSeries, device: str) -> None:
+    """Raise if ASTRA is asked for beams that it cannot project, or that an alignment will ask it for."""
+    if series.scheme is None or job.reconstruct.projector != "astra" or device != "cpu":
+        return
+    moved = job.align.method != "none" or job.align.file is not None
+    if moved or any(part.axis is None for part in series.scheme.parts()):
+        why = "which an alignment of it has" if moved else "which it has"
+        raise JobError(
+            f"reconstruct.projector = 'astra' does not serve {series.scheme} on a CPU: beams about none of the "
+            f"volume's axes, {why}, ASTRA projects on a GPU only; use 'native'"
+        )
 
 
 def forecast(

@@ -149,6 +149,8 @@ def reconstruct_with(
     settings.check()
     if series.scaled and settings.data_term == "poisson" and settings.certified:
         raise InputError("the maps are scaled, so they are not Poisson counts; use data_term = 'least-squares'")
+    if settings.method == "fbp" and series.scheme is not None:
+        raise JobError(f"method 'fbp' serves a single axis, not {series.scheme}; use 'tgv', 'tv' or 'sirt'")
     run = Run(backend.resolve_device(device), teller(log), checkpoints or Nothing(), ranks)
     strengths = resolve_strengths(series, strength)
     notes = {"alignment": str(series.alignment), "history": "; then ".join(series.history)}

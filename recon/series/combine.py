@@ -13,6 +13,7 @@ from recon.series.footprint import Footprint
 from recon.series.tilt_series import TiltSeries
 
 COMBINED = "reference"
+LEAST_ACROSS = 4  # pixels of an image across the frame of the maps: coarser ones show nothing to align on
 
 
 def combine(series: TiltSeries, reference: Sequence[str] | str | None = None, *, whole: bool = True) -> TiltSeries:
@@ -98,7 +99,8 @@ def fitted(image: NDArray[np.generic], frame: tuple[int, int], pitch: float | No
             whole number of times smaller.
 
     Raises:
-        InputError: without `pitch`, a frame of no whole multiple; with it, one that shows less than the maps do.
+        InputError: without `pitch`, a frame of no whole multiple; with it, one that shows less than the maps do, or
+            with too few pixels.
     """
     ny, nx = image.shape[1:]
     if pitch is None:
@@ -113,6 +115,12 @@ def fitted(image: NDArray[np.generic], frame: tuple[int, int], pitch: float | No
         raise InputError(
             f"the reference image shows {ny * pitch:.4g} x {nx * pitch:.4g} pixels of the maps, which have "
             f"{frame[0]} x {frame[1]}; give one that shows all of them, or the right pixel sizes"
+        )
+    if min(frame) / pitch < LEAST_ACROSS:
+        raise InputError(
+            f"the reference image's pixels are {pitch:.4g} times as large as those of the maps, whose frame of "
+            f"{frame[0]} x {frame[1]} it shows with {frame[0] / pitch:.2g} x {frame[1] / pitch:.2g} of them; check its "
+            "pixel size"
         )
     where = Footprint.centred((ny, nx), pitch, frame)
     return where.dealt(np.asarray(image, dtype=np.float32), frame, scaled=True)
