@@ -24,9 +24,8 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parent))
 from memory import series
 
-from recon.parallel import ALONE, HALO, Ranks, Slab, launched
+from recon.parallel import ALONE, HALO, Halos, Ranks, Slab, launched
 from recon.reconstruction.problem import Problem
-from recon.solvers.steps import needed_beside
 
 Clock = Callable[[], np.ndarray]
 
@@ -44,21 +43,21 @@ def now() -> np.ndarray:
 
 
 def timed(solver, iterations: int) -> np.ndarray:
-    """Seconds an iteration and of these in halos, by the clock and of this process's own work."""
-    halos, plain = np.zeros(2), type(solver.slab).start_refresh
+    """Seconds an iteration and of these in messages between ranks, by the clock and of this process's own work."""
+    halos, plain = np.zeros(2), {name: getattr(Halos, name) for name in ("of_step", "leave")}
 
-    def count(work):
-        nonlocal halos
-        clock = now()
-        found = work()
-        halos += now() - clock
-        return found
+    def counted(work):
+        def call(*args, **how):
+            nonlocal halos
+            clock = now()
+            found = work(*args, **how)
+            halos += now() - clock
+            return found
 
-    def start(slab, *what):
-        finish = count(lambda: plain(slab, *what))
-        return lambda: count(finish)
+        return call
 
-    type(solver.slab).start_refresh = start
+    for name, work in plain.items():
+        setattr(Halos, name, counted(work))
     try:
         solver.advance(1)
         halos, clock = np.zeros(2), now()
@@ -66,18 +65,20 @@ def timed(solver, iterations: int) -> np.ndarray:
         (wall, work), (wall_halo, work_halo) = now() - clock, halos
         return np.array([wall, wall_halo, work, work_halo]) / iterations
     finally:
-        type(solver.slab).start_refresh = plain
+        for name, work in plain.items():
+            setattr(Halos, name, work)
 
 
 def halo_alone(ranks: Ranks, size: int) -> float:
-    """Seconds of this process's own work in renewing the halos after a step, the least of ten: nobody waits."""
+    """Seconds of this process's own work in telling the neighbours after a step, the least of ten: nobody waits."""
     slab = Slab(ranks, size, HALO)
-    p, q = (np.ones((k, size, size, slab.size), np.float32) for k in (3, 6))
+    halos = Halos(slab, [np.ones((*k, size, size, slab.size), np.float32) for k in ((), (3,), (3,), (6,))])
     best = float("inf")
     for _ in range(10):
         ranks.comm.Barrier()
         clock = time.process_time()
-        slab.start_refresh(*needed_beside(p, q), 1)()
+        halos.leave(last=False)
+        halos.wait()
         best = min(best, time.process_time() - clock)
     return best
 

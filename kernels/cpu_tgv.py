@@ -8,6 +8,7 @@ from numba import get_num_threads
 from recon.kernels.compiling import jit, leaf
 from recon.kernels.cpu_difference import PAD, _edge_backward, _edge_forward
 from recon.kernels.cpu_fetch import fetch
+from recon.kernels.cpu_halo import _pack_p, _pack_q, _unpack_p, _unpack_q_along_x, _unpack_q_along_z
 from recon.kernels.cpu_parallel import all_of, in_parallel
 from recon.kernels.cpu_short import unit_of
 from recon.kernels.cpu_tgv_rows import _copy, _fill_work, _p_row, _q_row, _u_row, _w_row
@@ -29,7 +30,7 @@ def _primal_plane(z, primal, w_bar, dual, steps, rho, unit, bars, work):  # type
     (u, w, u_bar, g), (p, q) = primal, dual
     _fill_work(work)
     for x in range(u.shape[1]):
-        _u_row(z, x, u, u_bar, bars[0], p, g, steps[0], rho, unit, work)
+        _u_row(z, x, u, u_bar, 0, bars[0], p, g, steps[0], rho, unit, work)
         if w.shape[0] > 0:
             _w_row(z, x, w, bars, p, q, steps[1], rho, unit, work)
             for k in range(3):
@@ -94,7 +95,7 @@ def tgv_dual(p, q, u_bar, w_bar, sigma_p, sigma_q, a1, a0, rho):  # type: ignore
 # After u and w of row (z, x), no primal row that is still to come needs q of (z, x) or p of (z - 1, x), and
 # the dual steps of these two need no row beyond (z, x): they are taken at once, while everything is in cache, and
 # wbar never goes to memory. Cores share the rows of all planes by x. What the first and last row of a share need of
-# its neighbours is there when all cores have finished: these rows follow in `_seam`, from what is kept of wbar there.
+# its neighbours is there when all cores have finished: these rows follow in `_seam`, from the ubar and wbar kept there.
 # Rows are short, and processors do not foresee where the next ones are: they are asked for one step ahead, a few after
 # each row; all at once would hold the computation up.
 
@@ -103,72 +104,82 @@ _ROWS = 64  # at most, in a share: two planes' bars and p are to stay in a core'
 
 
 @leaf
-def _sweep(share, first, end, primal, dual, steps, rho, unit, ring, kept, work):  # type: ignore[no-untyped-def]
+def _sweep(  # type: ignore[no-untyped-def]
+    share, first, end, primal, dual, halo, steps, rho, unit, ring, kept, work
+):  # fmt: skip
     (u, w, u_bar, g), (p, q) = primal, dual
     tau_u, tau_w, sigma_p, sigma_q, a1, a0 = steps
     nz, nx, _ = u.shape
     _fill_work(work)
+    for x in range(first, min(end + 1, nx)):
+        _unpack_q_along_z(0, x, q, halo)
     for z in range(nz + 1):
         now, last, after = ring[z % 2], ring[(z + 1) % 2], min(z + 1, nz - 1)
         for x in range(first, end):
             here, before, ahead = now[x - first], last[x - first], min(x + 1, nx - 1)
             if z < nz:
-                _u_row(z, x, u, u_bar, here[0], p, g, tau_u, rho, unit, work)
+                if x == first:
+                    _unpack_p(z, max(x - 1, 0), p, halo)
+                    _unpack_q_along_x(z, x, q, halo)
+                _unpack_p(z, x, p, halo)
+                _u_row(z, x, u, u_bar, halo[6], here[0], p, g, tau_u, rho, unit, work)
                 if w.shape[0] > 0:
                     fetch(w[0, z, ahead], w[1, z, ahead], w[2, z, ahead])
+                    _unpack_q_along_x(z, ahead, q, halo)
+                    _unpack_q_along_z(after, x, q, halo)
+                    if x + 1 == end:
+                        _unpack_q_along_z(z, ahead, q, halo)
                     _w_row(z, x, w, here, p, q, tau_w, rho, unit, work)
                     fetch(q[1, z, ahead], q[2, z, ahead], q[5, z, ahead])
                     if x > first or x == 0:
                         left = now[max(x - first - 1, 0)]
                         _q_row(z, x, q, here, before, left, sigma_q, a0, rho, unit, work)
+                        _pack_q(z, x, q, halo)
                     fetch(q[0, z, ahead], q[3, z, ahead], q[4, z, ahead])
                     fetch(q[0, after, ahead], q[3, after, ahead], q[4, after, ahead])  # for differences along z
-                    for k in range(1, 4):
-                        if x == first:
-                            _copy(here[k], kept[share, 0, z, k - 1])
-                        if x + 1 == end:
-                            _copy(here[k], kept[share, 1, z, k - 1])
                 if p.shape[0] > 0:
                     fetch(p[0, z, ahead], p[1, z, ahead], p[2, z, ahead])
                 fetch(u[z, ahead], g[z, ahead], u_bar[z, ahead])
+                for k in range(here.shape[0]):
+                    if x == first:
+                        _copy(here[k], kept[share, 0, z, k])
+                    if x + 1 == end:
+                        _copy(here[k], kept[share, 1, z, k])
             if z > 0 and p.shape[0] > 0 and (x + 1 < end or x + 1 == nx):
                 right = last[min(x + 1, end - 1) - first]
                 _p_row(z - 1, x, p, before, right, here, sigma_p, a1, rho, unit, work)
+                _pack_p(z - 1, x, p, halo)
 
 
 @leaf
-def _seam(share, x, primal, dual, steps, rho, unit, kept, bars, work):  # type: ignore[no-untyped-def]
+def _seam(share, x, dual, halo, steps, rho, unit, kept, work):  # type: ignore[no-untyped-def]
     """The dual rows on both sides of the border between rows x - 1 and x."""
-    (_, w, u_bar, _), (p, q) = primal, dual
+    p, q = dual
     _, _, sigma_p, sigma_q, a1, a0 = steps
-    nothing = w[:0]
     _fill_work(work)
-    for z in range(u_bar.shape[0]):
-        left, here, after, before = bars[0], bars[1], bars[2], bars[3]
-        _read_bars(u_bar, nothing, z, x - 1, left)
-        _read_bars(u_bar, nothing, z, x, here)
-        _read_bars(u_bar, nothing, min(z + 1, u_bar.shape[0] - 1), x - 1, after)
-        for k in range(1, left.shape[0]):
-            _copy(kept[share, 1, z, k - 1], left[k])
-            _copy(kept[share + 1, 0, z, k - 1], here[k])
-            _copy(kept[share + 1, 0, max(z - 1, 0), k - 1], before[k])
+    nz = kept.shape[2]
+    for z in range(nz):
+        left, here = kept[share, 1, z], kept[share + 1, 0, z]
+        after, before = kept[share, 1, min(z + 1, nz - 1)], kept[share + 1, 0, max(z - 1, 0)]
         if p.shape[0] > 0:
             _p_row(z, x - 1, p, left, here, after, sigma_p, a1, rho, unit, work)
+            _pack_p(z, x - 1, p, halo)
         if left.shape[0] > 1:
             _q_row(z, x, q, here, before, left, sigma_q, a0, rho, unit, work)
+            _pack_q(z, x, q, halo)
 
 
 @jit
-def _tgv_step(share, shares, seams, primal, dual, steps, rho, unit, rings, kept, works):  # type: ignore[no-untyped-def]
+def _tgv_step(share, shares, seams, primal, dual, halo, steps, rho, unit, rings, kept, works):  # type: ignore[no-untyped-def]
     if share < 0:
         in_parallel(share)
         return
     nx = primal[0].shape[1]
     first, end = share * nx // shares, (share + 1) * nx // shares
     if not seams:
-        _sweep(share, first, end, primal, dual, steps, rho, unit, rings[share], kept, works[share])
+        _sweep(share, first, end, primal, dual, halo, steps, rho, unit, rings[share], kept, works[share])
     elif end < nx:
-        _seam(share, end, primal, dual, steps, rho, unit, kept, rings[share, 0], works[share])
+        _seam(share, end, dual, halo, steps, rho, unit, kept, works[share])
 
 
 def _shares(nx):  # type: ignore[no-untyped-def]
@@ -177,18 +188,27 @@ def _shares(nx):  # type: ignore[no-untyped-def]
     return min(nx, threads * -(-nx // (_ROWS * threads)))
 
 
-def tgv_step(u, w, u_bar, w_bar, p, q, g, tau_u, tau_w, sigma_p, sigma_q, a1, a0, rho):  # type: ignore[no-untyped-def]
-    """`tgv_primal`, then `tgv_dual`, in one sweep through memory; `w_bar` is neither read nor written."""
+def tgv_step(  # type: ignore[no-untyped-def]
+    u, w, u_bar, w_bar, p, q, g, tau_u, tau_w, sigma_p, sigma_q, a1, a0, rho, halo=None
+):  # fmt: skip
+    """`tgv_primal`, then `tgv_dual`, in one sweep through memory; `w_bar` is neither read nor written.
+
+    A `recon.kernels.halo.Halo` is unpacked before and packed after the step. With it, `u_bar` may be of its own slices
+    only, and the rows of `g` longer than those of `u`.
+    """
     nz, nx, ny = u.shape
+    if halo is None:
+        halo = (*[np.empty((0, 1, 1), p.dtype)] * 4, 0, ny)
+    halo = (*halo, 0 if u_bar.shape[2] == ny else halo[4])  # and where u_bar begins
     shares, components = _shares(nx), 1 + w.shape[0]
     line = ny + 2 * PAD
     # scratch of the cores; rings are 0, since what lies before the first plane is read, and multiplied by 0
-    rings = np.zeros((shares, 2, max(-(-nx // shares), 4), components, line), np.float32)
-    kept = np.empty((shares, 2, nz if components > 1 else 0, 3, line), np.float32)
+    rings = np.zeros((shares, 2, -(-nx // shares), components, line), np.float32)
+    kept = np.empty((shares, 2, nz, components, line), np.float32)
     works = np.empty((shares, 4, ny + 1), np.float32)
     state, steps = ((u, w, u_bar, g), (p, q)), (tau_u, tau_w, sigma_p, sigma_q, a1, a0)
     for seams in (False, True) if shares > 1 else (False,):
-        _tgv_step(all_of(shares), shares, seams, *state, steps, rho, _units(p, q, a1, a0), rings, kept, works)
+        _tgv_step(all_of(shares), shares, seams, *state, halo, steps, rho, _units(p, q, a1, a0), rings, kept, works)
 
 
 def _units(p, q, a1, a0):  # type: ignore[no-untyped-def]

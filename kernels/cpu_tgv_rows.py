@@ -26,8 +26,8 @@ from recon.kernels.cpu_short import load, store, wide
 
 
 @leaf
-def _u_row(z, x, u, u_bar, bar, p, g, tau, rho, unit, work):  # type: ignore[no-untyped-def]
-    """u of one row: the step is g + grad* p. ubar goes into its array, too."""
+def _u_row(z, x, u, u_bar, first, bar, p, g, tau, rho, unit, work):  # type: ignore[no-untyped-def]
+    """u of one row: the step is g + grad* p. ubar goes into its array, too: of a row what it holds, from `first` on."""
     wide()
     here, reflected, step, edged = u[z, x], u_bar[z, x], work[0], work[1]
     data, n = g[z, x], here.size
@@ -41,12 +41,13 @@ def _u_row(z, x, u, u_bar, bar, p, g, tau, rho, unit, work):  # type: ignore[no-
             along_x = mx * load(p_x_left, i, unit[0]) - load(p_x, i, unit[0])
             step[i] = data[i] + along_z + along_x + (edged[i] - edged[i + 1])
     else:
-        _copy(data, step[:n])
+        _copy(data[:n], step[:n])
     for i in range(n):
         old = here[i]
         d = max(-old, -tau * step[i])
-        bar[PAD + i] = reflected[i] = old + TWO * d
+        bar[PAD + i] = old + TWO * d
         here[i] = old + rho * d
+    _copy(bar[PAD + first : PAD + first + reflected.size], reflected)
     _edge_forward(bar)
 
 

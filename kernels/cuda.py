@@ -15,6 +15,7 @@ import numpy as np
 
 from recon.errors import BackendError
 from recon.kernels import MOST_CHANNELS, STEPS
+from recon.kernels.halo import pack, unpack
 
 _FOLDER = Path(__file__).parent
 # threads along y, rows: the fastest tried on an H100; reduce.cuh needs a multiple of 32, joseph.cu at most 16 rows
@@ -230,10 +231,16 @@ def tgv_dual(p, q, u_bar, w_bar, sigma_p, sigma_q, a1, a0, rho):  # type: ignore
     _launch("tgv.cu", name, shape, floats, (), shape, scalars, duals=(p, q), width=width)
 
 
-def tgv_step(u, w, u_bar, w_bar, p, q, g, tau_u, tau_w, sigma_p, sigma_q, a1, a0, rho):  # type: ignore[no-untyped-def]
-    """`tgv_primal`, then `tgv_dual`."""
+def tgv_step(  # type: ignore[no-untyped-def]
+    u, w, u_bar, w_bar, p, q, g, tau_u, tau_w, sigma_p, sigma_q, a1, a0, rho, halo=None
+):  # fmt: skip
+    """`tgv_primal`, then `tgv_dual`; a `recon.kernels.halo.Halo` is unpacked before and packed after."""
+    if halo is not None:
+        unpack(p, q, halo)
     tgv_primal(u, w, u_bar, w_bar, p, q, g, tau_u, tau_w, a1, a0, rho)
     tgv_dual(p, q, u_bar, w_bar, sigma_p, sigma_q, a1, a0, rho)
+    if halo is not None:
+        pack(p, q, halo)
 
 
 def poisson_dual(y, projection, counts, offset, scale, sigma, rho):  # type: ignore[no-untyped-def]

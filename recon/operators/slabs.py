@@ -5,12 +5,14 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
-from recon.backend import Array, kernels, namespace
+from recon.backend import Array, is_device_array, kernels, namespace
 from recon.geometry.tilt_geometry import Shape2, Shape3, TiltGeometry
 from recon.operators.single_axis import single_axis_projector
 from recon.operators.warp import affine, ideal_geometry
 from recon.parallel import HALO, Range, Ranks, Slab, check_ranks
 from recon.series.alignment import Alignment
+
+LANES = 16  # rows of whole vectors are summed faster, and lie on whole cache lines
 
 
 class SlabProjector:
@@ -26,6 +28,8 @@ class SlabProjector:
     Attributes:
         slab: of the volume.
         rows: of the maps.
+        row_lengths: slices that a volume to project, and one to project back to, may also have: the own ones alone, and
+            those that are held with some beyond them, which are left 0.
     """
 
     def __init__(
@@ -42,14 +46,19 @@ class SlabProjector:
         check_ranks(ranks, min(ny, frame[0]))
         self.slab, self.rows = Slab(ranks, ny, HALO), Slab(ranks, frame[0])
         whole = ideal_geometry(tilts_deg, alignment, frame, volume)
-        columns, part = whole.detector[1], (nz, self.slab.size, nx)
-        geometry = TiltGeometry.single_axis(
-            whole.tilts_deg, (part[1], columns), part, offsets=whole.offsets, fineness=whole.fineness
-        )
-        self.projector = single_axis_projector(geometry, like, projector)
+        columns, own, held = whole.detector[1], self.slab.own(), self.slab.size
+        self.row_lengths = held, held
+        if projector != "astra" and not is_device_array(like):
+            self.row_lengths = own[1] - own[0], -(-held // LANES) * LANES
         self._kernels, xp = kernels(like), namespace(like)
-        self._ideal = xp.empty(self.projector.range_shape, dtype=np.float32)
-        self.domain_shape = self.projector.domain_shape
+        self._projectors, self._ideal = {}, {}
+        for slices in {held, *self.row_lengths}:
+            geometry = TiltGeometry.single_axis(
+                whole.tilts_deg, (slices, columns), (nz, slices, nx), offsets=whole.offsets, fineness=whole.fineness
+            )
+            self._projectors[slices] = single_axis_projector(geometry, like, projector)
+            self._ideal[slices] = self._kernels.zeros(self._projectors[slices].range_shape)
+        self.domain_shape = self._projectors[held].domain_shape
         first, end = self.rows.own()
         self.range_shape = (whole.n_tilts, frame[1], end - first)
         straight = alignment.rotation_deg == 0 and not alignment.shifts[:, 0].any() and whole.detector == frame
@@ -66,8 +75,10 @@ class SlabProjector:
         self._backward = xp.asarray(self._shifted(self._rows_wanted[ranks.rank][0], self.slab.held()[0]))
 
     def __call__(self, x: Array, out: Array) -> Array:
-        self.projector(x, self._ideal)
-        wanted = self.slab.fetch(self._ideal, self._ideal_wanted)
+        projector, ideal = self._projectors[x.shape[-1]], self._ideal[x.shape[-1]]
+        if self._maps is None and ideal.shape == out.shape:
+            return projector(x, out)
+        wanted = self.slab.fetch(projector(x, ideal), self._ideal_wanted)
         if self._maps is None:
             out[...] = wanted
         else:
@@ -75,12 +86,14 @@ class SlabProjector:
         return out
 
     def adjoint(self, y: Array, out: Array) -> Array:
+        held, ideal = self._ideal[self.slab.size], self._ideal[out.shape[-1]]
         wanted = self.rows.fetch(y, self._rows_wanted)
-        if self._maps is None:
-            self._ideal[...] = wanted
-        else:
-            self._kernels.warp_adjoint(wanted, self._ideal, self._backward)
-        return self.projector.adjoint(self._ideal, out)
+        if self._maps is not None:
+            self._kernels.warp_adjoint(wanted, held, self._backward)
+            wanted = held
+        if wanted is not ideal:
+            ideal[..., : self.slab.size] = wanted
+        return self._projectors[out.shape[-1]].adjoint(ideal, out)
 
     def _places(self) -> np.ndarray:
         """Lowest and highest ideal row that each recorded row shows, ``(2, row)``."""

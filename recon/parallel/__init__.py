@@ -2,11 +2,12 @@
 
 Every slice of a single-axis series is projected by itself, so a rank holds a slab of slices and the same rows of the
 maps. The regulariser looks at the slices beside: a slab has a halo of two on each side, renewed after each iteration
-while the next one projects. Where an alignment mixes rows, they are fetched from whoever has them (`Ranks.fetch`).
+during projections (`Halos`). Where an alignment mixes rows, they are fetched from whoever has them (`Ranks.fetch`).
 
 Where there is one rank, everything here leaves arrays and numbers as they are.
 """
 
+from recon.parallel.halos import Halos
 from recon.parallel.launch import launched, local_ranks, use_own_gpu
 from recon.parallel.messages import Finish
 from recon.parallel.ranks import ALONE, HALO, Range, Ranks, check_ranks
@@ -16,6 +17,7 @@ __all__ = [
     "ALONE",
     "HALO",
     "Finish",
+    "Halos",
     "Range",
     "Ranks",
     "Slab",

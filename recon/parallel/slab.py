@@ -87,27 +87,23 @@ class Slab:
 
     def refresh(self, *arrays: Array) -> None:
         """Renew the halos of arrays ``(..., slices)`` from the neighbours' own slices."""
-        self.start_refresh(arrays, arrays, self.halo)()
+        self.start_refresh(*arrays)()
 
-    def start_refresh(self, before: Sequence[Array], after: Sequence[Array], width: int) -> Finish:
-        """Begin to renew `width` slices before its own of some arrays, and those after them of others.
-
-        The arrays' own slices may change meanwhile, their halos are right after the end.
-        """
+    def start_refresh(self, *arrays: Array) -> Finish:
+        """Begin to; the arrays' own slices may change meanwhile, their halos are right after the end."""
         if self.ranks.comm is None or self.ranks.size == 1:
             return _nothing
-        (first, end), rank = self.within, self.ranks.rank
+        (first, end), rank, width = self.within, self.ranks.rank, self.halo
         messages, received = [], []
-        for other, sent_ones, mine, got_ones, theirs in (
-            (rank - 1, after, slice(first, first + width), before, slice(first - width, first)),
-            (rank + 1, before, slice(end - width, end), after, slice(end, end + width)),
+        for other, mine, theirs in (
+            (rank - 1, slice(first, first + width), slice(first - width, first)),
+            (rank + 1, slice(end - width, end), slice(end, end + width)),
         ):
             if not 0 <= other < self.ranks.size:
                 continue
-            messages += [Message(other, sent=contiguous(a[:, mine])) for a in _rows(sent_ones)]
-            for a in _rows(got_ones):
+            for a in _rows(arrays):
                 got = namespace(a).empty((len(a), width), dtype=a.dtype)
-                messages.append(Message(other, got=got))
+                messages += [Message(other, sent=contiguous(a[:, mine])), Message(other, got=got)]
                 received.append((a, theirs, got))
         finish = self.ranks.start(messages)
 

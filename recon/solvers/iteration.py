@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import numpy as np
 
 from recon.backend import Array, kernels, namespace
 from recon.operators import Operator, norm2, norm_estimate
-from recon.parallel import Finish, slab_of
+from recon.parallel import Halos, slab_of
 from recon.solvers.data_terms import DataTerm
 from recon.solvers.grids import enlarge
 from recon.solvers.steps import (
@@ -20,7 +21,6 @@ from recon.solvers.steps import (
     Previous,
     Strengths,
     first_weight,
-    needed_beside,
     norm_of_differences,
     primal_dual_step,
     scales_from,
@@ -103,7 +103,11 @@ class PrimalDualIteration:
             return found
 
         dual = np.int16 if half_precision else np.float32
-        self.u, self.u_bar, self.g = field("u"), field("u_bar"), field("g")
+        # of a rank, a step gives ubar of its own slices and takes g in longer rows, which are faster to project
+        own, long = getattr(operator, "row_lengths", (shape[-1], shape[-1]))
+        self.u, self.u_bar = field("u"), field("u_bar")
+        self._g_of_step = zeros((*shape[:2], long))
+        self._u_bar_of_step, self.g = _front(self.u_bar, (*shape[:2], own)), _front(self._g_of_step, shape)
         if start is not None:
             self.u[...] = start
         self.w, self.p, self.q = field("w"), field("p", dual), field("q", dual)
@@ -120,7 +124,7 @@ class PrimalDualIteration:
         if start is not None:
             self.y[...] = data.derivative(operator(self.u, self._stack))
         self.iteration, self.coarse_iterations = 0, 0.0
-        self._arriving: Finish | None = None
+        self._halos = None if self.slab.whole else Halos(self.slab, (self.u, self.w, self.p, self.q))
         self.balance = Balance([] if weights.plain else self._watched())
         self._begin_to_balance()
 
@@ -128,27 +132,18 @@ class PrimalDualIteration:
 
     def step(self, rho: float = 1.0) -> None:
         """One iteration, over-relaxed by `rho`; the formulas are those of the class."""
-        arrays = Arrays(self.u, self.w, self.p, self.q, self.y, self.u_bar, self.w_bar, self.g, self._stack)
+        work = self._u_bar_of_step, self.w_bar, self._g_of_step, self._stack
+        arrays = Arrays(self.u, self.w, self.p, self.q, self.y, *work)
         last = rho == 1.0  # a certificate may follow, which looks at two slices
-        primal_dual_step(
-            arrays, self.operator, self.data, self.weights, self.strengths, rho, self._arrive,
-            lambda: self._leave(all_of_it=last),
-        )  # fmt: skip
+        primal_dual_step(arrays, self.operator, self.data, self.weights, self.strengths, rho, self._halos, last=last)
         if last:
             self._arrive()
         self.iteration += 1
 
-    def _leave(self, *, all_of_it: bool) -> None:
-        """Slices of this rank go to its neighbours, and theirs come, while it projects."""
-        state = (self.u, self.w, self.p, self.q)
-        before, after = (state, state) if all_of_it else needed_beside(self.p, self.q)
-        self._arriving = self.slab.start_refresh(before, after, self.slab.halo if all_of_it else 1)
-
     def _arrive(self) -> None:
         """Wait for slices that are on their way."""
-        if self._arriving is not None:
-            self._arriving()
-        self._arriving = None
+        if self._halos is not None:
+            self._halos.arrive()
 
     def go_on(self, end: int, *, check: bool) -> None:
         """One iteration and maybe a balance; the one to `end` is not relaxed, so p and q stay in their balls."""
@@ -247,7 +242,7 @@ class PrimalDualIteration:
         """Give back the memory of what only further iterations would need; `continue_from` takes what is left."""
         self._arrive()
         self.balance.before = []
-        del self.u_bar, self.g, self.w_bar, self._sensitivity
+        del self.u_bar, self.g, self.w_bar, self._sensitivity, self._u_bar_of_step, self._g_of_step
 
     def change_strength(self, a1: float, a0: float) -> None:
         """Go on with other strengths from where it stands."""
@@ -257,6 +252,11 @@ class PrimalDualIteration:
             self.q *= np.float32(a0 / self.a0)
         self.a1, self.a0 = np.float32(a1), np.float32(a0)
         self._begin_to_balance()
+
+
+def _front(a: Array, shape: tuple[int, ...]) -> Array:
+    """The first elements of an array as one of another shape."""
+    return a.reshape(-1)[: math.prod(shape)].reshape(shape)
 
 
 class Scaled:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -11,7 +10,7 @@ import numpy as np
 from recon.backend import Array, kernels, namespace
 from recon.kernels import STEPS
 from recon.operators import Operator
-from recon.parallel import Slab
+from recon.parallel import Halos, Slab
 from recon.solvers.data_terms import DataTerm
 from recon.solvers.weights import Weights
 
@@ -59,10 +58,6 @@ class Strengths:
         return (float(self.a1) / STEPS, float(self.a0) / STEPS) if p.dtype == np.int16 else (1.0, 1.0)
 
 
-def _nothing() -> None:
-    """Nothing lies elsewhere."""
-
-
 def primal_dual_step(
     a: Arrays,
     operator: Operator,
@@ -70,35 +65,26 @@ def primal_dual_step(
     weights: Weights,
     strengths: Strengths,
     rho: float,
-    arrive: Callable[[], None] = _nothing,
-    leave: Callable[[], None] = _nothing,
+    halos: Halos | None = None,
+    *,
+    last: bool = True,
 ) -> None:
     """One iteration, over-relaxed by `rho`, in place; the formulas are those of `PrimalDualIteration`.
 
-    Where u, w, p and q have slices of others beside their own, `arrive` is called when these are about to be read, and
-    `leave` when the own ones are done.
+    Where u, w, p and q have slices of others beside their own, `halos` renews them; after the `last` step, all of them.
     """
     relax, tau = np.float32(rho), np.float32(weights.tau)
     namespace(a.u).multiply(data.scale, a.y, out=a.stack)
     operator.adjoint(a.stack, a.g)
-    arrive()
+    halo = halos.of_step(last=last) if halos else None
     kernels(a.u).tgv_step(
         a.u, a.w, a.u_bar, a.w_bar, a.p, a.q, a.g, tau, tau, np.float32(weights.sigma_p), np.float32(weights.sigma_q),
-        strengths.a1, strengths.a0, relax,
+        strengths.a1, strengths.a0, relax, halo,
     )  # fmt: skip
-    leave()
+    if halos:
+        halos.leave(last=last)
     operator(a.u_bar, a.stack)
     data.dual_step(a.y, a.stack, weights.sigma_y, relax)
-
-
-def needed_beside(p: Array, q: Array) -> tuple[list[Array], list[Array]]:
-    """What one step on some slices needs of the slice before them, and of the one after.
-
-    p before them is in ``grad* p``, and with q in the wbar of ``E wbar``, a backward difference. After them p is in the
-    ubar of ``grad ubar``, and the components of q along the axis in ``E* q``. The w before them and the u after them
-    follow from these in the same step as the neighbour's own, so they are renewed with everything else only.
-    """
-    return [p, q], [p, *(q[k] for k in (2, 4, 5) if len(q))]
 
 
 def without_tiny_numbers(u: Array) -> None:
