@@ -15,7 +15,7 @@ f32 = np.float32
 RADII = f32(1.0), f32(2.0)
 STEPS = (f32(0.3), f32(0.2), f32(0.3), f32(0.2), *RADII, f32(1.6))
 shapes = st.tuples(st.integers(1, 5), st.integers(1, 9), st.integers(4, 40))
-few = settings(max_examples=15, deadline=None)
+few = settings(max_examples=6, deadline=None)
 
 
 def arguments(s):
