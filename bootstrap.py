@@ -18,7 +18,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 if not (3, 11) <= sys.version_info[:2] <= (3, 13):  # before anything that an older Python cannot run
     sys.exit(
@@ -29,6 +29,36 @@ if not (3, 11) <= sys.version_info[:2] <= (3, 13):  # before anything that an ol
 ROOT = Path(__file__).resolve().parent
 STAMP = ".bootstrap.json"  # what the environment holds, and whether its installation was finished
 LOG = "bootstrap.log"
+# settings of pip as options of uv, and those that change nothing in what it installs
+UV_OPTIONS = {
+    "constraint": "--constraint",
+    "extra-index-url": "--index",
+    "find-links": "--find-links",
+    "index-url": "--default-index",
+    "trusted-host": "--allow-insecure-host",
+}
+NO_MATTER = (
+    "",
+    "break-system-packages",
+    "cache-dir",
+    "cert",
+    "compile",
+    "default-timeout",
+    "disable-pip-version-check",
+    "no-cache-dir",
+    "no-color",
+    "no-compile",
+    "no-input",
+    "no-warn-script-location",
+    "progress-bar",
+    "quiet",
+    "require-virtualenv",
+    "retries",
+    "root-user-action",
+    "timeout",
+    "user",
+    "verbose",
+)
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 # a command's packages (an extra of pyproject.toml) and its steps, each `python -m`; the last step takes the options
 COMMANDS = {
@@ -40,7 +70,8 @@ COMMANDS = {
             ("ruff", "check", "."),
             ("mypy",),
             ("recon.kernels.warm", "all"),  # or all of pytest's processes would compile the same kernels at once
-            ("pytest", "-n", str(CORES + 1)),  # some tests wait, for a scheduler or a browser
+            # some tests wait, for a scheduler or a browser; neighbours share fixtures, so they stay in one process
+            ("pytest", "-n", str(CORES + 1), "--dist", "worksteal"),
         ),
     ),
     "docs": ("docs", (("sphinx", "-W", "--keep-going", "-q", "-b", "html", "docs", "docs/_build/html"),)),
@@ -204,34 +235,75 @@ def create(env: Path) -> None:
 
 
 def install(env: Path, extra: str) -> None:
-    """pip installs this checkout; its output goes to a log, one line of it at a time to a terminal."""
+    """Install this checkout; the output goes to a log, one line of it at a time to a terminal.
+
+    uv takes seconds where pip takes minutes; where it is not to be had, or fails, pip does it.
+    """
     import tomllib
 
     with open(ROOT / "pyproject.toml", "rb") as file:
         build = tomllib.load(file)["build-system"]["requires"]
     # Python compiles what is imported; to compile all modules of all packages beforehand takes as long as the rest
-    command = [str(script(env, "python")), "-m", "pip", "install", "--no-compile", "--retries", "2", *build]
-    command += ["--editable", f".[{extra}]" if extra else "."]
+    what = ["--no-compile", *build, "--editable", f".[{extra}]" if extra else "."]
     print("installing packages; the first time this downloads them and takes minutes", flush=True)
-    start, lines = time.monotonic(), []
+    pip, start = [str(script(env, "python")), "-m", "pip"], time.monotonic()
+    with open(env / LOG, "w", encoding="utf-8") as log:
+        fast = with_uv(env, pip, log)
+        status, lines = logged(env, [*fast, *what], log) if fast else (1, [])
+        if status:
+            status, lines = logged(env, [*pip, "install", "--retries", "2", *what], log)
+    show("")
+    if status:
+        if os.environ.get("CI"):
+            sys.stderr.writelines(lines[-20:])
+        fail(f"{explain(''.join(lines))}. The log is {env / LOG}")
+    print(f"installed in {time.monotonic() - start:.0f} s", flush=True)
+
+
+def logged(env: Path, command: list[str], log: TextIO) -> tuple[int, list[str]]:
+    """Exit status and output of a command, which the log and a terminal get, too."""
     piped: dict[str, Any] = {
         "stdout": subprocess.PIPE,
         "stderr": subprocess.STDOUT,
         "encoding": "utf-8",
         "errors": "replace",
     }
-    utf8 = {**environment(env), "PYTHONUTF8": "1"}
-    with open(env / LOG, "w", encoding="utf-8") as log, subprocess.Popen(command, cwd=ROOT, env=utf8, **piped) as pip:
-        for line in pip.stdout or ():
+    lines, utf8 = [], {**environment(env), "PYTHONUTF8": "1"}
+    with subprocess.Popen(command, cwd=ROOT, env=utf8, **piped) as process:
+        for line in process.stdout or ():
             log.write(line)
             lines.append(line)
             show(line)
-    show("")
-    if pip.returncode:
-        if os.environ.get("CI"):
-            sys.stderr.writelines(lines[-20:])
-        fail(f"{explain(''.join(lines))}. The log is {env / LOG}")
-    print(f"installed in {time.monotonic() - start:.0f} s", flush=True)
+    return process.returncode, lines
+
+
+def with_uv(env: Path, pip: list[str], log: TextIO) -> list[str]:
+    """The beginning of a command that installs by uv as pip is configured to, or nothing if that cannot be."""
+    status, lines = logged(env, [*pip, "config", "list"], log)
+    options = None if status else uv_options(lines)
+    if options is None:
+        return []
+    uv = shutil.which("uv", path=environment(env)["PATH"])
+    if uv is None:
+        logged(env, [*pip, "install", "--no-compile", "--retries", "0", "uv"], log)
+        uv = shutil.which("uv", path=str(script(env, "uv").parent))
+    return [uv, "pip", "install", "--python", str(script(env, "python")), *options] if uv else []
+
+
+def uv_options(settings: list[str]) -> list[str] | None:
+    """What `pip config list` prints, as options of uv; None if uv has no such option."""
+    found: dict[str, str] = {}
+    for line in sorted(settings, key=lambda line: (line.startswith(":env:"), line.startswith("install."))):
+        name, _, value = line.strip().partition("=")
+        found[name.rpartition(".")[2]] = value.strip("'\"")  # variables win over files, `install` over `global`
+    options = ["--index-strategy", "unsafe-best-match"]  # the newest release on any index, as for pip
+    for name, value in found.items():
+        if name in UV_OPTIONS:
+            # lines of a file come with \n spelled out
+            options += [word for item in value.replace("\\n", " ").split() for word in (UV_OPTIONS[name], item)]
+        elif name not in NO_MATTER:
+            return None
+    return options
 
 
 def show(line: str) -> None:
