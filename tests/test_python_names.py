@@ -132,4 +132,8 @@ def test_a_live_line_tells_element_iteration_and_gap():
             assert f"iteration {10 * k}" in task.fields["state"]
             assert ("gap" in task.fields["state"]) == np.isfinite(gap)
         line.step("Zn", Record(10, 5.0, 0.5, 1.0))
-        assert [t.description for t in line.bar.tasks] == ["Zn"]
+        assert [t.description for t in line.bar.tasks] == ["Co", "Zn"]  # which may be at work side by side
+        line.step("Co", Record(50, 5.0, 0.1, 5.0))
+        assert len(line.history["Co"]) == 5
+        line.step("Co", Record(10, 5.0, 0.5, 1.0))  # half of its counts, say
+        assert len(line.history["Co"]) == 1

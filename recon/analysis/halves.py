@@ -9,18 +9,23 @@ elements are (`recon.analysis.pair_figures`).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from recon.analysis.mask import apply_mask
 from recon.errors import InputError
+from recon.model.grid import grid
+from recon.parallel import side_by_side
 from recon.reconstruction.coupled import IMAGE
 from recon.reconstruction.reconstruct import Progress, reconstruct_with
 from recon.reconstruction.strength import is_counts, thinned
 from recon.series.settings import PRIMAL_DUAL, Settings
 from recon.series.tilt_series import TiltSeries
 from recon.series.volume import Volume
+from recon.solvers.memory import needed
 
 if TYPE_CHECKING:
     import numpy as np
@@ -66,7 +71,7 @@ def halves(
         seed: of the division.
         iterations: of each half at most, for the methods with a certificate; others run as the whole did.
         device, progress: as `recon.reconstruct`.
-        solve: what reconstructs; several ranks share it.
+        solve: what reconstructs, one after the other if it is another than `reconstruct_with`; several ranks share it.
 
     Raises:
         InputError: maps that are no counts, which cannot be divided, or a volume that was not reconstructed here.
@@ -74,6 +79,7 @@ def halves(
     if why := not_divisible(series, volumes):
         raise InputError(why)
     found: tuple[dict[str, Volume], dict[str, Volume]] = ({}, {})
+    pieces: list[Callable[[], dict[str, Volume]]] = []
     for names in _together(volumes):
         settings, strength = Settings(), dict[str, float]()
         parts: tuple[TiltSeries, ...] = (series, series)
@@ -90,11 +96,15 @@ def halves(
             parts = tuple(_with_counts(p, h, name) for p, h in zip(parts, halved, strict=True))
         if settings.method in PRIMAL_DUAL:
             settings = replace(settings, max_iterations=min(iterations, settings.iterations))
-        for which, half in zip(found, parts, strict=True):
-            which |= solve(
-                half, settings, strength, elements=names, device=device, progress=progress,
-                log=_unsaid,  # that a half stops at its number of iterations is as it should be
-            )  # fmt: skip
+        # that a half stops at its number of iterations is as it should be, and not told
+        how = {"elements": names, "device": device, "progress": progress, "log": _unsaid}
+        pieces += [partial(solve, half, settings, strength, **how) for half in parts]
+    shape = grid(series, settings.thickness).shape
+    need = needed(shape, series.n_tilts, series.frame, 1, settings.method).host
+    alone = settings.memory is not None or solve is not reconstruct_with
+    solved = [piece() for piece in pieces] if alone else side_by_side(pieces, math.prod(shape), need, device)
+    for n, half in enumerate(solved):
+        found[n % 2].update(half)
     return Halves(*found, seed)
 
 

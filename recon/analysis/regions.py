@@ -7,7 +7,8 @@ it so fills small holes and flattens small peaks. So regions are asked about by 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,11 +23,13 @@ from recon.analysis.layout import Layout, lay_out, lay_out_anew
 from recon.analysis.mask import mask
 from recon.analysis.places import Place, Regions, places
 from recon.errors import InputError, JobError
+from recon.parallel import side_by_side
 from recon.reconstruction.problem import Problem
 from recon.series.settings import PRIMAL_DUAL
 from recon.series.tilt_series import TiltSeries
 from recon.series.units import series_in, unit_of, volume_in
 from recon.series.volume import Volume, by_element
+from recon.solvers.memory import needed_for_regions
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -109,43 +112,72 @@ def _asked(
     """Element to its fits, to ``(recording, place)`` errors of simulated recordings, to iterations; shares found again.
 
     The third is of each place, None where they were given. An element's solver is made twice, since those of all
-    elements together might not fit into memory.
+    elements together might not fit into memory; of small volumes elements are asked about side by side.
     """
-    results: dict[str, Asked] = {}
-    off: dict[str, NDArray[np.float64]] = {}
-    recorded: dict[str, list[NDArray[np.float16]]] = {}
-    spent, height = dict[str, int](), dict[str, np.float32]()
     fields = [f.full for f in laid.fields]
     looked = looked_at(inside, [*fields, *(w.full for w in laid.weights)])
-    for element in volumes:
+
+    def ask(element: str) -> _Fits:
         asking, start = _asking(series, volumes, element, device, looked, fields)
         _check_seen(asking, asked)
         found = asking.ask(laid.weights_of(element), likelihood=likelihood)
-        recorded[element] = asking.reconstructed(found.model, start, replicates, seed)
-        spent[element], height[element], box = asking.iterations, np.float32(peak(start)), asking.box
-        results[element] = replace(found, means=found.means * unit_of(series, element))
-        del asking
-    again = []
-    for values in zip(*recorded.values(), strict=True):
-        new = {
-            n: replace(
-                v, values=box.into(v.values, x.astype(np.float32) * (height[n] * np.float32(unit_of(series, n))))
-            )
-            for (n, v), x in zip(volumes.items(), values, strict=True)
-        }
-        again.append(lay_out_anew(new, asked, were_found))
-    for element in volumes:
-        model = results[element].model
-        asking, start = _asking(series, volumes, element, device, looked, fields, model)
-        moved = (
-            backend.to_device(u.astype(np.float32) * height[element], device) - start for u in recorded.pop(element)
-        )
-        off[element] = _errors(asking, model, laid.cores[element].full, again, moved, seed)
-        spent[element] += asking.iterations
-        del asking
-        if log is not None:
-            log(f"{element}: {len(asked)} regions asked about in {spent[element]} iterations")
-    return results, off, np.mean([a.found for a in again], axis=0) if were_found else None, spent
+        recorded = asking.reconstructed(found.model, start, replicates, seed)
+        found = replace(found, means=found.means * unit_of(series, element))
+        return _Fits(found, recorded, np.float32(peak(start)), asking.box, asking.iterations)
+
+    def ask_recordings(element: str) -> tuple[NDArray[np.float64], int]:
+        fits = of[element]
+        asking, start = _asking(series, volumes, element, device, looked, fields, fits.found.model)
+        moved = (backend.to_device(u.astype(np.float32) * fits.height, device) - start for u in fits.recorded)
+        off = _errors(asking, fits.found.model, laid.cores[element].full, again, moved, seed)
+        return off, fits.iterations + asking.iterations
+
+    names = list(volumes)
+    need = needed_for_regions(inside.shape, series.n_tilts, series.frame, len(fields), "tgv", "cpu", 1, replicates)
+    of = dict(zip(names, side_by_side([partial(ask, n) for n in names], inside.size, need, device), strict=True))
+    again = [_anew(series, volumes, of, r, asked, were_found) for r in range(replicates)]
+    errors = side_by_side([partial(ask_recordings, n) for n in names], inside.size, need, device)
+    if log is not None:
+        for name, (_, spent) in zip(names, errors, strict=True):
+            log(f"{name}: {len(asked)} regions asked about in {spent} iterations")
+    return (
+        {n: fits.found for n, fits in of.items()},
+        {n: off for n, (off, _) in zip(names, errors, strict=True)},
+        np.mean([a.found for a in again], axis=0) if were_found else None,
+        {n: spent for n, (_, spent) in zip(names, errors, strict=True)},
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class _Fits:
+    """What one element's own data gave.
+
+    Attributes:
+        found: the answers, in the unit of the series.
+        recorded: volumes ``(z, x, y)`` of simulated recordings, in `height`.
+        height: the largest value of the data's volume.
+        box: in which all this is.
+        iterations: spent.
+    """
+
+    found: Asked
+    recorded: list[NDArray[np.float16]]
+    height: np.float32
+    box: Box
+    iterations: int
+
+
+def _anew(
+    series: TiltSeries, volumes: Mapping[str, Volume], of: Mapping[str, _Fits], r: int, asked: Sequence[Place],
+    were_found: bool,
+) -> Layout:  # fmt: skip
+    """What to ask in simulated recording r, from the volumes that were reconstructed of it."""
+    new = {}
+    for name, volume in volumes.items():
+        fits = of[name]
+        values = fits.recorded[r].astype(np.float32) * (fits.height * np.float32(unit_of(series, name)))
+        new[name] = replace(volume, values=fits.box.into(volume.values, values))
+    return lay_out_anew(new, asked, were_found)
 
 
 def _first(found: Mapping[str, Feature]) -> list[Place]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
@@ -82,6 +83,7 @@ class Checkpoints:
         self.schedule = Schedule(self._probe)
         self.staged, self.aligned = staged, aligned
         self._on, self._began = on or staged, time.perf_counter()
+        self._writing = threading.Lock()  # elements may be at work side by side
 
     def open(self, *, resume: bool, overwrite: bool, element: str | None = None) -> None:
         """Look at what an earlier run left: go on from it, clear it, or refuse.
@@ -312,6 +314,12 @@ class Checkpoints:
         work: float | None = None,
     ) -> bool:  # fmt: skip
         """Write one file if that is worth it; returns whether it was written."""
+        with self._writing:
+            return self._write(what, header, arrays, element, work)
+
+    def _write(
+        self, what: str, header: Mapping[str, Any], arrays: Mapping[str, Array], element: str, work: float | None
+    ) -> bool:
         n_bytes = sum(a.nbytes for a in arrays.values()) + 1024  # of ranks, those of this one
         if not self._on:
             return False

@@ -34,7 +34,7 @@ class Interrupts:
         self.log = log
         self.wish: str | None = None
         self.cause = ""
-        self._patient = False
+        self._patient, self._lock = 0, threading.Lock()  # how many ask
         self._before: dict[int, Any] = {}
         self._hook: Callable[[sys.UnraisableHookArgs], object] | None = None
 
@@ -56,12 +56,14 @@ class Interrupts:
 
     @contextlib.contextmanager
     def patience(self) -> Iterator[None]:
-        """In here somebody asks for `wish` often."""
-        self._patient = True
+        """In here somebody asks for `wish` often; several threads may be in here."""
+        with self._lock:
+            self._patient += 1
         try:
             yield
         finally:
-            self._patient = False
+            with self._lock:
+                self._patient -= 1
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
         name = signal.Signals(number).name

@@ -18,6 +18,7 @@ from recon.job.file import Job
 from recon.job.overrides import align_reference, given_alignment, known_exposures, read_regions
 from recon.model.grid import grid
 from recon.operators.composed import scratch_words
+from recon.parallel import at_once
 from recon.preparation.isolation import locate
 from recon.preparation.normalise import normalise
 from recon.preparation.screening import screen
@@ -137,6 +138,7 @@ def forecast(
     together = 0 if options.coupling == "none" else n_elements + options.couple_image
     how_much = (options.method, device, options.half_precision, searching)
     memory = needed(shape, n_tilts, frame, n_elements, *how_much, channels=together)
+    own = needed(shape, n_tilts, frame, 1, *how_much).host
     held = 4 * (projector_words or 0)
     memory = Memory(memory.host + held * (device == "cpu"), memory.device + held * (device == "cuda"))
     # an uncertainty adds two volumes of results, and two sums while it is found
@@ -151,7 +153,10 @@ def forecast(
     halves = (twice.device if device == "cuda" else twice.host) if options.halves else 0
     took = duration(shape, n_tilts, frame, n_elements, job, device, cores=None if free is None else 2)
     took = took.slower(COUPLED) if together else took
+    cores = usable_cores() if free is None else 2
     free = available(device) if free is None else free
+    if not together and options.memory is None:
+        memory = replace(memory, host=memory.host + (at_once(n_elements, cores, voxels, own, free, device) - 1) * own)
     solving = memory.device if device == "cuda" else memory.host + more
     budget = None if in_memory or projector_words is not None else _budget(job, solving, free)
     slabs = None

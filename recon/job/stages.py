@@ -202,6 +202,8 @@ class Stages:
             self.watch.log(f"resolution not measured: {why}")
             return None
         with self.timed("halves"), backend.device_errors():
+            if self.ranks.size == 1:
+                return halves(series, volumes, device=self.device, progress=self.watch.step)
             return halves(series, volumes, device=self.device, solve=self._solve)
 
     @property

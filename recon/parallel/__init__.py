@@ -7,6 +7,7 @@ during projections (`Halos`). Where an alignment mixes rows, they are fetched fr
 Where there is one rank, everything here leaves arrays and numbers as they are.
 """
 
+from recon.parallel.beside import at_once, side_by_side, stop_if_unwanted
 from recon.parallel.halos import Halos
 from recon.parallel.launch import launched, local_ranks, use_own_gpu
 from recon.parallel.messages import Finish
@@ -21,10 +22,13 @@ __all__ = [
     "Range",
     "Ranks",
     "Slab",
+    "at_once",
     "check_ranks",
     "launched",
     "local_ranks",
     "rows_of",
+    "side_by_side",
     "slab_of",
+    "stop_if_unwanted",
     "use_own_gpu",
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
@@ -14,7 +15,7 @@ from recon.errors import InputError, JobError, teller
 from recon.model.grid import grid
 from recon.model.noise import automatic_strength
 from recon.operators.own import LinearOperator
-from recon.parallel import ALONE, Ranks
+from recon.parallel import ALONE, Ranks, side_by_side
 from recon.reconstruction.coupled import reconstruct_coupled
 from recon.reconstruction.keeper import Keeper, Nothing, Shared
 from recon.reconstruction.own import UNUSABLE, MakeDataTerm, OwnParts, reconstruct_own
@@ -27,6 +28,7 @@ from recon.series.units import series_in, strength_in, unit_of, volume_in
 from recon.series.volume import Volume
 from recon.solvers import Record, Solution, Status
 from recon.solvers.fbp import fbp
+from recon.solvers.memory import needed
 from recon.solvers.own import Regulariser
 from recon.solvers.progress import watching
 from recon.solvers.sirt import sirt
@@ -158,31 +160,36 @@ def reconstruct_with(
         from recon.model.resampling import resample
 
         series = resample(series, grid(series, settings.thickness).shape[1:])
-    volumes: dict[str, Volume] = {}
     if settings.coupling != "none":
         with watching(progress, settings.tolerance) as step:
             names = series.named(elements)
             tell = None if step is None else named(step, " + ".join(names))
             volumes = reconstruct_coupled(series, settings, strengths, names, run, tell)
         return _finished(volumes, notes, run, log)
-    memory = settings.memory
+    memory, shape = settings.memory, grid(series, settings.thickness).shape
     if memory is not None and run.device == "cpu":  # the volumes of the other elements are there as well
-        memory = max(1, memory - 4 * math.prod(grid(series, settings.thickness).shape) * (len(series.elements) - 1))
+        memory = max(1, memory - 4 * math.prod(shape) * (len(series.elements) - 1))
     with watching(progress, settings.tolerance) as step:
-        for element in series.named(elements):
+
+        def one(element: str) -> Volume | None:
             if run.keeper.stopping:
-                break
+                return None
             kept = run.keeper.volume(element)
             if kept is not None:
-                volumes[element] = kept
-                continue
+                return kept
             of_element = replace(settings, strength=strengths[element], memory=memory)
             report = None if step is None else named(step, element)
-            volumes[element] = volume = _volume(series, element, of_element, run, report)
-            assert volume.solution is not None
-            if volume.solution.status is Status.INTERRUPTED:
-                break
-            run.keeper.keep_volume(volume)
+            volume = _volume(series, element, of_element, run, report)
+            if volume.made.status is not Status.INTERRUPTED:
+                run.keeper.keep_volume(volume)
+            return volume
+
+        names = series.named(elements)
+        pieces = [partial(one, name) for name in names]
+        alone = memory is not None or ranks.size > 1 or not settings.certified
+        need = needed(shape, series.n_tilts, series.frame, 1, settings.method, search=True).host
+        found = [piece() for piece in pieces] if alone else side_by_side(pieces, math.prod(shape), need, run.device)
+    volumes = {name: volume for name, volume in zip(names, found, strict=True) if volume is not None}
     return _finished(volumes, notes, run, log)
 
 

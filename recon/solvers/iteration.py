@@ -9,7 +9,7 @@ import numpy as np
 
 from recon.backend import Array, kernels, namespace
 from recon.operators import Operator, norm2, norm_estimate
-from recon.parallel import Halos, slab_of
+from recon.parallel import Halos, slab_of, stop_if_unwanted
 from recon.solvers.data_terms import DataTerm
 from recon.solvers.grids import enlarge
 from recon.solvers.steps import (
@@ -147,6 +147,7 @@ class PrimalDualIteration:
 
     def go_on(self, end: int, *, check: bool) -> None:
         """One iteration and maybe a balance; the one to `end` is not relaxed, so p and q stay in their balls."""
+        stop_if_unwanted()
         last = self.iteration + 1 == end
         self.step(1.0 if last or self.weights.plain else RELAXATION)
         if self.iteration % 10 == 0 or last:

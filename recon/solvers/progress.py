@@ -14,7 +14,7 @@ Step = Callable[[str, "Record"], None]
 
 
 class LiveLine:
-    """A live line: element, iteration, certified gap and time left; use it as a context manager.
+    """A live line of each element at work: iteration, certified gap and time left; use it as a context manager.
 
     Attributes:
         tolerance: the gap that the solver is heading for.
@@ -29,9 +29,8 @@ class LiveLine:
             TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[state]}"), TimeElapsedColumn(),
             console=Console(stderr=True), transient=True,
         )  # fmt: skip
-        self.task: Any = None
-        self.element = ""
-        self.history: list[Record] = []
+        self.tasks: dict[str, Any] = {}
+        self.history: dict[str, list[Record]] = {}
 
     def __enter__(self) -> LiveLine:
         self.bar.start()
@@ -46,16 +45,16 @@ class LiveLine:
 
     def step(self, element: str, record: Record) -> None:
         """What a solver reports at every check."""
-        if element != self.element:
-            if self.task is not None:
-                self.bar.remove_task(self.task)
-            self.task = self.bar.add_task(element, total=1.0, state="")
-            self.element, self.history = element, []
-        self.history.append(record)
-        done, left = forecast(self.history, self.tolerance)
+        if element not in self.tasks:
+            self.tasks[element] = self.bar.add_task(element, total=1.0, state="")
+        history = self.history.get(element, [])
+        if history and record.iteration <= history[-1].iteration:  # another reconstruction of the element
+            history = []
+        self.history[element] = history = [*history, record]
+        done, left = forecast(history, self.tolerance)
         gap = f", gap {record.gap:.1e}" if math.isfinite(record.gap) else ""
         text = f"iteration {record.iteration}{gap}" + ("" if left is None else f", {left:.0f} s left")
-        self.bar.update(self.task, completed=done, state=text)
+        self.bar.update(self.tasks[element], completed=done, state=text)
 
 
 @contextlib.contextmanager

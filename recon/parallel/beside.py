@@ -1,0 +1,94 @@
+"""Pieces of work that do not need each other, side by side on the cores of one process.
+
+Where arrays fit a cache, two kernels at a time on a core each are faster than one after the other on two: what lies
+between kernels runs beside, too, and no core waits for another. Results are the same to the last bit.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from typing import TypeVar
+
+from recon.backend import free_memory
+from recon.errors import SuspendedError
+
+T = TypeVar("T")
+
+SMALL = 1 << 22  # voxels of a volume: kernels on larger ones use all cores well, and wait for memory
+LOOK = 0.1  # seconds after which this thread hears of a signal that another one was given
+PART = 0.5  # of the free memory, at most, for all of them together
+
+_own = threading.local()
+
+
+def at_once(pieces: int, cores: int, voxels: int, need: int, free: int, device: str) -> int:
+    """How many of some pieces of work are done at a time; the arguments are those of `side_by_side`."""
+    many = min(pieces, cores)
+    return many if device == "cpu" and voxels <= SMALL and many * need <= PART * free else 1
+
+
+def side_by_side(pieces: Sequence[Callable[[], T]], voxels: int, need: int, device: str) -> list[T]:
+    """What the pieces return, in their order; each thread has its share of the cores.
+
+    One after the other where there is one core, a GPU, a larger volume than `SMALL`, little memory, or where Numba's
+    threads cannot be entered twice (its layer "workqueue"). An error of one ends the others at their next
+    `stop_if_unwanted`, but for a `SuspendedError`: each saves its state and raises its own.
+
+    Args:
+        pieces: that share nothing they write to.
+        voxels: of each one's volume.
+        need: bytes of memory that each takes.
+        device: ``"cpu"`` or ``"cuda"``.
+    """
+    if len(pieces) < 2 or device != "cpu" or hasattr(_own, "unwanted"):
+        return [piece() for piece in pieces]
+    cores = _cores()
+    workers = at_once(len(pieces), cores, voxels, need, free_memory(), device)
+    if workers == 1:
+        return [piece() for piece in pieces]
+    unwanted = threading.Event()
+
+    def begin() -> None:
+        import numba
+
+        _own.unwanted = unwanted
+        numba.set_num_threads(max(1, cores // workers))  # of this thread
+
+    with ThreadPoolExecutor(workers, "recon", begin) as pool:
+        found: list[Future[T]] = [pool.submit(piece) for piece in pieces]
+        try:
+            while not all(piece.done() for piece in found):
+                wait(found, LOOK)
+                for piece in found:
+                    wrong = piece.exception() if piece.done() else None
+                    if wrong is not None and not isinstance(wrong, SuspendedError):
+                        raise wrong
+            return [piece.result() for piece in found]
+        except BaseException:  # a signal to this thread, too
+            unwanted.set()
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+def stop_if_unwanted() -> None:
+    """Ends a piece of work, for which nobody waits any more; for loops of long ones."""
+    unwanted: threading.Event | None = getattr(_own, "unwanted", None)
+    if unwanted is not None and unwanted.is_set():
+        raise UnwantedError
+
+
+class UnwantedError(Exception):
+    """Raised in a piece of work that has no use left, and seen by nobody."""
+
+
+def _cores() -> int:
+    """How many this thread may use for kernels, 1 where only one thread at a time may start them."""
+    import numba
+
+    own = int(numba.get_num_threads())  # starts Numba's threads, and so chooses their layer
+    return 1 if numba.threading_layer() == "workqueue" else own
+
+
+__all__ = ["SMALL", "UnwantedError", "at_once", "side_by_side", "stop_if_unwanted"]

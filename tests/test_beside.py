@@ -1,0 +1,108 @@
+"""Pieces of work side by side: results, errors, signals, and when they are done one after the other."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+
+import numpy as np
+import pytest
+from saved_runs import posix
+
+import recon
+from recon.errors import InputError, SuspendedError
+from recon.parallel import at_once, side_by_side, stop_if_unwanted
+from recon.parallel.beside import SMALL
+from recon.simulate import simulate, two_metal_particle
+
+GIB = 2**30
+
+
+@pytest.fixture
+def two_cores(monkeypatch):
+    """Two workers, whatever the machine has."""
+    monkeypatch.setattr("recon.parallel.beside._cores", lambda: 2)
+
+
+def endless() -> None:
+    while True:
+        stop_if_unwanted()
+        time.sleep(0.001)
+
+
+def test_results_keep_the_order_and_pieces_run_at_a_time(two_cores):
+    both = threading.Barrier(2, timeout=20)  # passed by two threads at once only
+
+    def piece(k: int) -> int:
+        both.wait()
+        time.sleep(0.02 * (1 - k))  # the first ends last
+        return k
+
+    assert side_by_side([lambda: piece(0), lambda: piece(1)], 1000, 1, "cpu") == [0, 1]
+
+
+def test_a_piece_may_have_pieces(two_cores):
+    inner = lambda: sum(side_by_side([lambda: 1, lambda: 2], 1000, 1, "cpu"))  # noqa: E731
+    assert side_by_side([inner, inner], 1000, 1, "cpu") == [3, 3]
+
+
+def test_an_error_ends_the_others(two_cores):
+    def wrong() -> None:
+        raise InputError("no such map")
+
+    with pytest.raises(InputError, match="no such map"):
+        side_by_side([endless, wrong], 1000, 1, "cpu")
+
+
+def test_each_saves_its_state_when_the_run_is_to_leave(two_cores):
+    saved = []
+
+    def leave(k: int) -> None:
+        time.sleep(0.05 * k)
+        stop_if_unwanted()
+        saved.append(k)
+        raise SuspendedError("SIGTERM")
+
+    with pytest.raises(SuspendedError):
+        side_by_side([lambda: leave(0), lambda: leave(1)], 1000, 1, "cpu")
+    assert saved == [0, 1]
+
+
+@posix
+def test_a_signal_ends_all(two_cores):
+    timer = threading.Timer(0.1, signal.raise_signal, (signal.SIGINT,))
+    timer.start()
+    with pytest.raises(KeyboardInterrupt):
+        side_by_side([endless, endless], 1000, 1, "cpu")
+    timer.join()
+
+
+def test_one_after_the_other_where_nothing_is_gained():
+    free = 16 * GIB
+    assert at_once(2, 4, 64**3, GIB, free, "cpu") == 2
+    assert at_once(4, 2, 64**3, GIB, free, "cpu") == 2
+    assert at_once(2, 1, 64**3, GIB, free, "cpu") == 1
+    assert at_once(2, 4, SMALL + 1, GIB, free, "cpu") == 1
+    assert at_once(2, 4, 64**3, 5 * GIB, free, "cpu") == 1  # memory
+    assert at_once(2, 4, 64**3, GIB, free, "cuda") == 1
+
+
+def test_elements_side_by_side_are_the_same_to_the_last_bit(monkeypatch):
+    series, _ = simulate(two_metal_particle(0), size=16, seed=0)
+    series = recon.normalise(series)
+    found = []
+    for cores in (1, 2):
+        monkeypatch.setattr("recon.parallel.beside._cores", lambda cores=cores: cores)
+        volumes = recon.reconstruct(series, device="cpu")
+        found.append((volumes, recon.composition(series, volumes, {"a": _middle()}, replicates=4, device="cpu")))
+    (alone, asked), (beside, asked_beside) = found
+    for name in series.elements:
+        assert np.array_equal(alone[name].values, beside[name].values)
+    assert str(asked) == str(asked_beside)
+
+
+def _middle() -> np.ndarray:
+    region = np.zeros((16, 16, 16), bool)
+    region[6:9, 6:9, 6:9] = True
+    return region
