@@ -11,7 +11,7 @@ from math import floor
 
 import numpy as np
 
-from recon.kernels.compiling import ZERO, jit, leaf
+from recon.kernels.compiling import ONE, ZERO, jit, leaf
 from recon.kernels.cpu_parallel import all_of, in_parallel
 
 
@@ -42,27 +42,73 @@ def _is_shift(a):  # type: ignore[no-untyped-def]
     return a[0] == 1 and a[1] == 0 and a[3] == 0 and a[4] == 1
 
 
+# Along a column both indices grow evenly. Where the axis is rotated by little, many pixels in a row lie between the
+# same two columns, and each one row further: a loop over them vectorises.
+STEEP = 0.25  # columns a row, or rows beyond one, from which such runs are too short
+
+
+@leaf
+def _run_end(start, slope, j, n):  # type: ignore[no-untyped-def]
+    """End of the indices from j on at which start + slope index lies between the same two integers, n at most."""
+    if slope == 0:
+        return n
+    at = start + slope * j
+    room = floor(at) + 1 - at if slope > 0 else at - floor(at)
+    return j + 1 + int(min(n - j - 1.0, room / abs(slope) * (1 - 1e-6)))
+
+
+@leaf
+def _pixel(source, p, q):  # type: ignore[no-untyped-def]
+    """`source` (u, y) at (p, q), 0 outside."""
+    nu, ny = source.shape
+    k, m = floor(p), floor(q)
+    fp, fq = p - k, q - m
+    total = 0.0
+    if 0 <= k < nu:
+        if 0 <= m < ny:
+            total += (1 - fp) * (1 - fq) * source[k, m]
+        if 0 <= m + 1 < ny:
+            total += (1 - fp) * fq * source[k, m + 1]
+    if 0 <= k + 1 < nu:
+        if 0 <= m < ny:
+            total += fp * (1 - fq) * source[k + 1, m]
+        if 0 <= m + 1 < ny:
+            total += fp * fq * source[k + 1, m + 1]
+    return np.float32(total)
+
+
 @leaf
 def _gather(source, a, i, out):  # type: ignore[no-untyped-def]
     """Recorded column i from the ideal projection `source` (u, y)."""
     nu, ny = source.shape
-    for j in range(out.size):
-        p = a[0] * i + a[1] * j + a[2]
-        q = a[3] * i + a[4] * j + a[5]
+    p0, q0, dp, dq = a[0] * i + a[2], a[3] * i + a[5], a[1], a[4] - 1
+    steep, j = abs(dp) + abs(dq) > STEEP, 0
+    while j < out.size:
+        p, q = p0 + dp * j, q0 + dq * j + j
         k, m = floor(p), floor(q)
-        fp, fq = p - k, q - m
-        total = 0.0
-        if 0 <= k < nu:
-            if 0 <= m < ny:
-                total += (1 - fp) * (1 - fq) * source[k, m]
-            if 0 <= m + 1 < ny:
-                total += (1 - fp) * fq * source[k, m + 1]
-        if 0 <= k + 1 < nu:
-            if 0 <= m < ny:
-                total += fp * (1 - fq) * source[k + 1, m]
-            if 0 <= m + 1 < ny:
-                total += fp * fq * source[k + 1, m + 1]
-        out[j] = total
+        end = j + 1 if steep else min(_run_end(p0, dp, j, out.size), _run_end(q0, dq, j, out.size))
+        # within them, those whose next row exists, too
+        low, high = (max(j, j - m), min(end, j + ny - 1 - m)) if end - j > 1 and 0 <= k < nu - 1 else (end, end)
+        for at in range(j, min(low, end)):
+            out[at] = _pixel(source, p0 + dp * at, q0 + dq * at + at)
+        if low < high:
+            f, df, g, dg = (
+                np.float32(p0 + dp * low - k),
+                np.float32(dp),
+                np.float32(q - m + dq * (low - j)),
+                np.float32(dq),
+            )
+            rows = m + low - j
+            left, right = source[k, rows : rows + high - low + 1], source[k + 1, rows : rows + high - low + 1]
+            part = out[low:high]
+            for x in range(part.size):
+                across, along = f + df * np.float32(x), g + dg * np.float32(x)
+                here = left[x] + across * (right[x] - left[x])
+                after = left[x + 1] + across * (right[x + 1] - left[x + 1])
+                part[x] = here + along * (after - here)
+        for at in range(max(low, high), end):
+            out[at] = _pixel(source, p0 + dp * at, q0 + dq * at + at)
+        j = end
 
 
 @leaf
@@ -75,26 +121,55 @@ def _within(start, slope, low, high, n):  # type: ignore[no-untyped-def]
 
 
 @leaf
-def _scatter(source, a, k, out):  # type: ignore[no-untyped-def]
-    """Adds to ideal column k what the recorded frame `source` (u, y) gives it."""
+def _spread(value, p, q, out):  # type: ignore[no-untyped-def]
+    """Adds to a column what a pixel p columns away at row q gives it."""
+    across, m = 1 - abs(p), floor(q)
+    if across > 0:
+        if 0 <= m < out.size:
+            out[m] += np.float32(across * (1 - (q - m))) * value
+        if 0 <= m + 1 < out.size:
+            out[m + 1] += np.float32(across * (q - m)) * value
+
+
+BLOCK = 32  # columns of the ideal detector that are gathered at a time
+
+
+@leaf
+def _scatter(source, a, first, out):  # type: ignore[no-untyped-def]
+    """Adds to the ideal columns `out` (u, y), from column `first` on, what the recorded frame `source` (u, y) gives."""
     mu, my = source.shape
-    ny = out.size
-    # the columns of which some pixel reaches k
-    least, most = min(ZERO, a[1] * (my - 1)), max(ZERO, a[1] * (my - 1))
-    first, end = _within(a[2], a[0], k - 1 - most, k + 1 - least, mu)
-    for i in range(first, end):
-        start = a[0] * i + a[2]
-        low, high = _within(start, a[1], k - 1.0, k + 1.0, my)
-        for j in range(low, high):
-            across = 1 - abs(start + a[1] * j - k)
-            if across > 0:
-                q = a[3] * i + a[4] * j + a[5]
-                m = floor(q)
-                near, far = np.float32(across * (1 - (q - m))), np.float32(across * (q - m))
-                if 0 <= m < ny:
-                    out[m] += near * source[i, j]
-                if 0 <= m + 1 < ny:
-                    out[m + 1] += far * source[i, j]
+    columns, ny = out.shape
+    dp, dq = a[1], a[4] - 1
+    steep = abs(dp) + abs(dq) > STEEP
+    # the recorded columns of which some pixel reaches them
+    least, most = min(ZERO, dp * (my - 1)), max(ZERO, dp * (my - 1))
+    begin, end = _within(a[2] - first, a[0], -1 - most, columns - least, mu)
+    for i in range(begin, end):
+        p0, q0 = a[0] * i + a[2] - first, a[3] * i + a[5]
+        j, high = _within(p0, dp, -1.0, columns + ZERO, my)
+        while j < high:
+            p, q = p0 + dp * j, q0 + dq * j + j
+            k, m = floor(p), floor(q)
+            stop = j + 1 if steep else min(_run_end(p0, dp, j, high), _run_end(q0, dq, j, high))
+            # those whose next row exists, too
+            low, last = (max(j, j - m), min(stop, j + ny - 1 - m)) if stop - j > 1 else (stop, stop)
+            for column in range(max(k, 0), min(k + 2, columns)):
+                if low < last:
+                    row, dw = m + low - j, np.float32(-dp if column == k else dp)
+                    part, into = source[i, low:last], out[column, row : row + last - low + 1]
+                    w = np.float32(1 - abs(p0 + dp * low - column))
+                    g, dg = np.float32(q - m + dq * (low - j)), np.float32(dq)
+                    for x in range(part.size):
+                        at = np.float32(x)
+                        into[x] += (w + dw * at) * (ONE - (g + dg * at)) * part[x]
+                    after = into[1:]
+                    for x in range(part.size):
+                        at = np.float32(x)
+                        after[x] += (w + dw * at) * (g + dg * at) * part[x]
+                for at in range(j, stop):
+                    if at < low or at >= last:
+                        _spread(source[i, at], p0 + dp * at - column, q0 + dq * at + at, out[column])
+            j = stop
 
 
 @jit
@@ -118,20 +193,23 @@ def warp(stack, out, affine):  # type: ignore[no-untyped-def]
 
 
 @jit
-def _warp_adjoint(line, stack, out, affine):  # type: ignore[no-untyped-def]
-    if line < 0:
-        in_parallel(line)
+def _warp_adjoint(block, stack, out, affine):  # type: ignore[no-untyped-def]
+    if block < 0:
+        in_parallel(block)
         return
-    t, k = line // out.shape[1], line % out.shape[1]
-    a, row = affine[t], out[t, k]
-    for m in range(row.size):
-        row[m] = ZERO
+    blocks = (out.shape[1] + BLOCK - 1) // BLOCK
+    t, first = block // blocks, block % blocks * BLOCK
+    a, columns = affine[t], out[t, first : first + BLOCK]
+    for k in range(columns.shape[0]):
+        for m in range(columns.shape[1]):
+            columns[k, m] = ZERO
     if _is_shift(a):
-        _add_between(stack[t], (k - a[2], -a[5]), row)
+        for k in range(columns.shape[0]):
+            _add_between(stack[t], (first + k - a[2], -a[5]), columns[k])
     else:
-        _scatter(stack[t], a, k, row)
+        _scatter(stack[t], a, first, columns)
 
 
 def warp_adjoint(stack, out, affine):  # type: ignore[no-untyped-def]
     """The exact adjoint of `warp`: each ideal column gathers the recorded pixels that reach it."""
-    _warp_adjoint(all_of(out.shape[0] * out.shape[1]), stack, out, affine)
+    _warp_adjoint(all_of(out.shape[0] * ((out.shape[1] + BLOCK - 1) // BLOCK)), stack, out, affine)

@@ -9,6 +9,26 @@ from hypothesis import strategies as st
 from recon.kernels import cpu
 
 f32 = np.float32
+ROUNDING = 2e-6  # of float32 arithmetic on values of order 1; measured: below 5e-7
+
+
+def close(a, b, tolerance=ROUNDING):
+    __tracebackhide__ = True
+    assert np.shape(a) == np.shape(b)
+    scale = max(1.0, float(np.abs(b).max(initial=0)))
+    error = float(np.abs(np.asarray(a, np.float64) - b).max(initial=0)) / scale
+    assert error <= tolerance, f"differs by {error:.2e}, allowed {tolerance:.0e}"
+
+
+def dot(a, b):
+    return float(np.vdot(np.asarray(a, np.float64), np.asarray(b, np.float64)))
+
+
+def same_product(left, right, size, tolerance=1e-6):
+    """<A x, y> = <x, A* y>, relative to |A x| |y|."""
+    __tracebackhide__ = True
+    error = abs(left - right) / size
+    assert error <= tolerance, f"the two products differ by {error:.2e} of the norms, allowed {tolerance:.0e}"
 
 
 def guarded(a):

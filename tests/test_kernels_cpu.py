@@ -7,38 +7,18 @@ import pytest
 import reference
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.ndimage import map_coordinates
+from kernel_checks import close, dot, same_product
 from scipy.optimize import minimize_scalar
 
 from recon.geometry.tilt_geometry import TiltGeometry
 from recon.kernels import cpu, cpu_joseph, cpu_tgv
 
 f32 = np.float32
-ROUNDING = 2e-6  # of float32 arithmetic on values of order 1; measured: below 5e-7
 RADII = (f32(1.5), f32(2.5))  # that about half of the voxels of a `State` exceed
 PLAIN, RELAXED = f32(1), f32(1.6)  # x <- x + rho (T(x) - x)
 
 shapes = st.tuples(st.integers(1, 5), st.integers(1, 5), st.integers(1, 6))  # odd, even and size-1 axes
 few = settings(max_examples=25, deadline=None, derandomize=True)
-
-
-def close(a, b, tolerance=ROUNDING):
-    __tracebackhide__ = True
-    assert np.shape(a) == np.shape(b)
-    scale = max(1.0, float(np.abs(b).max(initial=0)))
-    error = float(np.abs(np.asarray(a, np.float64) - b).max(initial=0)) / scale
-    assert error <= tolerance, f"differs by {error:.2e}, allowed {tolerance:.0e}"
-
-
-def dot(a, b):
-    return float(np.vdot(np.asarray(a, np.float64), np.asarray(b, np.float64)))
-
-
-def same_product(left, right, size, tolerance=1e-6):
-    """<A x, y> = <x, A* y>, relative to |A x| |y|."""
-    __tracebackhide__ = True
-    error = abs(left - right) / size
-    assert error <= tolerance, f"the two products differ by {error:.2e} of the norms, allowed {tolerance:.0e}"
 
 
 # ---------------------------------------------------------------- primal-dual steps
@@ -306,42 +286,6 @@ def test_projection_equals_astra_s_linear_model(nz, nx, nu):
     expected = (astra_matrix(geometry) @ volume.reshape(nz * nx, 2).astype(float)).reshape(out.shape)
     # measured here: 3e-6; ASTRA accumulates coordinates in float32, so larger slices differ by more
     assert np.linalg.norm(out - expected) < 1e-4 * np.linalg.norm(expected)
-
-
-# ---------------------------------------------------------------- warp
-
-
-@few
-@given(
-    recorded=st.tuples(st.integers(1, 6), st.integers(1, 6)),
-    ideal=st.tuples(st.integers(1, 6), st.integers(1, 6)),
-    seed=st.integers(0, 99),
-)
-def test_warp_is_bilinear_and_its_adjoint_exact(recorded, ideal, seed):
-    random = np.random.default_rng(seed)
-    maps = reference.affine_maps(3, seed)
-    maps[0] = [1, 0, 1, 0, 1, -1]  # a shift by whole pixels
-    weights = reference.bilinear(recorded, ideal, maps)
-    stack = random.normal(size=(3, *ideal)).astype(np.float32)
-    image = random.normal(size=(3, *recorded)).astype(np.float32)
-    out, back = np.full_like(image, np.nan), np.full_like(stack, np.nan)
-    cpu.warp(stack, out, maps)
-    cpu.warp_adjoint(image, back, maps)
-    close(out, np.einsum("tijkl,tkl->tij", weights, stack))
-    close(back, np.einsum("tijkl,tij->tkl", weights, image))
-    size = 1e-30 + np.linalg.norm(out) * np.linalg.norm(image) + np.linalg.norm(stack) * np.linalg.norm(back)
-    same_product(dot(out, image), dot(stack, back), size)
-
-
-def test_warp_equals_scipy_s_interpolation():
-    maps = reference.affine_maps(4, seed=1)
-    stack = np.random.default_rng(1).normal(size=(4, 23, 31)).astype(np.float32)
-    out = np.empty((4, 29, 27), np.float32)
-    cpu.warp(stack, out, maps)
-    i, j = np.indices(out.shape[1:])
-    for t, a in enumerate(maps):
-        where = [a[0] * i + a[1] * j + a[2], a[3] * i + a[4] * j + a[5]]
-        close(out[t], map_coordinates(stack[t].astype(float), where, order=1, mode="grid-constant"))
 
 
 # ---------------------------------------------------------------- data terms
