@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
 
 from recon.backend import Array, namespace
 from recon.parallel import Range, Slab
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+AT_ONCE = 1 << 19  # voxels of the fine grid
 
 
 def enlarge(a: Array, out: Array, factor: int, there: Slab | None = None, here: Slab | None = None) -> Array:
@@ -37,16 +44,32 @@ def enlarge_window(a: Array, out: Array, factor: int, n: int, begin: int) -> Arr
 
 def _interpolate(a: Array, out: Array, factor: int, sizes: tuple[int, int], begin: int, first: int) -> Array:
     """`a` has the slices from `first` on of the coarse array, `out` those from `begin` on of the fine one."""
-    if namespace(a) is np:
-        from scipy import ndimage
-    else:
-        from cupyx.scipy import ndimage
-    pairs = [*zip(a.shape[:-1], out.shape[:-1], strict=True), sizes]
-    offset = [(m - 1) / 2 - (n - 1) / 2 / factor for m, n in pairs]
-    offset[-1] += begin / factor - first
-    matrix = namespace(a).asarray([1 / factor] * a.ndim)
-    ndimage.affine_transform(a, matrix, offset, output_shape=out.shape, output=out, order=1, mode="nearest")
+    xp = namespace(a)
+    places = [(np.arange(n) - (n - 1) / 2) / factor + (m - 1) / 2 for m, n in zip(a.shape, out.shape, strict=True)]
+    of_all = (np.arange(begin, begin + out.shape[-1]) - (sizes[1] - 1) / 2) / factor + (sizes[0] - 1) / 2
+    places[-1] = of_all - first
+    # plane by plane along the first axis, some at a time, so that what comes and goes stays small
+    some = max(1, AT_ONCE // max(1, out[0].size))
+    for k in range(0, len(out), some):
+        part = a
+        for axis, at in enumerate((places[0][k : k + some], *places[1:])):
+            part = _between(xp, part, axis, at)
+        out[k : k + some] = part
     return out
+
+
+def _between(xp: Any, a: Array, axis: int, at: NDArray[np.float64]) -> Array:
+    """Linear between the values along an axis; beyond the first and the last, these."""
+    n = a.shape[axis]
+    at = np.clip(at, 0, n - 1)
+    low = np.minimum(at.astype(np.intp), max(n - 2, 0))
+    weight = xp.asarray((at - low).astype(np.float32)).reshape(-1, *(1,) * (a.ndim - axis - 1))
+    found: Array = xp.take(a, xp.asarray(low), axis=axis)
+    step = xp.take(a, xp.asarray(np.minimum(low + 1, n - 1)), axis=axis)
+    step -= found
+    step *= weight
+    found += step
+    return found
 
 
 def _needed(wanted: Range, sizes: tuple[int, int], factor: int) -> Range:
