@@ -52,6 +52,10 @@ def here(n: int, n_tilts: int, method: str, device: str, half: bool = False) -> 
     from recon.model.grid import grid
     from recon.solvers.memory import needed
 
+    if device == "cpu":  # one element after the other, as is stated; at a time they take so many times as much
+        import numba
+
+        numba.set_num_threads(1)
     iterations = {"sirt": 3}.get(method, 100)
     large = n >= 512  # one element, to a certified gap of 1e-2
     how = {"device": device, "strength": 1.0, "half_precision": half}

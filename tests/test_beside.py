@@ -12,6 +12,8 @@ from saved_runs import posix
 
 import recon
 from recon.errors import InputError, SuspendedError
+from recon.job.file import Job
+from recon.job.resources import forecast
 from recon.parallel import at_once, side_by_side, stop_if_unwanted
 from recon.parallel.beside import SMALL
 from recon.simulate import simulate, two_metal_particle
@@ -86,6 +88,16 @@ def test_one_after_the_other_where_nothing_is_gained():
     assert at_once(2, 4, SMALL + 1, GIB, free, "cpu") == 1
     assert at_once(2, 4, 64**3, 5 * GIB, free, "cpu") == 1  # memory
     assert at_once(2, 4, 64**3, GIB, free, "cuda") == 1
+
+
+def test_the_plan_counts_what_is_there_at_a_time():
+    def memory(n: int, elements: int) -> int:
+        return forecast((n, n, n), 15, (n, n), elements, Job.model_construct(), "cpu", free=64 * GIB).memory_bytes
+
+    one = memory(64, 1)
+    assert memory(64, 2) > 1.9 * one  # two cores are taken for granted where the memory is given
+    assert memory(64, 3) < 2.2 * one
+    assert memory(256, 2) < 1.2 * memory(256, 1)
 
 
 def test_elements_side_by_side_are_the_same_to_the_last_bit(monkeypatch):

@@ -22,8 +22,6 @@ WORD = 4  # bytes of a float32
 # What comes and goes on top: in a check of the certificate E* q, which w_bar takes in where there is one, or squares
 # of p; what is left of the solver on the coarser grid, and a component of it.
 _CHECK = {"tgv": 3, "tv": 2, "none": 1}
-# The coarser grid that a run starts from leaves holes between arrays that glibc does not map one by one.
-_MAPPED = 1 << 25  # bytes, the largest that its threshold becomes
 _COARSER = 1 / 8
 # Arrays of the stack's size: counts, scale, offset; y, y at the last balance, A u; four in float64 in a check. FBP pads
 # rows to the double and more for its filter, and transforms in float64.
@@ -76,8 +74,6 @@ def needed(
         # a sample of the planes of the state is kept between balances
         per_voxel = (1 + 1 / SAMPLED) * state + words_of(SCRATCH) + max(check, _COARSER * (state + 1)) + w_bar
         per_voxel += search
-        if device == "cpu" and WORD * voxels < _MAPPED:
-            per_voxel *= 1 + _COARSER
         words = math.ceil(per_voxel * voxels)
     if channels:
         words, pixels = math.ceil(channels * _words_of_a_channel(method) * voxels), channels * pixels
