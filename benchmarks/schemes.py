@@ -36,7 +36,7 @@ SAMPLES = 3  # along a voxel's edge, of the truth where it lies
 def cases(n: int, aside: bool) -> list[tuple[str, int]]:
     """Kinds of particles and seeds."""
     kinds = ["two metals", *KINDS]
-    first = 300 if aside else 1
+    first = 301 if aside else 1
     return [(kinds[k % len(kinds)], first + k // len(kinds)) for k in range(n)]
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
@@ -14,7 +16,7 @@ from recon.preparation.normalise import normalise
 from recon.series.alignment import Alignment
 from recon.series.combine import combine
 from recon.series.selection import select
-from recon.simulate import simulate
+from recon.simulate import Ellipsoid, Particle, simulate
 
 N = 24
 TILTS = np.arange(-66.0, 67, 22)
@@ -172,6 +174,54 @@ def test_exposures_that_each_half_found_by_itself_get_a_common_unit(moved):
     expected = exposed * half_as_long
     ratio = found.exposures[0] / expected
     assert np.abs(ratio / ratio.mean() - 1).max() <= 0.03
+
+
+def left(found, truth):
+    """RMS of what no move of the object explains in displacements, pixels."""
+    flat = (found.alignment.displacements - truth.alignment.displacements).T.ravel()
+    basis = np.concatenate([found.scheme.v, found.scheme.u])
+    return float(np.sqrt(np.mean(np.square(flat - basis @ np.linalg.lstsq(basis, flat, rcond=None)[0]))))
+
+
+def rods(reach):
+    """Two rods that reach so far from the middle, in widths of the frame."""
+    bars = [
+        Ellipsoid((0, 0, 0), (0.1, 0.1, reach), (1.0,), (0, 0, 30)),
+        Ellipsoid((0.05, 0.1, 0), (0.08, reach, 0.1), (0.7,), (20, 0, 0)),
+    ]
+    return Particle(("A",), tuple(bars), {})
+
+
+def test_maps_of_a_cone_that_the_frame_cuts_serve_again():
+    """The object is out of the frame at one of nine directions, by drift: a ninth of what was recorded."""
+    how = {"size": N, "geometry": CONE, "dose": 300, "rotation_deg": 0, "axis_offset": 0, "samples": 2, "seed": 1}
+    series, truth = simulate(rods(0.36), drift=1.0, **how)
+    counts = series.counts.copy()
+    counts[:, 4, :, :-6] = series.counts[:, 4, :, 6:]
+    counts[:, 4, :, -6:] = np.random.default_rng(0).poisson(truth.background * truth.exposures[4], (1, N, 6))
+    ready = normalise(series.evolve(counts=counts))
+    assert ready.isolated
+    assert [i for i, _ in ready.left_out] == [4]
+    lines = []
+    found = recon.align(ready, log=lines.append)
+    assert found.left_out == ()
+    assert found.used.all()
+    assert any("projections 5, in which the frame cuts the object, serve again" in line for line in lines)
+    moved = replace(truth.alignment, shifts=truth.alignment.shifts - np.outer(np.arange(9) == 4, [0, 6]))
+    assert left(found, replace(truth, alignment=moved)) <= 0.15
+    expected = truth.exposures / truth.exposures[np.arange(9) != 4].mean()
+    assert found.exposures[0, 4] == pytest.approx(expected[4], rel=0.05)
+
+
+def test_a_cone_of_an_object_that_leaves_the_frame_is_exposed_by_the_matching():
+    how = {"size": N, "geometry": CONE, "dose": 300, "rotation_deg": 0, "axis_offset": 0, "samples": 2, "seed": 1}
+    series, truth = simulate(rods(0.5), drift=1.5, **how)
+    ready = normalise(series)
+    assert ready.isolated is False
+    found = recon.align(ready)
+    assert found.exposures_from == "re-projections"
+    assert left(found, truth) <= 0.2
+    assert np.allclose(found.exposures[0] / truth.exposures * truth.exposures.mean(), 1, atol=0.06)
 
 
 # ---------------------------------------------------------------- refused

@@ -53,13 +53,14 @@ class _Known:
         return np.asarray(operator(self.image, np.empty(operator.range_shape, np.float32))[0], dtype=np.float64)
 
 
-def align_rest(series: TiltSeries, aligned: NDArray[np.bool_], say: Log) -> TiltSeries:
+def align_rest(series: TiltSeries, aligned: NDArray[np.bool_], say: Log, cut: bool = False) -> TiltSeries:
     """The series with the projections aligned that have maps and were not.
 
     Args:
         series: with the alignment of the others.
         aligned: ``(tilt,)`` those whose alignment is known.
         say: called with a line for each round.
+        cut: the frame cuts the object in the others: what exposes them is matched, too.
 
     Raises:
         InputError: a projection has no element that three others which are aligned show.
@@ -77,12 +78,11 @@ def align_rest(series: TiltSeries, aligned: NDArray[np.bool_], say: Log) -> Tilt
                 "image that has all tilts, or use [align] file for shifts that are known"
             )
         for i in within:
-            series = _matched(series, fine, bins, known, int(i))
+            series = _matched(series, fine, bins, known, int(i), cut)
         aligned[within] = True
         told = ", ".join(f"{t:g}" for t in series.tilts_deg[within])
-        say(
-            f"align: tilts {told}, which the reference does not show, by {', '.join(series.elements[e] for e in known)}"
-        )
+        why = "in which the frame cuts the object" if cut else "which the reference does not show"
+        say(f"align: tilts {told}, {why}, by {', '.join(series.elements[e] for e in known)}")
     return series
 
 
@@ -107,9 +107,11 @@ def _reconstructed(
     return out
 
 
-def _matched(series: TiltSeries, fine: TiltSeries, bins: Binning, known: dict[int, _Known], i: int) -> TiltSeries:
+def _matched(
+    series: TiltSeries, fine: TiltSeries, bins: Binning, known: dict[int, _Known], i: int, cut: bool
+) -> TiltSeries:
     """The series with projection i where it fits the re-projections best, and exposed as it was if that is open."""
-    free = series.exposures_from in ("open", "re-projections")
+    free = cut or series.exposures_from in ("open", "re-projections")
     mine = {e: k for e, k in known.items() if series.present[e, i]}
     at = bins.down(series.alignment)
     moved = np.array([0.0, at.axis_offset])
@@ -117,7 +119,7 @@ def _matched(series: TiltSeries, fine: TiltSeries, bins: Binning, known: dict[in
     normal = np.eye(2)
     for _ in range(STEPS):
         trial = replace(at, shifts=np.tile(moved - [0.0, at.axis_offset], (series.n_tilts, 1)))
-        parts = [_compared(fine, e, k.foretold(i, trial), i, free) for e, k in mine.items()]
+        parts = [_compared(fine, e, k.foretold(i, trial), i, free, cut) for e, k in mine.items()]
         if first:  # anywhere in the frame
             first, step = False, _offset(parts)
             if np.abs(step).max() > 0.5:
@@ -143,11 +145,11 @@ def _matched(series: TiltSeries, fine: TiltSeries, bins: Binning, known: dict[in
     exposures = series.exposures.copy()
     for e, part in zip(mine, parts, strict=True):
         exposures[e, i] *= part[4]
-    return series.evolve(exposures=exposures, exposures_from="re-projections")
+    return series.evolve(exposures=exposures, exposures_from=series.exposures_from if cut else "re-projections")
 
 
 def _compared(
-    fine: TiltSeries, e: int, foretold: Array, i: int, free: bool
+    fine: TiltSeries, e: int, foretold: Array, i: int, free: bool, cut: bool
 ) -> tuple[Array, Array, Array, Array, float]:
     """An element's map at projection i against what is foretold: both, Gauss-Newton's equations, and a factor."""
     seen = fine.seen_by(e)[i].T.astype(np.float64)
@@ -156,7 +158,8 @@ def _compared(
     model = foretold * fine.exposures[e, i]
     factor = 1.0
     if free:
-        factor = max(float(np.sum(seen * signal * model)) / max(float(np.sum(seen * model**2)), 1e-30), 1e-3)
+        like = np.ones_like(model) if cut else model  # the others are exposed by their totals: so is this one
+        factor = max(float(np.sum(seen * signal * like)) / max(float(np.sum(seen * model * like)), 1e-30), 1e-3)
         model = model * factor
     mean = model + offset
     weight = seen / np.maximum(mean, max(LEAST * float(mean.max()), 1e-12))

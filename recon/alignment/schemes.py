@@ -18,13 +18,16 @@ import numpy as np
 
 from recon.alignment.coarse import centre_of_mass
 from recon.alignment.reprojection import Matcher, residuals
+from recon.alignment.rest import align_rest
 from recon.alignment.start import FINE, Log
 from recon.errors import InputError
 from recon.geometry.tilt_geometry import TiltGeometry
 from recon.operators import make_projector
+from recon.preparation.screening import BORDER
 from recon.series.alignment import Alignment
 from recon.series.binning import binned_to
 from recon.series.checks import MIN_TILTS
+from recon.series.combine import combine
 from recon.series.selection import select
 from recon.series.tilt_series import TiltSeries
 
@@ -36,6 +39,8 @@ ROUNDS = 6  # of Gauss and Newton for a motion
 STEP = (1.0, 0.5)  # degrees and voxels, for differences that stand for derivatives
 MOST = (8.0, 6.0)  # degrees and voxels that a round may move
 SAME = 0.5  # degrees by which axes are rotated unlike in their maps
+ROUNDS_EXPOSED = 16  # of the last matching where it finds exposures, too
+UNLIKE = 2.5  # times the others' misfit, above which a map that the frame cuts does not serve
 DISAGREE = 1.0  # degrees by which the motions found from either half may differ
 
 Align = Callable[[TiltSeries], TiltSeries]
@@ -100,7 +105,8 @@ def align_scheme(series: TiltSeries, combined: TiltSeries, align: Align, say: Lo
         say: called with a line for each stage.
 
     Raises:
-        InputError: a half cannot be aligned; or maps belong to no half and the object is not isolated.
+        InputError: a half cannot be aligned; or maps belong to no half and the object is not isolated: it fills a map,
+            or there are halves as well, whose exposures would not be those of the others.
     """
     assert series.scheme is not None
     groups = halves(series.scheme)
@@ -110,7 +116,7 @@ def align_scheme(series: TiltSeries, combined: TiltSeries, align: Align, say: Lo
     shifts = np.zeros((series.n_tilts, 2))
     doubts: list[str] = []
     if lone.size:
-        if not series.isolated:
+        if not series.isolated and (groups or series.scene is None or (series.scene.reach[series.used] == 2).any()):
             raise InputError(
                 f"projection {lone[0] + 1} shares its tilt axis with fewer than {MIN_TILTS} others, and the object is "
                 "not wholly in view: such maps are aligned from their centres of mass; use align method 'none', or "
@@ -150,8 +156,13 @@ def align_scheme(series: TiltSeries, combined: TiltSeries, align: Align, say: Lo
             )
     series, combined = series.evolve(scheme=scheme), combined.evolve(scheme=scheme)
     fine, bins = binned_to(combined, FINE)
-    matcher = Matcher(fine, bins.down(Alignment(shifts)))
-    converged = matcher.converge(8, 40)
+    exposed = lone.size > 0 and series.exposures_from == "open"  # else totals say it, or the halves' fits have
+    matcher = Matcher(fine, bins.down(Alignment(shifts)), exposed=exposed)
+    converged = matcher.converge(ROUNDS_EXPOSED if exposed else 8, 40)
+    if exposed:
+        exposures = np.broadcast_to(matcher.series.exposures, series.exposures.shape).copy()
+        series = series.evolve(exposures=exposures, exposures_from="re-projections")
+        combined = combined.evolve(exposures=exposures[:1])
     if not converged:
         doubts.append("the matching of re-projections did not settle")
     final = bins.up(matcher.alignment)
@@ -168,7 +179,41 @@ def align_scheme(series: TiltSeries, combined: TiltSeries, align: Align, say: Lo
         doubts=tuple(dict.fromkeys(doubts)),
     )
     note = f"align: {final.method}; largest shift {np.abs(final.shifts).max():.1f} pixels"
-    return series.evolve(note, alignment=final)
+    return _taken_back(series.evolve(note, alignment=final), say)
+
+
+def _taken_back(series: TiltSeries, say: Log) -> TiltSeries:
+    """The series in which maps serve again that the frame cuts, matched with what the others say of them.
+
+    By their totals they could not be exposed, nor placed by their centres of mass; but of the few maps of a scheme each
+    shows what no other does. Those that do not fit stay out, as do all where masks differ from map to map.
+    """
+    taken, back = series.used, [i for i, why in series.left_out if why == BORDER]
+    if not back or series.weights is None or series.exposures_from != "totals":
+        return series
+    mask = series.weights[taken][0]
+    if not (series.weights[taken] == mask).all():
+        return series
+    weights = series.weights.copy()
+    weights[back] = mask
+    left_out = tuple((i, why) for i, why in series.left_out if i not in back)
+    tried = align_rest(series.evolve(weights=weights, left_out=left_out), taken, say, cut=True)
+    found = residuals(combine(tried), tried.alignment)
+    odd = [i for i in back if found[i] > UNLIKE * float(np.median(found[taken]))]
+    told = [i + 1 for i in back if i not in odd]
+    if not told:
+        return series
+    weights[odd] = 0
+    left_out = tuple(pair for pair in series.left_out if pair[0] not in back or pair[0] in odd)
+    known = series.alignment.residual
+    note = f"align: projections {', '.join(map(str, told))}, in which the frame cuts the object, serve again"
+    say(note)
+    return tried.evolve(
+        note,
+        weights=weights,
+        left_out=left_out,
+        alignment=replace(tried.alignment, residual=found if known is None else np.where(taken, known, found)),
+    )
 
 
 def in_common(found: Sequence[Alignment]) -> list[float]:

@@ -9,7 +9,7 @@ import numpy as np
 
 from recon.errors import InputError, JobError, teller
 from recon.preparation.isolation import doubtful_film, locate
-from recon.preparation.screening import leave_out
+from recon.preparation.screening import BORDER, leave_out
 from recon.series.scene import Scene
 from recon.series.tilt_series import ExposureSource, TiltSeries
 from recon.series.units import series_in, unit_of
@@ -73,7 +73,7 @@ def normalise(
     outside, isolated = scene.empty, scene.isolated(series.used)
     gone = np.flatnonzero(series.used & (scene.reach > 0))
     if isolated and gone.size:
-        series = leave_out(series, dict.fromkeys(map(int, gone), "the object touches the frame's border, there only"))
+        series = leave_out(series, dict.fromkeys(map(int, gone), BORDER))
     level = _background(series, background, scene, isolated, unit)
     if isinstance(background, str) and background == "auto" and (told := doubtful_film(scene.film)):
         history = (*series.history, *(f"warning: {line}" for line in told))

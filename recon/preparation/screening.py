@@ -17,6 +17,7 @@ from recon.series.tilt_series import TiltSeries
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+BORDER = "the object touches the frame's border, there only"  # why a map is left out
 BLANK = 0.02  # of the typical total
 JUMP = 4.0  # times a total may differ from those of its neighbours
 PLATEAU = 0.005  # of all pixels at exactly the largest value
