@@ -77,6 +77,18 @@ def use_threads(threads: int | None = None) -> int:
     return number
 
 
+@contextlib.contextmanager
+def one_blas_thread() -> Iterator[None]:
+    """In here BLAS has one thread: for products that are done before its threads have met.
+
+    Those of NumPy's and of SciPy's own BLAS wait for each other by turning, and for cores that others have.
+    """
+    from threadpoolctl import threadpool_limits
+
+    with threadpool_limits(limits=1, user_api="blas"):
+        yield
+
+
 def is_device_array(a: object) -> bool:
     """True for a CuPy array, without importing CuPy."""
     cupy = sys.modules.get("cupy")

@@ -102,3 +102,26 @@ def test_cuda_cache_where_the_home_cannot_be_written(monkeypatch, tmp_path):
     monkeypatch.setenv("CUPY_CACHE_DIR", "mine")
     backend.place_cuda_cache()
     assert os.environ["CUPY_CACHE_DIR"] == "mine"
+
+
+def test_an_alignment_has_one_thread_of_blas_and_gives_the_others_back(monkeypatch):
+    import scipy.linalg  # noqa: F401  its BLAS is another than NumPy's
+    from threadpoolctl import threadpool_info, threadpool_limits
+
+    from recon.alignment import align as module
+
+    def blas() -> set[int]:
+        return {p["num_threads"] for p in threadpool_info() if p["user_api"] == "blas"}
+
+    class SeenError(Exception):
+        pass
+
+    def seen(*_: object) -> None:
+        assert blas() == {1}
+        raise SeenError
+
+    monkeypatch.setattr(module, "_consistent", seen)
+    with threadpool_limits(limits=2, user_api="blas"):
+        with pytest.raises(SeenError):
+            module._automatic(None, None, print)
+        assert blas() == {2}

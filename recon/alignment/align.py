@@ -141,6 +141,7 @@ def _note(a: Alignment) -> str:
 # ---------------------------------------------------------------- from nothing to fine
 
 
+@backend.one_blas_thread()
 def _automatic(series: TiltSeries, reference: Sequence[str] | None, say: Log) -> TiltSeries:
     series, joint = _consistent(series, reference, say)
     combined = combine(series, reference)
