@@ -85,13 +85,27 @@ class Particle:
         y, x = ((c * y - s * x) / size, (s * y + c * x) / size) if turn_deg else (y / size, x / size)
         density = np.array([s.density for s in self.shapes] + [(0.0,) * len(self.elements)], dtype=np.float32)
         out = np.zeros((len(self.elements), size, size, size), np.float32)
+        # where each ellipsoid may reach: points around its centre, on the grid
+        reach = []
+        for shape in self.shapes:
+            cz, cy, cx = shape.centre
+            if turn_deg:
+                cy, cx = c * cy + s * cx, c * cx - s * cy
+            at = np.array([cz, cy, cx]) * size + np.asarray(translation, dtype=float)
+            middle, far = at * samples + (n - 1) / 2, max(shape.semi_axes) * size * samples + 1
+            low, high = (np.clip(end, 0, n).astype(int).tolist() for end in (middle - far, middle + far + 1))
+            reach.append([slice(*ends) for ends in zip(low, high, strict=True)])
         forms = [s.form() for s in self.shapes]
         for k, z in enumerate(axis[:, 0] / size):
-            last = np.full((n, n), -1)
-            for i, (shape, form) in enumerate(zip(self.shapes, forms, strict=True)):
-                last[_inside(shape, form, z, y, x)] = i
-            plane = np.moveaxis(density[last], -1, 0)
-            out[:, k // samples] += plane.reshape(-1, size, samples, size, samples).mean(axis=(2, 4)) / samples
+            last = np.full((n, n), -1, np.int8 if len(self.shapes) < 128 else np.int64)
+            for i, (shape, form, (planes, rows, columns)) in enumerate(zip(self.shapes, forms, reach, strict=True)):
+                if planes.start <= k < planes.stop and rows.start < rows.stop and columns.start < columns.stop:
+                    y_there = y[rows, columns] if turn_deg else y[rows]
+                    x_there = x[rows, columns] if turn_deg else x[:, columns]
+                    last[rows, columns][_inside(shape, form, z, y_there, x_there)] = i
+            if (last >= 0).any():
+                plane = np.moveaxis(density[last], -1, 0)
+                out[:, k // samples] += plane.reshape(-1, size, samples, size, samples).mean(axis=(2, 4)) / samples
         return out
 
     def inside(self, region: str, size: int) -> NDArray[np.bool_]:
