@@ -219,12 +219,13 @@ def test_jobs_of_the_same_name_do_not_replace_each_other(folder):
     for name in ("a", "b"):
         Path(name).mkdir()
         job(f"{name}/job.toml", co="../Co.npy", zn="../Zn.npy", tilts='"../tilts.rawtlt"')
-    done = invoke("run", "a/job.toml", "b/job.toml", "--out", "all", "--overwrite")
+    assert invoke("run", "a/job.toml", "b/job.toml", "--out", "all").exit_code == 0
+    assert {p.name for p in (folder / "all").iterdir()} == {"a-job-recon", "b-job-recon", "recon-summary.csv"}
+    assert strict(folder / "all" / "b-job-recon" / "job.json")["status"] == "done"
+    done = invoke("run", "a/job.toml", "a/../a/job.toml", "--out", "twice")
     assert done.exit_code == 2
-    assert "b/job.toml: it would write to" in done.stderr
-    assert "as a/job.toml does" in done.stderr
-    assert {p.name for p in (folder / "all").iterdir()} == {"job-recon", "recon-summary.csv"}
-    assert strict(folder / "all" / "job-recon" / "job.json")["status"] == "done"
+    assert "a/job.toml and a/../a/job.toml are the same file; name it once" in done.stderr
+    assert not (folder / "twice").exists()
 
 
 def test_an_existing_folder_is_left_alone(folder):

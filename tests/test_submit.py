@@ -133,7 +133,7 @@ def test_wrong_input(folder, monkeypatch):
     assert "has no list of values" in fails(folder, "submit", "a.toml", "--dry-run", "--grid", "reconstruct.strength=2")
     Path("x").mkdir()
     job("x/a.toml", co="../Co.npy", zn="../Zn.npy", tilts='"../tilts.rawtlt"')
-    assert "have the same name" in fails(folder, "submit", "a.toml", "x/a.toml", "--dry-run")
+    assert "are the same file" in fails(folder, "submit", "a.toml", "x/../a.toml", "--dry-run")
     Path("sub").mkdir()
     Path("sub/thesis.txt").touch()
     assert "sub exists" in fails(folder, "submit", "a.toml", "--folder", "sub", "--dry-run")

@@ -27,7 +27,7 @@ from recon.cluster.leash import GO
 from recon.cluster.machine import shares
 from recon.cluster.show import Show, show
 from recon.cluster.summary import Row, rows_of, table, write_csv
-from recon.cluster.units import State, Task, Unit, recon_command
+from recon.cluster.units import State, Task, Unit, names_of, recon_command
 from recon.errors import ReconError
 
 FAILED, KEPT, SUSPENDED, STOPPED = 2, 3, 75, 130  # exit statuses of `recon run`
@@ -64,11 +64,15 @@ class Batch:
         jobs: job files.
         options: see `Options`.
         workers: processes side by side; by default one for each GPU, or where there is none for each core.
+
+    Raises:
+        JobError: results would have the same name.
     """
 
     def __init__(self, jobs: Sequence[str], options: Options, workers: int | None = None) -> None:
         self.options = options
         self.tasks = [Task(job) for job in jobs]
+        self.names = names_of(jobs)
         self._plan(workers)
         self.idle = list(range(len(self.shares)))
         self.children: list[Child] = []
@@ -79,19 +83,11 @@ class Batch:
         """Read the job files, and decide what is run in parts."""
         from recon.job.file import load_job
 
-        taken: dict[Path, str] = {}
-        for task in self.tasks:
+        for task, name in zip(self.tasks, self.names, strict=True):
             try:
                 job = load_job(task.job, changes=self.options.changes)
                 out = self.options.out
-                task.out = (
-                    job.output_dir if out is None else (out / job.output_dir.name if len(self.tasks) > 1 else out)
-                )
-                first = taken.setdefault(task.out.resolve(), task.job)
-                if first != task.job:
-                    raise ReconError(
-                        f"it would write to {task.out}, as {first} does; rename one, or run them one by one"
-                    )
+                task.out = job.output_dir if out is None else (out / f"{name}-recon" if len(self.tasks) > 1 else out)
                 task.elements, task.together = job.elements, job.reconstruct.coupling != "none"
             except ReconError as exc:
                 self._failed(task, FAILED, str(exc))
@@ -301,7 +297,11 @@ def run_batch(jobs: Sequence[str], options: Options, workers: int | None = None,
     Returns:
         The exit status: the worst of the jobs'.
     """
-    batch = Batch(jobs, options, workers)
+    try:
+        batch = Batch(jobs, options, workers)
+    except ReconError as exc:
+        click.echo(f"error: {exc}", err=True)
+        return FAILED
     with show() as view:
         status = batch.run(view)
     rows = batch.rows()

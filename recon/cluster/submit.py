@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import json
 import math
-import re
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from recon.cluster.manifest import NAME, Row, write_manifest
 from recon.cluster.schedulers import SCHEDULERS, Array, clock, memory_of
 from recon.cluster.settings import Settings, site_settings
-from recon.cluster.units import Unit
+from recon.cluster.units import Unit, names_of
 from recon.errors import InputError, JobError, OutputError, ReconError
 
 if TYPE_CHECKING:
@@ -157,13 +156,9 @@ def _datasets(
 
     datasets: list[Dataset] = []
     bad: list[InputError] = []
-    stems: dict[str, str] = {}
     aligned = folder.resolve() / "aligned"
-    for path in jobs:
+    for path, stem in zip(jobs, names_of(jobs, plain=True), strict=True):
         job = load_job(path)
-        stem = re.sub(r"[^\w.-]", "_", job.path.stem)
-        if stems.setdefault(stem, path) != path:
-            raise JobError(f"{path} and {stems[stem]} have the same name; rename one, or submit them apart")
         settings = site_settings().over(job.cluster.model_dump(exclude_unset=True), path).over(given, "options")
         try:
             forecast = _forecast(job, settings)
@@ -190,7 +185,7 @@ def _datasets(
                     together=changed.reconstruct.coupling != "none",
                 )
             )
-    if len(bad) == len(stems):
+    if len(bad) == len(jobs):
         raise bad[0]
     first = datasets[0].settings
     for d in datasets:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
@@ -12,8 +11,8 @@ from typing import Any, Protocol
 
 from recon.cluster.submit import combinations, shares_alignment
 from recon.cluster.summary import Row, rows_of, write_csv
-from recon.cluster.units import Unit, expand
-from recon.errors import JobError, ReconError
+from recon.cluster.units import Unit, expand, names_of
+from recon.errors import ReconError
 
 
 class Future(Protocol):
@@ -67,12 +66,9 @@ def sweep(
     sets = combinations(grid or {})
     align: dict[Path, Unit] = {}
     units: list[tuple[Unit, tuple[str, ...]]] = []
-    stems: dict[str, str] = {}
-    for path in expand(named):
+    files = expand(named)
+    for path, stem in zip(files, names_of(files, plain=True), strict=True):
         job = load_job(path)
-        stem = re.sub(r"[^\w.-]", "_", job.path.stem)
-        if stems.setdefault(stem, path) != path:
-            raise JobError(f"{path} and {stems[stem]} have the same name; rename one, or sweep them apart")
         for number, changes in enumerate(sets):
             changed = load_job(path, changes=changes)
             name = f"{stem}-{number}" if changes else stem

@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import json
 import os
+import re
 import sys
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
@@ -118,6 +119,38 @@ def expand(patterns: Iterable[str | os.PathLike[str]]) -> list[str]:
     return list(found)
 
 
+def names_of(jobs: Sequence[str], *, plain: bool = False) -> list[str]:
+    """A name for each job, for its results among those of the others.
+
+    It is that of the file, with as many of the folders that it lies in as tell it from the others: of ``day1/job.toml``
+    and ``day2/job.toml``, ``day1-job`` and ``day2-job``.
+
+    Args:
+        plain: only letters, digits and ``_.-``.
+
+    Raises:
+        JobError: a file is there twice, or two names are too alike.
+    """
+    seen: dict[Path, str] = {}
+    for job in jobs:
+        first = seen.setdefault(Path(job).resolve(), job)
+        if first is not job:
+            raise JobError(f"{first} and {job} are the same file; name it once")
+    parts = [(*path.parent.parts[1:], path.stem) for path in seen]
+    depths, longer = [0] * len(parts), [1] * len(parts)
+    names: list[str] = []
+    while longer != depths:
+        depths = longer
+        names = ["-".join(p[-n:]) for p, n in zip(parts, depths, strict=True)]
+        if plain:
+            names = [re.sub(r"[^\w.-]", "_", name) for name in names]
+        longer = [min(n + (names.count(name) > 1), len(p)) for n, name, p in zip(depths, names, parts, strict=True)]
+    for k, name in enumerate(names):
+        if names.index(name) < k:
+            raise JobError(f"{jobs[names.index(name)]} and {jobs[k]} have names that are too alike; rename one")
+    return names
+
+
 def parse_changes(words: Sequence[str]) -> dict[str, Any]:
     """``["reconstruct.strength=2", "align.method=none"]`` as values; what is no TOML value is text.
 
@@ -142,4 +175,4 @@ def recon_command() -> list[str]:
     return [sys.executable, "-m", "recon"]
 
 
-__all__ = ["STAGES", "State", "Task", "Unit", "expand", "parse_changes", "recon_command"]
+__all__ = ["STAGES", "State", "Task", "Unit", "expand", "names_of", "parse_changes", "recon_command"]
