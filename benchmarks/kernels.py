@@ -85,18 +85,19 @@ def triad(xp, device: str):
     if device == "cuda":
         kernel = xp.ElementwiseKernel("float32 b, float32 c, float32 s", "float32 a", "a = b + s * c", "triad")
         return lambda: kernel(b, c, f32(2), a)
-    from numba import prange
-
     from recon.kernels.compiling import jit
+    from recon.kernels.cpu_parallel import all_of, in_parallel
 
     @jit
-    def run(a, b, c, s):
-        for k in prange(a.shape[0]):
-            d, e, f = a[k], b[k], c[k]
-            for i in range(d.size):
-                d[i] = e[i] + s * f[i]
+    def run(k, a, b, c, s):
+        if k < 0:
+            in_parallel(k)
+            return
+        d, e, f = a[k], b[k], c[k]
+        for i in range(d.size):
+            d[i] = e[i] + s * f[i]
 
-    return lambda: run(a, b, c, f32(2))
+    return lambda: run(all_of(len(a)), a, b, c, f32(2))
 
 
 def rounds_of(turns: dict, clock: Clock, seconds: float, least: int = 3) -> dict[str, list[float]]:

@@ -110,7 +110,7 @@ DAMAGES = (
 
 
 @pytest.mark.parametrize("damage", DAMAGES, ids=["five things", "three things", "frames"])
-def test_a_report_says_what_is_missing(tmp_path, damage):
+def test_a_report_says_what_is_missing(tmp_path, undrawn, damage):
     folder = write_run(tmp_path / "run", size=16)
     for name, (text, _) in damage.items():
         (folder / name).unlink() if text is None else (folder / name).write_text(text)
@@ -128,7 +128,7 @@ def test_a_run_without_volumes_has_no_report(tmp_path):
     assert "no volume" in fails(folder, "report", folder)
 
 
-def test_the_truth_of_a_simulation_stands_beside_each_answer(tmp_path):
+def test_the_truth_of_a_simulation_stands_beside_each_answer(tmp_path, undrawn):
     folder = write_run(tmp_path / "run", size=16)
     assert invoke("report", folder).exit_code == 0
     page = text_of((folder / "report.html").read_text(encoding="utf-8"))
@@ -136,7 +136,7 @@ def test_the_truth_of_a_simulation_stands_beside_each_answer(tmp_path):
     assert "in truth 0.30, <b>outside the interval</b>" in page
 
 
-def test_resolution_and_intervals_are_told(tmp_path):
+def test_resolution_and_intervals_are_told(tmp_path, undrawn):
     """Halves cross 0.143 between shells 9 and 10 of 20 voxels' width: 20 / 9.57 voxels of 5 nm; squared, before 7.3."""
     folder = write_run(tmp_path / "run", size=16)
     assert invoke("report", folder).exit_code == 0
@@ -160,7 +160,7 @@ def test_lengths_are_written_as_people_write_them(tmp_path):
     assert "resolve about 870 nm" in said  # 10 voxels of 500 nm times 10 degrees
 
 
-def test_runs_stand_side_by_side(tmp_path):
+def test_runs_stand_side_by_side(tmp_path, undrawn):
     one, other = write_run(tmp_path / "<i>one", size=16), write_run(tmp_path / "two", size=16)
     assert "two folders" in fails(tmp_path, "report", one, "--out", tmp_path / "both.html")
     assert invoke("report", one, other, "--out", tmp_path / "both.html").exit_code == 0

@@ -106,7 +106,7 @@ def test_each_value_of_another_type(run, name):
 
 @pytest.mark.parametrize("name", ["alignment.json", "job.json"])
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", "7", '"text"', "{}", "NaN", "\x00", "[" * 5000, "\xff"])
-def test_a_file_that_is_no_record(run, name, text):
+def test_a_file_that_is_no_record(run, undrawn, name, text):
     (run / name).write_bytes(text.encode("latin-1"))
     assert name in outcome(run)
 
