@@ -39,16 +39,14 @@ def cores() -> int:
         found = len(os.sched_getaffinity(0))
     except AttributeError:  # Windows, macOS
         found = os.cpu_count() or 1
-    for quota, period in (
-        ("/sys/fs/cgroup/cpu.max", None),
-        ("/sys/fs/cgroup/cpu/cpu.cfs_quota_us", "/sys/fs/cgroup/cpu/cpu.cfs_period_us"),
-    ):
-        try:
-            words = Path(quota).read_text().split() + ([] if period is None else Path(period).read_text().split())
-            if float(words[0]) > 0:
-                found = min(found, math.ceil(float(words[0]) / float(words[1])))
-        except (OSError, ValueError, IndexError):  # no cgroup, or "max"
-            continue
+    for folder in _cgroups():
+        for files in (("cpu.max",), ("cpu.cfs_quota_us", "cpu.cfs_period_us")):
+            try:
+                quota, period = " ".join(Path(f"{folder}/{name}").read_text() for name in files).split()
+                if float(quota) > 0:
+                    found = min(found, math.ceil(float(quota) / float(period)))
+            except (OSError, ValueError):  # no such cgroup, or "max"
+                continue
     ranks = os.environ.get("MPI_LOCALNRANKS", os.environ.get("OMPI_COMM_WORLD_LOCAL_SIZE", ""))
     if ranks.isdigit() and found == os.cpu_count():  # of several ranks that no launcher has bound to cores
         found //= max(int(ranks), 1)
@@ -57,6 +55,21 @@ def cores() -> int:
         if text.isdigit() and int(text) > 0:
             found = min(found, int(text))
     return max(found, 1)
+
+
+def _cgroups() -> Iterator[str]:
+    """Folders of this process's cgroup and of those around it, each of which may have a quota; of both versions."""
+    try:
+        lines = Path("/proc/self/cgroup").read_text().splitlines()
+    except OSError:
+        lines = []
+    of_process = [line.split(":", 2)[1:] for line in lines if line.count(":") >= 2]
+    for names, path in [("", "/"), ("cpu", "/"), *of_process]:  # a container sees its own as the root
+        if names and "cpu" not in names.split(","):
+            continue
+        parts = path.strip("/").split("/")
+        for n in range(len(parts) + 1):
+            yield "/".join(["/sys/fs/cgroup" + "/cpu" * bool(names), *parts[:n]]).rstrip("/")
 
 
 def use_threads(threads: int | None = None) -> int:

@@ -78,6 +78,22 @@ def test_old_cgroups(machine):
     assert backend.cores() == 4
 
 
+def test_cgroups_below_the_root(machine):
+    """As systemd and Slurm make them: the process's own may have no quota, and one that it lies in has."""
+    machine["/proc/self/cgroup"] = "0::/system.slice/slurmstepd.scope/job_7/step_0\n"
+    machine["/sys/fs/cgroup/system.slice/slurmstepd.scope/job_7/step_0/cpu.max"] = "max 100000\n"
+    assert backend.cores() == 64
+    machine["/sys/fs/cgroup/system.slice/slurmstepd.scope/job_7/cpu.max"] = "600000 100000\n"
+    assert backend.cores() == 6
+    machine["/sys/fs/cgroup/system.slice/slurmstepd.scope/job_8/cpu.max"] = "100000 100000\n"
+    assert backend.cores() == 6
+    machine["/proc/self/cgroup"] = "5:memory:/job_9\n4:cpu,cpuacct:/slurm/job_9\n"
+    assert backend.cores() == 64
+    machine["/sys/fs/cgroup/cpu/slurm/cpu.cfs_quota_us"] = "200000\n"
+    machine["/sys/fs/cgroup/cpu/slurm/cpu.cfs_period_us"] = "100000\n"
+    assert backend.cores() == 2
+
+
 @pytest.mark.parametrize("variable", ["RECON_THREADS", "SLURM_CPUS_PER_TASK"])
 def test_one_setting_for_numba_and_blas(variable):
     environment = {k: v for k, v in os.environ.items() if k not in (*NAMES, "OPENBLAS_NUM_THREADS")}
