@@ -16,7 +16,7 @@ class PyChemtomo(PythonPackage):
     depends_on("python@3.11:3.13", type=("build", "run"))
     depends_on("py-setuptools@77:", type="build")
     for name in (
-        "py-click@8.1:", "py-h5py@3.11:", "py-matplotlib@3.9:", "py-mrcfile@1.5:", "py-numba@0.61:", "py-numpy@2:",
+        "py-click@8.1:", "py-h5py@3.11:", "py-matplotlib@3.9:", "py-mrcfile@1.5:", "py-numba@0.63:0.68", "py-numpy@2:",
         "py-pillow@10.3:", "py-psutil@6:", "py-pydantic@2.9:", "py-rich@13.7:", "py-rosettasciio@0.15:",
         "py-scikit-image@0.24:", "py-scipy@1.14:", "py-sparse@0.15:", "py-tifffile@2024.8:", "py-zarr@3:",
         "py-xraydb@4.5.6:", "astra-toolbox@2.5: +python",
