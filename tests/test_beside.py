@@ -28,9 +28,10 @@ def two_cores(monkeypatch):
 
 
 def endless() -> None:
-    while True:
+    for _ in range(10_000):  # or a test that fails would never end
         stop_if_unwanted()
         time.sleep(0.001)
+    pytest.fail("nobody ended it")
 
 
 def test_results_keep_the_order_and_pieces_run_at_a_time(two_cores):
@@ -73,11 +74,16 @@ def test_each_saves_its_state_when_the_run_is_to_leave(two_cores):
 
 @posix
 def test_a_signal_ends_all(two_cores):
+    # of a shell's background jobs Ctrl-C is ignored
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     timer = threading.Timer(0.1, signal.raise_signal, (signal.SIGINT,))
     timer.start()
-    with pytest.raises(KeyboardInterrupt):
-        side_by_side([endless, endless], 1000, 1, "cpu")
-    timer.join()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            side_by_side([endless, endless], 1000, 1, "cpu")
+        timer.join()
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_one_after_the_other_where_nothing_is_gained():
