@@ -169,7 +169,9 @@ def main() -> None:
 def keep(rows: list[dict[str, Any]], path: Path, earlier: dict[str, Any] | None = None) -> None:
     """Store what there is, so that a run that is stopped has its result, too."""
     before = earlier or {"kills": 0, "by_mode": dict.fromkeys(MODES, 0), "went_on_from_a_checkpoint": 0, "faults": []}
+    commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False)
     result = {
+        "commit": commit.stdout.strip(),
         "kills": before["kills"] + sum(r["killed"] for r in rows),
         "by_mode": {m: before["by_mode"][m] + sum(r["killed"] and r["mode"] == m for r in rows) for m in MODES},
         "went_on_from_a_checkpoint": before["went_on_from_a_checkpoint"] + sum(r["went_on"] for r in rows),
