@@ -80,6 +80,7 @@ def halves(
         raise InputError(why)
     found: tuple[dict[str, Volume], dict[str, Volume]] = ({}, {})
     pieces: list[Callable[[], dict[str, Volume]]] = []
+    voxels, need, alone = 0, 0, solve is not reconstruct_with
     for names in _together(volumes):
         settings, strength = Settings(), dict[str, float]()
         parts: tuple[TiltSeries, ...] = (series, series)
@@ -99,10 +100,10 @@ def halves(
         # that a half stops at its number of iterations is as it should be, and not told
         how = {"elements": names, "device": device, "progress": progress, "log": _unsaid}
         pieces += [partial(solve, half, settings, strength, **how) for half in parts]
-    shape = grid(series, settings.thickness).shape
-    need = needed(shape, series.n_tilts, series.frame, 1, settings.method).host
-    alone = settings.memory is not None or solve is not reconstruct_with
-    solved = [piece() for piece in pieces] if alone else side_by_side(pieces, math.prod(shape), need, device)
+        shape, together = grid(series, settings.thickness).shape, len(names) if settings.coupling != "none" else 0
+        of_these = needed(shape, series.n_tilts, series.frame, len(names), settings.method, channels=together).host
+        voxels, need, alone = max(voxels, math.prod(shape)), max(need, of_these), alone or settings.memory is not None
+    solved = [piece() for piece in pieces] if alone else side_by_side(pieces, voxels, need, device)
     for n, half in enumerate(solved):
         found[n % 2].update(half)
     return Halves(*found, seed)

@@ -155,7 +155,7 @@ def forecast(
     took = took.slower(COUPLED) if together else took
     cores = usable_cores() if free is None else 2
     free = available(device) if free is None else free
-    if not together and options.memory is None:
+    if not together and options.memory is None and options.method in PRIMAL_DUAL:
         memory = replace(memory, host=memory.host + (at_once(n_elements, cores, voxels, own, free, device) - 1) * own)
     solving = memory.device if device == "cuda" else memory.host + more
     budget = None if in_memory or projector_words is not None else _budget(job, solving, free)

@@ -203,7 +203,7 @@ class Stages:
             return None
         with self.timed("halves"), backend.device_errors():
             if self.ranks.size == 1:
-                return halves(series, volumes, device=self.device, progress=self.watch.step)
+                return halves(series, volumes, device=self.device)
             return halves(series, volumes, device=self.device, solve=self._solve)
 
     @property
