@@ -120,6 +120,23 @@ def test_elements_side_by_side_are_the_same_to_the_last_bit(monkeypatch):
     assert str(asked) == str(asked_beside)
 
 
+def test_an_error_of_one_element_ends_the_iterations_of_the_other(two_cores):
+    series = recon.normalise(simulate(two_metal_particle(0), size=16, seed=0)[0])
+    seen = []
+
+    def progress(element: str, record: recon.Record) -> None:
+        seen.append((element, record.iteration))
+        if element == "Co":
+            raise InputError("no more")
+
+    most = 20_000
+    with pytest.raises(InputError, match="no more"):
+        recon.reconstruct(
+            series, strength=1.0, tolerance=1e-9, max_iterations=most, device="cpu", progress=progress
+        )  # fmt: skip
+    assert max((n for element, n in seen if element == "Zn"), default=0) < most
+
+
 def _middle() -> np.ndarray:
     region = np.zeros((16, 16, 16), bool)
     region[6:9, 6:9, 6:9] = True

@@ -44,6 +44,16 @@ def test_inside_patience_the_first_is_noted():
             signal.raise_signal(signal.SIGTERM)
 
 
+@posix
+def test_patience_lasts_until_all_have_asked():
+    """Elements side by side: the one that is done first leaves the other's."""
+    with Interrupts() as interrupts, interrupts.patience():
+        with interrupts.patience():
+            pass
+        signal.raise_signal(signal.SIGTERM)
+        assert interrupts.wish == "leave"
+
+
 def test_in_another_thread_nothing_is_installed():
     import threading
 

@@ -87,6 +87,22 @@ def test_the_volume_holds_what_the_shapes_hold():
         assert profile @ axis / profile.sum() == pytest.approx(centre, abs=5e-4)  # 1e-4 off
 
 
+@pytest.mark.parametrize("turn_deg", [0, 33.0])
+def test_the_volume_is_that_of_all_its_points(turn_deg):
+    """Each point asked of each shape, as `volume` does only where a shape may reach."""
+    particle, n, move = two_metal_particle(2), 12, (1.3, -2.2, 4.1)
+    z, y, x = np.meshgrid(*(np.arange(n) - (n - 1) / 2 - m for m in move), indexing="ij")
+    c, s = np.cos(np.radians(turn_deg)), np.sin(np.radians(turn_deg))
+    points = np.stack([z, c * y - s * x, s * y + c * x], axis=-1) / n
+    expected = np.zeros((2, n, n, n))
+    for shape in particle.shapes:
+        r = points - shape.centre
+        expected[:, np.einsum("...i,ij,...j", r, shape.form(), r) <= 1] = np.array(shape.density)[:, None]
+    found = particle.volume(n, samples=1, translation=move, turn_deg=turn_deg)
+    assert expected.any()
+    assert np.abs(found - expected).max() < 1e-6
+
+
 def test_a_moved_volume_is_the_volume_moved():
     """By whole voxels and a right angle nothing but the order of voxels changes."""
     particle = one(Ellipsoid((0.05, -0.1, 0.08), (0.2, 0.15, 0.1), (1.0,), (20, 10, -30)))
