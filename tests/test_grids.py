@@ -42,3 +42,11 @@ def test_a_window_of_slices_is_a_part_of_all():
     whole = grids.enlarge(a, np.empty((6, 8, 14), np.float32), 2)
     window = grids.enlarge_window(a, np.empty((6, 8, 5), np.float32), 2, 14, 6)
     assert np.allclose(window, whole[..., 6:11], atol=1e-6)
+
+
+def test_slices_of_the_coarse_grid_from_some_on():
+    """As a rank has them, of a grid of which others have the rest."""
+    a = np.random.default_rng(3).normal(size=(3, 4, 9)).astype(np.float32)
+    whole = grids.enlarge(a, np.empty((6, 8, 18), np.float32), 2)
+    part = grids._interpolate(a[..., 3:8], np.empty((6, 8, 4), np.float32), 2, (9, 18), 9, 3)
+    assert np.allclose(part, whole[..., 9:13], atol=1e-6)
