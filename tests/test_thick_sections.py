@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import cache
 
 import numpy as np
+import pytest
 
 from recon.alignment.joint import JointFit
 from recon.alignment.pose import translation
@@ -57,6 +58,32 @@ def test_a_thick_object_is_given_a_thick_model():
     assert found.foretelling() < 0.5 * thin.foretelling()
     assert wrong(found, at) < 0.5 * wrong(thin, at)
     assert abs(np.degrees(found.pose.rotation) - TURNED) < 1 < abs(np.degrees(thin.pose.rotation) - TURNED)
+
+
+@pytest.mark.parametrize(("half", "section"), [(1.0, 1), (2.0, 1), (5.0, 2), (9.0, 4)])
+def test_a_model_grows_with_the_object_but_not_beyond_it(half, section):
+    """Among grains up to 2 pixels off the middle, 3.5 pixels do; a thicker model foretells but little better."""
+    series, at = grains(half, 1)
+    found = as_thick_as_told(lambda thick: fitted(series, at, thick), False)
+    assert found.fit.section == section * SECTION
+    assert found.settled
+    assert abs(np.degrees(found.fit.pose.rotation) - TURNED) < 1.5
+
+
+def test_a_model_that_does_not_settle_is_not_believed():
+    """Thin grains: the thin model settles; what the thicker ones are said to be is made up."""
+    series, at = grains(1.0, 1)
+    sound = fitted(series, at, SECTION)
+
+    class Fit(JointFit):
+        def foretelling(self):
+            return 2.0 if self.section == SECTION else 0.1
+
+    def stage(section):
+        fit = Fit(series, sound.fit.found(), np.ones(TILTS.size, bool), most=700, section=section)
+        return JointStage(fit, sound.bins, "", section == SECTION)
+
+    assert as_thick_as_told(stage, False).fit.section == SECTION
 
 
 def test_a_thin_object_keeps_a_thin_model():

@@ -23,9 +23,10 @@ if TYPE_CHECKING:
 FINE = 96  # pixels along a frame's edge for the last matching
 COUNTS_PER_BLOB = 33.0  # at least, of the joint fit's object: with fewer it fits noise, and errors come out too small
 FEWEST_BLOBS = 100
-# sections of an object that leaves the frame, each tried if the last one served
+# sections of an object that leaves the frame, one after the other
 THICKER = (2 * SECTION, 4 * SECTION, 8 * SECTION)
 FORETOLD = 1.2  # error of what maps foretell of each other, 1 if noise, that asks for no thicker model
+CLEARLY = 0.75  # times that error: what a thicker model has to reach, see tests/test_thick_sections.py
 DRAWN = 2.0  # median misfit, 1 if noise, up to which a model draws the maps
 SMALLEST = 8  # pixels of a frame's shorter side, after binning to `FINE`: smoothed samples need room on all sides
 ELSE = "use [align] method = 'none', or [align] file for shifts that are known (in Python: align(series, 'none'))"
@@ -94,17 +95,23 @@ def as_thick_as_told(fitted: Callable[[float], JointStage], isolated: bool | Non
 
     Of an object that leaves the frame nobody knows the thickness. Blobs in too thin a section cannot draw it, and
     displacements, rotation and exposures make up for that; in too thick a one they say nothing about each other. A
-    thicker one is believed where it draws the maps: what is finer than the blobs would ask for more of them anyhow.
+    thicker one is believed where it settles, foretells clearly better and draws the maps: what is finer than the
+    blobs would ask for more of them anyhow.
     """
     thin = best = fitted(SECTION)
     for section in THICKER if not isolated else ():
         if best.fit.foretelling() < FORETOLD:
             break
         other = fitted(section)
-        if other.fit.foretelling() >= best.fit.foretelling():
+        if (other.settled or not best.settled) and other.fit.foretelling() < CLEARLY * best.fit.foretelling():
+            best = other
+        elif _drawn(best):
             break
-        best = other
-    return best if float(np.nanmedian(best.fit.misfit())) < DRAWN else thin
+    return best if _drawn(best) else thin
+
+
+def _drawn(stage: JointStage) -> bool:
+    return float(np.nanmedian(stage.fit.misfit())) < DRAWN
 
 
 def axis_column(alignment: Alignment, taken: NDArray[np.bool_]) -> float:
