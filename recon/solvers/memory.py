@@ -20,8 +20,8 @@ from recon.solvers.weights import SAMPLED
 WORD = 4  # bytes of a float32
 
 # What comes and goes on top: in a check of the certificate E* q, which w_bar takes in where there is one, or squares
-# of p; what is left of the solver on the coarser grid, and a component of it.
-_CHECK = {"tgv": 3, "tv": 2, "none": 1}
+# of p, which a GPU has two arrays of; what is left of the solver on the coarser grid, and a component of it.
+_CHECK = {"cpu": {"tgv": 3, "tv": 1, "none": 1}, "cuda": {"tgv": 3, "tv": 2, "none": 1}}
 _COARSER = 1 / 8
 # Arrays of the stack's size: counts, scale, offset; y, y at the last balance, A u; four in float64 in a check. FBP pads
 # rows to the double and more for its filter, and transforms in float64.
@@ -70,7 +70,7 @@ def needed(
 
         state = words_of(STATE) - (words_of(DUALS) / 2 if half_precision else 0)
         w_bar = fields["w_bar"] if device == "cuda" else 0
-        check = _CHECK[method] - w_bar
+        check = _CHECK[device][method] - w_bar
         # a sample of the planes of the state is kept between balances
         per_voxel = (1 + 1 / SAMPLED) * state + words_of(SCRATCH) + max(check, _COARSER * (state + 1)) + w_bar
         per_voxel += search
