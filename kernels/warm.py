@@ -88,7 +88,7 @@ PROJECTION = {
 }
 SOLVER = {
     "poisson_dual": (cpu._poisson_dual, 0.5, lambda: cpu.poisson_dual(*_stacks(5), _X, _X)),
-    "tgv_step": (cpu_tgv._tgv_step, 11, lambda: _step(np.float32)),
+    "tgv_step": (cpu_tgv._tgv_step, 8, lambda: _step(np.float32)),
     "tgv_divergence": (cpu_certificate._tgv_divergence, 2, lambda: _divergence(np.float32)),
     "gradient_adjoint": (cpu_certificate._gradient_adjoint, 1, lambda: _adjoint(np.float32)),
     "tgv_value": (cpu_certificate._tgv_value, 3, lambda: cpu.tgv_value(_volume(), _volume(3), np.zeros((3, 2)))),
@@ -110,7 +110,7 @@ SELDOM = {
     "tgv_dual:int16": (cpu_tgv._tgv_dual, 2, lambda: _dual(np.int16)),
 }
 SHORT = {
-    "tgv_step:int16": (cpu_tgv._tgv_step, 11, lambda: _step(np.int16)),
+    "tgv_step:int16": (cpu_tgv._tgv_step, 9, lambda: _step(np.int16)),
     "tgv_divergence:int16": (cpu_certificate._tgv_divergence, 2, lambda: _divergence(np.int16)),
     "gradient_adjoint:int16": (cpu_certificate._gradient_adjoint, 1, lambda: _adjoint(np.int16)),
 }
