@@ -7,7 +7,6 @@ would need for the same sum.
 
 from __future__ import annotations
 
-from itertools import pairwise
 from typing import Any
 
 from llvmlite import ir
@@ -47,24 +46,20 @@ def _adder(vectors: int, pair: bool) -> Any:
                 other = builder.gep(row, [args[5]])
                 a, b = (in_all_lanes(builder, weights, loop.index) for weights in (near, far))
 
-                def read(offset):  # type: ignore[no-untyped-def]
-                    one = builder.load(vector(builder, row, offset), align=4)
-                    if not pair:
-                        return one
-                    two = builder.load(vector(builder, other, offset), align=4)
-                    return builder.call(multiply_add, [b, two, builder.fmul(a, one)])
-
-                here = [read(v) for v in places]
-                after = [builder.shuffle_vector(p, q, _MOVED) for p, q in pairwise(here)]
-                after.append(read(places[-1] + 1))
                 if pair:
                     second = in_all_lanes(builder, part, loop.index)
                     first = builder.fsub(_ONE, second)
+                    taps = [
+                        (p, k, builder.fmul(x, w))
+                        for p, w in ((row, a), (other, b))
+                        for k, x in ((0, first), (1, second))
+                    ]
                 else:
-                    first, second = a, b
-                for sum_, p, q in zip(sums, here, after, strict=True):
-                    one = builder.call(multiply_add, [first, p, builder.load(sum_)])
-                    builder.store(builder.call(multiply_add, [second, q, one]), sum_)
+                    taps = [(row, 0, a), (row, 1, b)]
+                for pointer, ahead, weight in taps:
+                    for sum_, v in zip(sums, places, strict=True):
+                        element = builder.load(vector(builder, pointer, v + ahead), align=4)
+                        builder.store(builder.call(multiply_add, [weight, element, builder.load(sum_)]), sum_)
             for sum_, v in zip(sums, places, strict=True):
                 builder.store(builder.load(sum_), vector(builder, target, v), align=4)
             return context.get_dummy_value()

@@ -25,8 +25,9 @@ from recon.kernels.cpu_joseph import _store_pair
 from recon.kernels.cpu_parallel import all_of, in_parallel
 from recon.kernels.cpu_rows import LANES, add_pairs
 
-_TILE = 32  # voxels on an edge of what is projected at a time
+_TILE = 24  # voxels on an edge of what is projected at a time: its rows are to stay in the second cache
 _PARTS = 4  # of a tilt's lines, shared among the cores
+_OBLIQUE, _FEW = 0.25, 8  # voxels along y from plane to plane, from which a line's planes are added few at a time
 _TILE_BACK = 4
 _BLOCK_BACK = 16  # the same of what shares lines in the second cache, a whole number of tiles
 # what back projection knows of a tilt, a row each, so that loops over tilts are vectorised: the line that passes voxel
@@ -45,24 +46,24 @@ def _taps_of_line(line, planes, across, n, strides, origin, index, near, far, pa
     """The taps of a line in `planes`, pairs of voxels whose first is in `across`, and the next ones' part along y.
 
     `line` is (position across in plane 0, step a plane, voxel along y in plane 0, step, length). Returns how many, and
-    the least and the greatest shift along y. Without a branch, so that it is vectorised.
+    the voxel along y of the first. Without a branch, so that it is vectorised.
     """
     first, end = planes
     if abs(line[1]) > 1e-6:
         a, b = (across[0] - line[0]) / line[1], (across[1] - line[0]) / line[1]
         first, end = max(first, ceil(min(a, b) - 1e-6)), min(end, floor(max(a, b) + 1e-6) + 1)
+    begin, along = np.int32(first), np.int32(strides[0])  # in 32 bits, which vectors can convert
     for k in range(end - first):
-        plane = first + k
+        plane = np.int32(begin + np.int32(k))
         position, y = line[0] + plane * line[1], line[2] + plane * line[3]
         before, m = np.floor(position), np.floor(y)
         share, j = position - before, np.int32(before)
         inside = line[4] if (j >= across[0]) & (j < across[1]) else 0.0
         a, b = np.float32((1 - share) * inside), np.float32(share * inside)
-        start = np.int32(origin + plane * strides[0]) + np.int32(m)
+        start = np.int32(np.int32(origin + plane * along) + np.int32(m))
         _store_pair(k, j, a, b, start, np.int32(strides[1]), n, index, near, far)
         part[k] = np.float32(y - m)
-    y, last = line[2] + first * line[3], line[2] + (end - 1) * line[3]
-    return max(0, end - first), min(y, last), max(y, last)
+    return max(0, end - first), line[2] + first * line[3]
 
 
 @leaf
@@ -75,7 +76,9 @@ def _lines_of_tile(r, planes, across, nu):  # type: ignore[no-untyped-def]
 
 
 @leaf
-def _project_tile(group, groups, voxels, tile, shape, pad, out, rays, index, near, far, part):  # type: ignore[no-untyped-def]
+def _project_tile(  # type: ignore[no-untyped-def]
+    group, groups, voxels, tile, shape, pad, out, rays, needed, index, near, far, part
+):  # fmt: skip
     """Adds the taps of which the first voxel is in the tile, to the parts of the lines of a group."""
     n_tilts, nu, nv = out.shape
     length = shape[2]
@@ -91,25 +94,32 @@ def _project_tile(group, groups, voxels, tile, shape, pad, out, rays, index, nea
         whole = r[4] == floor(r[4]) and r[5] == floor(r[5]) and r[6] == floor(r[6])
         for share in range((group - _PARTS * t) % groups, _PARTS, groups):
             for i in range(max(seen, share * nu // _PARTS), min(unseen, (share + 1) * nu // _PARTS)):
+                begin, end = needed[t, i, 0], needed[t, i, 1]
+                if begin == end:
+                    continue
                 line = (r[1] + r[2] * i, r[3], r[4] + r[5] * i, r[6], r[7])
-                count, least, most = _taps_of_line(line, planes, across, n, strides, pad, index, near, far, part)
-                if count > 0:
+                count, y = _taps_of_line(line, planes, across, n, strides, pad, index, near, far, part)
+                each = _FEW if abs(r[6]) > _OBLIQUE else _TILE
+                for k in range(0, count, each):
                     # rays of the line that pass a voxel of some of the planes, by whole vectors
-                    low, high = max(0, floor(-most)), ceil(length - 2 * pad - least) + (0 if whole else 1)
+                    many = min(each, count - k)
+                    one, other = y + k * r[6], y + (k + many - 1) * r[6]
+                    low = max(begin, floor(-max(one, other)))
+                    high = min(end, ceil(length - 2 * pad - min(one, other)) + (0 if whole else 1))
                     low, high = low - low % LANES, min(nv, high + -high % LANES)
                     if low < high:
-                        for k in range(count):  # to the first voxel that is read: before it lies no memory of ours
-                            index[k] += np.int32(low)
-                        row = out[t, i, low:high]
-                        taps = index[:count], near[:count], far[:count]
+                        row, at = out[t, i, low:high], index[k : k + many]
+                        for tap in range(many):  # to the first voxel that is read: before it lies no memory of ours
+                            at[tap] += np.int32(low)
+                        a, b = near[k : k + many], far[k : k + many]
                         if whole:
-                            add_pairs(voxels, taps[0], taps[1], taps[2], gap, 0, row.size, row)
+                            add_pairs(voxels, at, a, b, gap, 0, row.size, row)
                         else:
-                            add_pairs_between(voxels[:, 0], taps[0], taps[1], taps[2], part, gap, row)
+                            add_pairs_between(voxels[:, 0], at, a, b, part[k : k + many], gap, row)
 
 
 @jit
-def _project(group, groups, volume, out, rays, pad):  # type: ignore[no-untyped-def]
+def _project(group, groups, volume, out, rays, needed, pad):  # type: ignore[no-untyped-def]
     if group < 0:
         in_parallel(group)
         return
@@ -124,16 +134,20 @@ def _project(group, groups, volume, out, rays, pad):  # type: ignore[no-untyped-
     for p in range(0, np_, _TILE):
         for q in range(0, nq, _TILE):
             tile = (p, min(p + _TILE, np_)), (q, min(q + _TILE, nq))
-            _project_tile(group, groups, voxels, tile, volume.shape, pad, out, rays, index, near, far, part)
+            _project_tile(group, groups, voxels, tile, volume.shape, pad, out, rays, needed, index, near, far, part)
 
 
-def project_rays(volume, out, rays, pad):  # type: ignore[no-untyped-def]
+def project_rays(volume, out, rays, pad, needed=None):  # type: ignore[no-untyped-def]
     """Line integrals of `volume` (p, q, pad + y + pad) into `out` (tilt, line, row), in units of a voxel's edge.
 
-    The rows of the volume have `pad` zeros at both ends, more than 32 times the greatest step along y plus 19.
+    With `needed` (tilt, line, 2), int32, only rows of a line from the first to before the second have to be right. The
+    volume's rows have `pad` zeros at both ends, more than 19 and 8 times the greatest step along y, or 8 where that is
+    less.
     """
     groups = min(get_num_threads(), _PARTS * out.shape[0])
-    _project(all_of(groups), groups, volume, out, rays, pad)
+    if needed is None:
+        needed = np.broadcast_to(np.array([0, out.shape[2]], np.int32), (*out.shape[:2], 2)).copy()
+    _project(all_of(groups), groups, volume, out, rays, needed, pad)
 
 
 # ---------------------------------------------------------------- back

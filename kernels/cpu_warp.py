@@ -7,7 +7,7 @@ along y is a sum of shifted rows.
 
 from __future__ import annotations
 
-from math import floor
+from math import ceil, floor
 
 import numpy as np
 
@@ -78,15 +78,50 @@ def _pixel(source, p, q):  # type: ignore[no-untyped-def]
 
 
 @leaf
+def _inside(line, n, most):  # type: ignore[no-untyped-def]
+    """First and last-but-one of the n indices at which ``line[0] + line[1] index`` is from 0 to before most - 1."""
+    start, slope = line
+    if slope == 0:
+        return (0, n) if 0 <= start < most - 1 else (0, 0)
+    a, b = -start / slope, (most - 1 - start) / slope
+    first, end = max(0, ceil(min(a, b) + 1e-9)), min(n, ceil(max(a, b) - 1e-9))
+    return first, max(first, end)
+
+
+@leaf
+def _gather_steep(source, across, along, out):  # type: ignore[no-untyped-def]
+    """A column whose pixel j lies at (across[0] + across[1] j, along[0] + along[1] j) of `source` (u, y)."""
+    nu, ny = source.shape
+    n, flat = out.size, source.reshape(nu * ny)
+    first, end = _inside(across, n, nu)
+    low, high = _inside(along, n, ny)
+    first, end = min(max(first, low), n), min(end, high)
+    for j in range(first, end):  # all four neighbours exist
+        p, q = across[0] + across[1] * j, along[0] + along[1] * j
+        k, m = np.int32(p), np.int32(q)
+        fp, fq, at = np.float32(p - k), np.float32(q - m), k * np.int32(ny) + m
+        here = flat[at] + fp * (flat[at + ny] - flat[at])
+        after = flat[at + 1] + fp * (flat[at + ny + 1] - flat[at + 1])
+        out[j] = here + fq * (after - here)
+    for j in range(first):
+        out[j] = _pixel(source, across[0] + across[1] * j, along[0] + along[1] * j)
+    for j in range(max(first, end), n):
+        out[j] = _pixel(source, across[0] + across[1] * j, along[0] + along[1] * j)
+
+
+@leaf
 def _gather(source, a, i, out):  # type: ignore[no-untyped-def]
     """Recorded column i from the ideal projection `source` (u, y)."""
     nu, ny = source.shape
     p0, q0, dp, dq = a[0] * i + a[2], a[3] * i + a[5], a[1], a[4] - 1
     steep, j = abs(dp) + abs(dq) > STEEP, 0
+    if steep:
+        _gather_steep(source, (p0, dp), (q0, a[4]), out)
+        return
     while j < out.size:
         p, q = p0 + dp * j, q0 + dq * j + j
         k, m = floor(p), floor(q)
-        end = j + 1 if steep else min(_run_end(p0, dp, j, out.size), _run_end(q0, dq, j, out.size))
+        end = min(_run_end(p0, dp, j, out.size), _run_end(q0, dq, j, out.size))
         # within them, those whose next row exists, too
         low, high = (max(j, j - m), min(end, j + ny - 1 - m)) if end - j > 1 and 0 <= k < nu - 1 else (end, end)
         for at in range(j, min(low, end)):

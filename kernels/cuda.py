@@ -152,8 +152,11 @@ def _joseph(name, source, out, rays, sizes):  # type: ignore[no-untyped-def]
     _launch("joseph.cu", f"{name}<{width}>", out.shape, (source, out), _on_device(rays), sizes, width=width)
 
 
-def project_rays(volume, out, rays, pad):  # type: ignore[no-untyped-def]
-    """Line integrals of `volume` (p, q, pad + y + pad) into `out` (tilt, line, row), in units of a voxel's edge."""
+def project_rays(volume, out, rays, pad, needed=None):  # type: ignore[no-untyped-def]
+    """Line integrals of `volume` (p, q, pad + y + pad) into `out` (tilt, line, row), in units of a voxel's edge.
+
+    All of them, whichever are `needed`.
+    """
     sizes = (*volume.shape, *out.shape, pad)
     _launch("general.cu", "project_rays", out.shape, (volume, out), _on_device(rays), sizes)
 

@@ -114,9 +114,13 @@ SHORT = {
     "tgv_divergence:int16": (cpu_certificate._tgv_divergence, 2, lambda: _divergence(np.int16)),
     "gradient_adjoint:int16": (cpu_certificate._gradient_adjoint, 1, lambda: _adjoint(np.int16)),
 }
-_A3, _A2, _INT = types.float32[:, :, ::1], types.float64[:, ::1], types.intp
+_A3, _A2, _I3, _INT = types.float32[:, :, ::1], types.float64[:, ::1], types.int32[:, :, ::1], types.intp
 GENERAL = {  # of schemes that are no single axis: only compiled, as a call would need rays that fit
-    "project_rays": (cpu_general._project, 3, lambda: cpu_general._project.compile((_INT, _INT, _A3, _A3, _A2, _INT))),
+    "project_rays": (
+        cpu_general._project,
+        3,
+        lambda: cpu_general._project.compile((_INT, _INT, _A3, _A3, _A2, _I3, _INT)),
+    ),
     "backproject_rays": (
         cpu_general._backproject,
         4,

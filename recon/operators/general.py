@@ -29,12 +29,14 @@ class Lattice:
         affine: ``(tilt, 6)`` float64, see `recon.kernels.cpu_warp`: pixel (column, row) to (line, row of the lattice).
         shape: ``(lines, rows)``.
         pairs: of lines that pass within a voxel of one.
+        needed: ``(tilt, line, 2)`` int32, first and last-but-one row that some pixel takes; none where they are equal.
     """
 
     rays: NDArray[np.float64]
     affine: NDArray[np.float64]
     shape: tuple[int, int]
     pairs: int
+    needed: NDArray[np.int32]
 
 
 def lattice(geometry: TiltGeometry, fast: int) -> Lattice:
@@ -48,7 +50,30 @@ def lattice(geometry: TiltGeometry, fast: int) -> Lattice:
     reach = np.ceil(2 / np.abs(rays[:, 2]) - CLOSE).max()
     lines, rows = (max(f[2][k] for f in found) for k in (0, 1))
     rows += -rows % VECTOR  # the CPU's kernel adds them by whole vectors
-    return Lattice(rays, affine, (lines, rows), ceil(reach / 2))
+    needed = np.stack([_rows_needed(a, geometry.detector, (lines, rows)) for a in affine])
+    return Lattice(rays, affine, (lines, rows), ceil(reach / 2), needed)
+
+
+def _rows_needed(affine: NDArray[np.float64], detector: tuple[int, int], shape: tuple[int, int]) -> NDArray[np.int32]:
+    """First and last-but-one row of each line that the detector's pixels ``(rows, columns)`` lie beside.
+
+    On a lattice ``(lines, rows)`` the detector is a parallelogram; within a line of line i lies what is between two
+    straight lines, and a row is least and greatest at a corner of that.
+    """
+    (a, b, c, d, e, f), (rows, columns), (lines, most) = affine, detector, shape
+    column, row = np.array([0, columns - 1, columns - 1, 0.0]), np.array([0, 0, rows - 1, rows - 1.0])
+    line, height = a * column + b * row + c, d * column + e * row + f
+    strip = np.arange(lines)[:, None, None] + np.array([-1.0, 1.0])[:, None]  # (line, side, corner)
+    following, next_height = np.roll(line, -1), np.roll(height, -1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        part = (strip - line) / (following - line)
+        cut = np.where((part >= 0) & (part <= 1), height + part * (next_height - height), np.nan)
+    inside = np.where(np.abs(np.arange(lines)[:, None] - line) <= 1, height, np.nan)
+    all_ = np.concatenate([cut.reshape(lines, -1), inside], axis=1)
+    met = np.isfinite(all_).any(axis=1)
+    low, high = np.where(np.isnan(all_), np.inf, all_).min(axis=1), np.where(np.isnan(all_), -np.inf, all_).max(axis=1)
+    first, end = np.where(met, np.floor(low) - 1, 0), np.where(met, np.floor(high) + 3, 0)  # one to spare
+    return np.stack([np.clip(first, 0, most), np.clip(end, 0, most)], axis=1).astype(np.int32)
 
 
 def _of_projection(g: TiltGeometry, i: int, fast: int) -> tuple[list[float], list[float], tuple[int, int]]:
@@ -143,6 +168,7 @@ class GeneralProjector:
                     f"a {what} of {shape} is too large for this projector: it takes {MOST} elements at most"
                 )
         self._rays, self._affine = xp.asarray(self.lattice.rays), xp.asarray(self.lattice.affine)
+        self._needed = xp.asarray(self.lattice.needed)
         self._padded, self._stack = (self._kernels.zeros(shape) for shape in (padded, stack))
 
     def __call__(self, x: Array, out: Array) -> Array:
@@ -157,7 +183,7 @@ class GeneralProjector:
         return self._project(out)
 
     def _project(self, out: Array) -> Array:
-        self._kernels.project_rays(self._padded, self._stack, self._rays, self._margin)
+        self._kernels.project_rays(self._padded, self._stack, self._rays, self._margin, self._needed)
         self._kernels.warp(self._stack, out, self._affine)
         return out
 
@@ -170,5 +196,5 @@ class GeneralProjector:
 
 
 def margin(rays: NDArray[np.float64]) -> int:
-    """Zeros at both ends of a volume's rows: the kernels read as far, in a tile of 32 planes and by whole vectors."""
-    return VECTOR * ceil((32 * float(np.abs(rays[:, 6]).max()) + 4 + VECTOR) / VECTOR)
+    """Zeros at both ends of a volume's rows: the kernels read as far, some planes at a time and by whole vectors."""
+    return VECTOR * ceil((8 * max(1.0, float(np.abs(rays[:, 6]).max())) + 4 + VECTOR) / VECTOR)
