@@ -147,7 +147,7 @@ def _automatic(series: TiltSeries, reference: Sequence[str] | None, say: Log) ->
     combined = combine(series, reference)
     taken, found = combined.used, joint.bins.up(joint.fit.found())
     covariance = joint.fit.uncertainty()
-    turn = float(np.degrees(np.sqrt(covariance[-1, -1])))
+    turn = joint.rotation_error
     say(
         f"align: joint fit, axis at {axis_column(found, taken):+.2f} pixels, "
         f"rotated by {found.rotation_deg:+.2f} +- {turn:.2f} degrees"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -35,12 +35,22 @@ Log = Callable[[str], None]
 
 @dataclass(frozen=True)
 class JointStage:
-    """A joint fit, the grid it was made on, how it started, and whether it settled."""
+    """A joint fit, the grid it was made on, how it started, and whether it settled.
+
+    `apart` is by how much another thickness of the object would turn the axis, radians; 0 where none was tried.
+    """
 
     fit: JointFit
     bins: Binning
     how: str
     settled: bool
+    apart: float = 0.0
+
+    @property
+    def rotation_error(self) -> float:
+        """Standard error of the axis's rotation, degrees: of the noise, and of a thickness that nobody knows."""
+        noise = float(np.sqrt(self.fit.uncertainty()[-1, -1]))
+        return float(np.degrees(np.hypot(noise, self.apart)))
 
 
 def check_alignable(frame: tuple[int, int]) -> None:
@@ -99,15 +109,22 @@ def as_thick_as_told(fitted: Callable[[float], JointStage], isolated: bool | Non
     blobs would ask for more of them anyhow.
     """
     thin = best = fitted(SECTION)
+    other: JointStage | None = None  # that was tried beside the best
     for section in THICKER if not isolated else ():
         if best.fit.foretelling() < FORETOLD:
             break
-        other = fitted(section)
-        if (other.settled or not best.settled) and other.fit.foretelling() < CLEARLY * best.fit.foretelling():
-            best = other
-        elif _drawn(best):
+        next_ = fitted(section)
+        if (next_.settled or not best.settled) and next_.fit.foretelling() < CLEARLY * best.fit.foretelling():
+            best, other = next_, best
+            continue
+        if next_.settled:
+            other = next_
+        if _drawn(best):
             break
-    return best if _drawn(best) else thin
+    if not _drawn(best):
+        best, other = thin, best if best is not thin else other
+    apart = 0.0 if other is None else abs(best.fit.pose.rotation - other.fit.pose.rotation)
+    return replace(best, apart=apart)
 
 
 def _drawn(stage: JointStage) -> bool:
