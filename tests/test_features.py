@@ -44,6 +44,45 @@ def test_places_that_touch_are_found_apart(kind, seed):
         assert likeness(found[best[name]], there) > 0.6
 
 
+def balls_in_a_host(*balls):
+    """Balls of A in a large one of B: where they lie along the last axis, radius, part of B mixed in."""
+    z, y, x = np.mgrid[:32, :32, :32] - 15.5
+    a, painted = np.zeros(z.shape, np.float32), []
+    b = (z * z + y * y + x * x < 144).astype(np.float32)
+    for at, radius, of_b in balls:
+        painted.append(z * z + y * y + (x - at) ** 2 < radius * radius)
+        a, b = np.where(painted[-1], 1 - of_b, a), np.where(painted[-1], of_b, b)
+    return shown({"A": a, "B": b}), painted
+
+
+def test_a_mixture_grown_together_with_a_pure_place_is_told_apart():
+    """There is no neck between the two: what they hold tells them apart."""
+    volumes, (_, mixed) = balls_in_a_host((-2, 3.6, 0), (3, 3.4, 0.5))
+    (found,) = recon.features(volumes).values()
+    assert likeness(found, mixed) > 0.6
+
+
+def test_the_body_of_a_network_is_its_heart_though_a_knot_is_larger():
+    volumes, (*knots, heart) = balls_in_a_host((-6, 3.8, 0), (6, 3.8, 0), (0, 2.9, 0))
+    found = recon.features(volumes).values()
+    assert all(max(likeness(f, k) for f in found) > 0.6 for k in knots)
+    assert max(likeness(f, heart) for f in found) < 0.1
+
+
+@pytest.mark.parametrize("seed", [3117, 3203])
+def test_a_finger_that_sticks_half_out_of_its_host_is_found(seed):
+    volumes, painted = of_kind("protrusions", seed)
+    found = recon.features(volumes).values()
+    assert all(max(likeness(f, there) for f in found) > 0.5 for there in painted.values())
+
+
+@pytest.mark.parametrize("seed", [3200, 3203])
+def test_a_grain_between_two_others_is_no_place(seed):
+    """Nor is what is left of it when a mixture in it is told apart."""
+    volumes, _ = of_kind("grains", seed)
+    assert {f.element for f in recon.features(volumes).values()} == {"A"}
+
+
 def test_a_dent_of_the_rest_is_no_place():
     """Bars of A through B: B between the bars lies in A's dents, but B goes on around it."""
     volumes, _ = of_kind("network", 1031, 48)

@@ -24,11 +24,15 @@ THINNEST = 1.1  # voxels, half of what is cut off along a border that the host's
 THICK = 1.9  # voxels from the border in its middle, at least: what is thinner may be blur
 SURROUNDED = 0.4  # of one that sticks out of a body
 THICKER, SLIMMER = 0.8, 0.85  # voxels by which a body has to be thicker than what sticks out of it; at most so far
+FINER = 0.4  # voxels, from one opening that is tried to the next
 LARGEST = 0.25  # of the host's volume: what is larger is a body
 FLAT = 0.05  # per voxel, of the density: what falls slower is no border
 NECK = 0.2  # voxels by which a domain has to narrow between two parts of it
 JOINT = 0.6  # of a place's border at which its own domain goes on, at most: simulated places mostly have below 0.45
+BOTH = 0.25  # of what there is, that each of two elements is at least where they are mixed
+BLEND = 1.5  # voxels from where only one of them is, in the middle of a mixture at least: the blur of a border has less
 EMBEDDED = 0.45  # of a place that lies in the host as it would be without dents and holes, at least
+INSIDE = 0.9  # of a part that is told apart by what it holds: a body between two others is not inside either
 AROUND = 4  # voxels around the particle that finding its places looks at
 OUTLINE = 0.04  # standard error of a border over the way in which the density falls across it; by size, simulated
 
@@ -68,10 +72,12 @@ def features(volumes: Mapping[str, Volume], inside: NDArray[np.bool_] | None = N
     """Propose places to ask about: protrusions, inclusions and bridges, largest first.
 
     A domain is where an element exceeds `PRESENT` of its pure density. It is split where it narrows (the watershed of
-    the distance to its border, which is known to a part of a voxel). A part is a place if it lies where the host would
-    be if its dents and holes up to some width were filled (a morphological closing), is thick enough to be more than
-    the blur of a border, and shares not much more than half of its border with the rest of its domain. The largest part
-    of each domain is its body, and no place. What of a body lies in the host's dents is cut out, and split alike.
+    the distance to its border, which is known to a part of a voxel), and inside the host where a mixture goes over into
+    something purer. A part is a place if it lies where the host would be if its dents and holes up to some width were
+    filled (a morphological closing), is thick enough to be more than the blur of a border, and shares not much more
+    than half of its border with the rest of its domain. The largest part of each domain is its body, and no place; if
+    that lies inside the host too, the one that most others touch. What of a body lies in the host's dents is cut out,
+    and split alike.
 
     Args:
         volumes: element to volume, of one shape.
@@ -121,11 +127,9 @@ def _reaching(
         return []
     widest = WIDEST * (0.75 / np.pi * float(inside.sum())) ** (1 / 3)
     hull = _closed(land, widest) & inside
-    parts = _parts(_depths(own, domain), domain)
-    sizes = np.bincount(parts.ravel(), minlength=2)
-    sizes[0] = 0
-    out, body = [], int(np.argmax(sizes))
-    for k in range(1, len(sizes)):
+    parts, blends = _told_apart(own, other, domain, hull)
+    out, body = [], _body(parts, blends, hull)
+    for k in np.unique(parts[parts > 0]):
         here = parts == k
         if k != body and hull[here].mean() >= EMBEDDED:
             pieces = [here]
@@ -140,6 +144,62 @@ def _reaching(
         small = [p for p in small if _depth(p) >= THICK and _joint(p, domain) <= JOINT]
         out += [_feature(element, host, own, p, domain) for p in small]
     return out
+
+
+def _told_apart(
+    own: NDArray[np.float32], other: NDArray[np.float32], domain: NDArray[np.bool_], hull: NDArray[np.bool_]
+) -> tuple[NDArray[np.int32], set[int]]:
+    """The parts of a domain, and which of these are mixtures beside pure ones.
+
+    Where a part inside the host holds a thick mixture and something else that is thick, the two are told apart by what
+    they hold: between them there may be no neck.
+    """
+    parts, mixed = _parts(_depths(own, domain), domain), _mixed(own, other, domain)
+    blends: set[int] = set()
+    for k in range(1, int(parts.max(initial=0)) + 1):
+        here = parts == k
+        blend, rest = here & mixed, here & ~mixed
+        if not (blend.any() and rest.any()) or hull[here].mean() < INSIDE:
+            continue
+        if min(_depth(blend), _depth(rest)) < THICK:
+            continue
+        for piece in (rest, blend):
+            new, last = _parts(_depths(own, piece), piece)[piece], parts.max()
+            parts[piece] = np.where(new > 0, last + new, 0)
+        blends |= {int(i) for i in np.unique(parts[blend])}
+    return parts, blends
+
+
+def _mixed(own: NDArray[np.float32], other: NDArray[np.float32], domain: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Where a domain holds much of both elements, and is too thick there to be the blur of a border."""
+    from scipy import ndimage
+
+    share = other / np.maximum(own + other, np.float32(1e-30))
+    both = domain & (share > BOTH)
+    thick = _opened(both & (share < 1 - BOTH), BLEND)
+    return np.asarray(ndimage.binary_dilation(thick, iterations=2, mask=both)) if thick.any() else thick
+
+
+def _body(parts: NDArray[np.int32], blends: set[int], hull: NDArray[np.bool_]) -> int:
+    """The part of a domain that others are parts of: the largest; inside the host, the pure one that most others touch.
+
+    The heart of a network may be smaller than a knot on it.
+    """
+    from scipy import ndimage
+
+    sizes = np.bincount(parts.ravel(), minlength=2)
+    sizes[0] = 0
+    largest = int(np.argmax(sizes))
+    if hull[parts == largest].mean() < EMBEDDED:
+        return largest
+    thick = {int(k) for k in np.flatnonzero(sizes) if _depth(parts == k) >= THICK}
+    pure = [k for k in thick if k not in blends]
+
+    def touching(k: int) -> tuple[int, int]:
+        around = np.unique(parts[ndimage.binary_dilation(parts == k)])
+        return len(thick.intersection(map(int, around))), int(sizes[k])
+
+    return max(pure, key=touching) if pure else largest
 
 
 def _joint(piece: NDArray[np.bool_], domain: NDArray[np.bool_]) -> float:
@@ -169,18 +229,16 @@ def _whole(piece: NDArray[np.bool_], here: NDArray[np.bool_], hull: NDArray[np.b
     """What sticks out of a domain where a piece of it lies in the host's dents: all that is hardly thicker than it."""
     from scipy import ndimage
 
-    body = _opened(here, min(_depth(piece) + THICKER, SLIMMER * _depth(here)))
-    labels, n = ndimage.label(_opened(here & ~body, THINNEST))
-    if not n:
-        return piece
-    shared = np.bincount(labels[piece], minlength=n + 1)
-    shared[0] = 0
-    whole = labels == np.argmax(shared)
-    if shared.max() < piece.sum() / 2 or not piece.sum() <= whole.sum() <= 3 * piece.sum():
-        return piece
-    if hull[whole].mean() < SURROUNDED:
-        return piece
-    return np.asarray(whole)
+    most = SLIMMER * _depth(here)
+    for radius in np.arange(min(_depth(piece) + THICKER, most), most + 1e-6, FINER):
+        labels, n = ndimage.label(_opened(here & ~_opened(here, radius), THINNEST))
+        shared = np.bincount(labels[piece], minlength=n + 1)
+        shared[0] = 0
+        whole = np.asarray(labels == np.argmax(shared))
+        enough = shared.max() >= piece.sum() / 2 and piece.sum() <= whole.sum() <= 3 * piece.sum()
+        if enough and hull[whole].mean() >= SURROUNDED and _depth(whole) >= THICK:
+            return whole
+    return piece
 
 
 def _opened(domain: NDArray[np.bool_], radius: float) -> NDArray[np.bool_]:
