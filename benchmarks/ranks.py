@@ -1,14 +1,15 @@
 """How much faster several ranks are than one, what their halos cost, and what the machine's memory allows.
 
-    mpirun -n 2 python benchmarks/ranks.py [--size 256] [--tilts 15] [--iterations 5] [--rounds 10] [--more]
+    mpirun -n 2 python benchmarks/ranks.py [--size 256] [--tilts 15] [--iterations 25] [--rounds 4] [--more]
 
 In turn, the ranks that are not at work asleep: rank 0 alone on one core; rank 0 alone on as many cores as there are
 ranks; all ranks with one core each. The second has no halos and no messages, so it tells how much faster the same work
 gets by cores that share one memory: ranks of one machine cannot be expected to beat it by much. The same with the duals
 in 16 bits (`half_precision`), which asks less of the memory, and at a size that fits the cache (--cached). The shortest
-times of many short rounds count, since others may use the machine; the ratio of the medians is beside them. What a rank
-computes and what it sends are timed apart: the model of `weak_scaling.py` takes both. Launches differ: --more keeps the
-earlier ones in the output, which has the one of the median ratio in front.
+times of the rounds count, since others may use the machine; the ratio of the medians is beside them. A round ends with
+a renewal of the whole halo, which a run makes every 50 iterations. What a rank computes and what it sends are timed
+apart: the model of `weak_scaling.py` takes both. Launches differ: --more keeps the earlier ones in the output, which
+has the one of the median ratio in front.
 """
 
 from __future__ import annotations
@@ -137,8 +138,8 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=256)
     parser.add_argument("--cached", type=int, default=64, help="a size at which all that a core needs fits its cache")
     parser.add_argument("--tilts", type=int, default=15)
-    parser.add_argument("--iterations", type=int, default=5)
-    parser.add_argument("--rounds", type=int, default=10)
+    parser.add_argument("--iterations", type=int, default=25)
+    parser.add_argument("--rounds", type=int, default=4)
     parser.add_argument("--more", action="store_true", help="add to the launches in the output")
     parser.add_argument("--output", type=Path)
     args = parser.parse_args()
