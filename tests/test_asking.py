@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from recon.analysis.asking import EVERY, Asking
+from recon.analysis.asking import EVERY, FIRST, STARTING, Asking
 from recon.analysis.box import Box
 from recon.analysis.places import Ellipsoid
 from recon.reconstruction.problem import Problem
@@ -24,17 +24,25 @@ def asking():
     return asking, asking._parts([ball, core])
 
 
-@pytest.mark.parametrize(("settled", "iterations"), [(np.inf, EVERY), (0.0, 8 * EVERY)])
+@pytest.mark.parametrize(("settled", "iterations"), [(np.inf, 3 * EVERY), (0.0, 8 * EVERY)])
 def test_a_fit_ends_when_nothing_changes_or_at_its_limit(asking, settled, iterations):
     ask, parts = asking
-    ask._settle(parts, 8 * EVERY, settled)
+    ask._settle(parts, 2 * EVERY, 8 * EVERY, settled)
     assert ask.iterations == iterations
+
+
+def test_a_first_fit_that_stands_still_at_first_goes_on(asking, monkeypatch):
+    """Means that rest for 150 iterations and then go where they belong: the answer is where they went."""
+    ask, parts = asking
+    monkeypatch.setattr(ask.solver, "advance", lambda iterations: None)
+    monkeypatch.setattr(ask, "_means", lambda parts: np.array([1 / (1 + np.exp((250 - ask.iterations) / 20)), 1.0]))
+    assert ask._settle(parts, STARTING, FIRST)[0] > 0.99
 
 
 def test_where_a_fit_has_settled_more_iterations_change_little(asking):
     ask, parts = asking
     start = ask._means(parts)
-    found = ask._settle(parts, 40 * EVERY, 3e-3)
+    found = ask._settle(parts, EVERY, 40 * EVERY, 3e-3)
     assert EVERY < ask.iterations < 40 * EVERY
     ask._advance(10 * EVERY)
     later = ask._means(parts)

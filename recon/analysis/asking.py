@@ -33,7 +33,10 @@ if TYPE_CHECKING:
 
 EVERY = 25  # iterations after which means are looked at
 SETTLED = 3e-3  # of the pure phase: a change of every mean at which a fit is done
-FIRST, NEXT = 300, 150  # iterations at most, of the first fit and of each other
+FIRST, NEXT = 400, 150  # iterations at most, of the first fit and of each other
+# Iterations before the first look at means. What is freed of the regulariser may stand still at first: of 18 first fits
+# at 300 counts 4 changed by less than `SETTLED` in 25 iterations, 2 of them six times over, and by up to 0.1 later.
+STARTING, RESTARTING = 200, 25
 WARM = 100  # iterations that bring the duals to where a volume stands
 RECONSTRUCTED = 75  # iterations of a simulated recording's reconstruction, from where the data's own stands
 # Of its fit at most, and a change of every mean at which it is done: some places at 5 counts take 120 iterations, most
@@ -104,12 +107,12 @@ class Asking:
             likelihood: whether places are held.
         """
         parts = self._parts(weights)
-        found = [self._settle(parts, FIRST)]
+        found = [self._settle(parts, STARTING, FIRST)]
         fitted, balanced = self.solver.snapshot(), self.solver.weights
         model = self._sharp()
         for factor in STRENGTHS[1:]:
             self._at(factor)
-            found.append(self._settle(parts, NEXT))
+            found.append(self._settle(parts, RESTARTING, NEXT))
         self._at(1.0)
         means = np.array(found)
         self.solver.weights = balanced
@@ -152,10 +155,13 @@ class Asking:
         self.solver.advance(iterations)
         self.iterations += iterations
 
-    def _settle(self, parts: Sequence[tuple[Array, Array]], most: int, settled: float = SETTLED) -> NDArray[np.float64]:
-        """The means, once they have settled."""
+    def _settle(
+        self, parts: Sequence[tuple[Array, Array]], least: int, most: int, settled: float = SETTLED
+    ) -> NDArray[np.float64]:
+        """The means, once they have settled, after at least and at most so many iterations."""
+        self._advance(least)
         before = self._means(parts)
-        for _ in range(0, most, EVERY):
+        for _ in range(least, most, EVERY):
             self._advance(EVERY)
             now = self._means(parts)
             if np.abs(now - before).max() <= settled * max(now[-1], 1e-30):
@@ -241,8 +247,7 @@ class Asking:
         solver.free(self._placed(fields))
         steps = self._levels(solver.fractions)
         solver.anew(self._recording(model, seed, r), [solver.u, *fitted[1:-1], steps])
-        self._advance(EVERY)  # before, places that happen to stand still would end it
-        return self._settle(self._parts(weights), ASKED - EVERY, SETTLED_AGAIN)
+        return self._settle(self._parts(weights), RESTARTING, ASKED, SETTLED_AGAIN)
 
     def _levels(self, fractions: Sequence[Array]) -> Array:
         """The mean of u over each field: what stands out of nothing by so much."""
