@@ -1,11 +1,17 @@
 // Runs CUDA kernels on the CPU, for tests. The threads of a block are fibres that take turns and give way at
 // __syncthreads, so shared memory and warp shuffles work; blocks run one after another.
+//
+// A fibre begins by makecontext; from then on _setjmp and _longjmp switch, which ask the system nothing. It runs the
+// body of one block after another.
 #pragma once
+#undef _FORTIFY_SOURCE  // its _longjmp refuses to go to another stack
+#include <setjmp.h>
 #include <ucontext.h>
 
 #include <cmath>
 #include <cstddef>
 #include <cstring>
+#include <memory>
 #include <utility>
 #include <vector>
 
@@ -23,23 +29,47 @@ static Dim3 threadIdx, blockIdx, blockDim, gridDim;
 namespace shim {
 
 struct Fibre {
-    ucontext_t context;
-    std::vector<char> stack = std::vector<char>(32768);
+    jmp_buf place;
+    std::unique_ptr<char[]> stack;
     Dim3 thread;
     unsigned rank;
     bool done;
 };
 
 static std::vector<Fibre> fibres;
-static ucontext_t scheduler;
+static jmp_buf scheduler;
 static Fibre* running;
 static void (*body)(void*);
 static void* body_data;
 static double shuffled[1024];
 
-static void enter() {
-    body(body_data);
-    running->done = true;
+// Gives way to the scheduler until it is this fibre's turn again.
+__attribute__((noinline)) static void give_way() {
+    if (!_setjmp(running->place)) _longjmp(scheduler, 1);
+}
+
+static void live() {
+    for (;;) {
+        body(body_data);
+        running->done = true;
+        give_way();
+    }
+}
+
+__attribute__((noinline)) static void turn(Fibre& f) {
+    running = &f;
+    threadIdx = f.thread;
+    if (_setjmp(scheduler)) return;
+    if (f.stack) _longjmp(f.place, 1);
+    const size_t size = 32768;
+    f.stack.reset(new char[size]);
+    ucontext_t first;
+    getcontext(&first);
+    first.uc_stack.ss_sp = f.stack.get();
+    first.uc_stack.ss_size = size;
+    first.uc_link = nullptr;
+    makecontext(&first, live, 0);
+    setcontext(&first);
 }
 
 // Every thread of the block gets a turn, up to its next barrier. False: some have ended and others wait.
@@ -51,22 +81,18 @@ static bool run_block() {
         f.rank = i;
         f.thread = {i % blockDim.x, i / blockDim.x % blockDim.y, i / blockDim.x / blockDim.y};
         f.done = false;
-        getcontext(&f.context);
-        f.context.uc_stack.ss_sp = f.stack.data();
-        f.context.uc_stack.ss_size = f.stack.size();
-        f.context.uc_link = &scheduler;
-        makecontext(&f.context, enter, 0);
     }
     for (;;) {
         unsigned done = 0;
         for (unsigned i = 0; i < n; ++i) {
-            running = &fibres[i];
-            threadIdx = running->thread;
-            swapcontext(&scheduler, &running->context);
-            done += running->done;
+            turn(fibres[i]);
+            done += fibres[i].done;
         }
         if (done == n) return true;
-        if (done > 0) return false;  // a barrier that not every thread reaches
+        if (done > 0) {  // a barrier that not every thread reaches
+            fibres.clear();
+            return false;
+        }
     }
 }
 
@@ -106,8 +132,7 @@ int launch(void (*kernel)(Args...), const unsigned* grid, const unsigned* block,
 }  // namespace shim
 
 static void __syncthreads() {
-    shim::Fibre* self = shim::running;
-    swapcontext(&self->context, &shim::scheduler);
+    shim::give_way();
 }
 
 // All threads of the block take part, in step, as the kernels here do.
