@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import graphlib
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,7 @@ def module_name(path: Path) -> str:
     return ".".join(parts)
 
 
+@cache
 def sources() -> dict[str, Path]:
     """Every module of the program by its name."""
     own = [p for p in (ROOT / "recon").rglob("*.py") if p.relative_to(ROOT).parts[1] != "kernels"]
@@ -56,8 +58,10 @@ def room(module: str) -> str:
     return module.split(".")[1]
 
 
-def names_imported(module: str, path: Path, known: set[str]) -> list[tuple[str, int]]:
-    return list(imported(ast.parse(path.read_text("utf-8")), module.rpartition(".")[0], known))
+@cache
+def names_imported(module: str) -> tuple[tuple[str, int], ...]:
+    code = sources()[module].read_text("utf-8")
+    return tuple(imported(ast.parse(code), module.rpartition(".")[0], set(sources())))
 
 
 def test_every_file_lies_in_a_room():
@@ -67,18 +71,17 @@ def test_every_file_lies_in_a_room():
 
 @pytest.mark.parametrize("module", [m for m in sources() if m != "recon.__init__"])
 def test_imports_point_down(module):
-    known, path = set(sources()), sources()[module]
-    for other, line in names_imported(module, path, known):
+    path = sources()[module]
+    for other, line in names_imported(module):
         if other == "recon.__init__":
             continue  # its names are imported when they are asked for
         assert ROOMS.index(room(other)) >= ROOMS.index(room(module)), f"{path}:{line}: {module} imports {other} above"
 
 
 def test_no_circle_of_imports():
-    known = set(sources())
     graph = {
-        module: {other for other, _ in names_imported(module, path, known) if other not in (module, "recon.__init__")}
-        for module, path in sources().items()
+        module: {other for other, _ in names_imported(module) if other not in (module, "recon.__init__")}
+        for module in sources()
         if module != "recon.__init__"
     }
     try:
