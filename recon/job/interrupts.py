@@ -7,6 +7,7 @@ import contextlib
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from types import FrameType, TracebackType
 from typing import Any
@@ -98,10 +99,24 @@ def ctrl_c_again(what: sys.UnraisableHookArgs) -> None:
 
 
 def _again(number: int) -> None:
-    """The signal, once this thread is elsewhere: here it would be lost like the first."""
-    timer = threading.Timer(0.005, _thread.interrupt_main, (number,))
-    timer.daemon = True
-    timer.start()
+    """The signal, once this thread is elsewhere, however long that takes: here it would be lost like the first."""
+    here = threading.get_ident()
+
+    def later() -> None:
+        time.sleep(0.005)
+        while _in_a_hook(here):
+            time.sleep(0.005)
+        _thread.interrupt_main(number)
+
+    threading.Thread(target=later, daemon=True).start()
+
+
+def _in_a_hook(thread: int) -> bool:
+    """Whether a thread is still telling what nothing can be raised for."""
+    frame, hooks = sys._current_frames().get(thread), (Interrupts._lost.__code__, ctrl_c_again.__code__)
+    while frame is not None and frame.f_code not in hooks:
+        frame = frame.f_back
+    return frame is not None
 
 
 def ignore_ctrl_c() -> Any:
