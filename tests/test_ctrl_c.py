@@ -5,26 +5,18 @@ from __future__ import annotations
 import os
 import re
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-from commands import HANGS, ROOT, contents, fails, invoke, job, strict
+from commands import HANGS, contents, fails, invoke, job, strict
 from commands import folder as folder  # a fixture
 from commands import stacks as stacks
+from forked import Run
 
 import recon.job.pipeline
 import recon.job.results
 import recon.job.stages
-
-
-def started(folder, *args):
-    return subprocess.Popen(
-        [sys.executable, "-m", "recon", "run", *map(str, args)], stderr=subprocess.PIPE, text=True, cwd=folder,
-        env=os.environ | {"PYTHONPATH": str(ROOT), "NUMBA_NUM_THREADS": "1"}, start_new_session=True,
-    )  # fmt: skip
 
 
 def interrupted(process, wanted, limit=HANGS):
@@ -58,7 +50,7 @@ def test_ctrl_c_keeps_what_there_is(folder):
         '[input]\nmaps = { Zn = "Zn.npy" }\ntilts = "tilts.rawtlt"\npixel_size_nm = 5.0\n' + ENDLESS
     )
     before = {"a.toml", "b.toml", "c.toml", "Co.npy", "Zn.npy", "tilts.rawtlt"}
-    status, lines = interrupted(started(folder, "a.toml", "b.toml", "c.toml"), "Zn: iteration")
+    status, lines = interrupted(Run(["run", "a.toml", "b.toml", "c.toml"], folder), "Zn: iteration")
     assert status == 3
     assert {p.name for p in folder.iterdir()} == before | {"a-recon", "b-recon", "b-recon.partial", "recon-summary.csv"}
     assert {"Co.tif", "Zn.tif", "job.json"} <= set(contents(folder / "a-recon"))
@@ -84,7 +76,7 @@ def test_ctrl_c_keeps_what_there_is(folder):
 @pytest.mark.skipif(os.name != "posix", reason="signals as on POSIX")
 def test_ctrl_c_in_the_first_element_ends_the_job(folder):
     job("b.toml", ENDLESS + "[output]\ncheckpoints = false\n")
-    process = started(folder, "b.toml")
+    process = Run(["run", "b.toml"], folder)
     status, lines = interrupted(process, "Co: iteration")
     assert status == 3
     assert lines[-1].endswith(", Zn not begun")

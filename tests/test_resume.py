@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 import re
 import signal
-import subprocess
 import sys
 import time
 
@@ -16,7 +14,8 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from commands import HANGS, fails
-from saved_runs import ROOT, posix
+from forked import Run
+from saved_runs import posix
 
 import recon.cli
 import recon.job.checkpoint
@@ -58,16 +57,13 @@ def folder(tmp_path, monkeypatch):
     for name, counts in zip(series.elements, series.counts, strict=True):
         np.save(tmp_path / f"{name}.npy", counts)
     np.savetxt(tmp_path / "tilts.rawtlt", series.tilts_deg)
-    (tmp_path / "job.toml").write_text(JOB.replace("ITERATIONS", "200"))
+    (tmp_path / "job.toml").write_text(JOB.replace("ITERATIONS", "100"))
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
 
 def start(folder, *args):
-    return subprocess.Popen(
-        [sys.executable, "-c", EAGER, "run", "job.toml", *args], stderr=subprocess.PIPE, text=True, cwd=folder,
-        env=os.environ | {"PYTHONPATH": str(ROOT), "NUMBA_NUM_THREADS": "1"}, start_new_session=True,
-    )  # fmt: skip
+    return Run(["run", "job.toml", *args], folder, EAGER)
 
 
 def until(process, wanted, or_end=False):
@@ -103,7 +99,7 @@ def uninterrupted(tmp_path_factory):
     for name, counts in zip(series.elements, series.counts, strict=True):
         np.save(folder / f"{name}.npy", counts)
     np.savetxt(folder / "tilts.rawtlt", series.tilts_deg)
-    (folder / "job.toml").write_text(JOB.replace("ITERATIONS", "200"))
+    (folder / "job.toml").write_text(JOB.replace("ITERATIONS", "100"))
     process = start(folder)
     process.communicate(timeout=HANGS)
     assert process.returncode == 0
@@ -121,7 +117,7 @@ def test_killed_at_random_moments(folder, uninterrupted):
         # in the first element and in the second, however long it takes here to get there
         begun = ["Co: iteration", "Zn: iteration", "s  "][killed]
         lines = until(process, begun, or_end=True)
-        timer = time.monotonic() + rng.uniform(0.0, 0.5)
+        timer = time.monotonic() + rng.uniform(0.0, 0.2)
         while killed < 2 and time.monotonic() < timer and process.poll() is None:
             time.sleep(0.01)
         if killed < 2:

@@ -106,7 +106,7 @@ def _again(number: int) -> None:
         time.sleep(0.005)
         while _in_a_hook(here):
             time.sleep(0.005)
-        _thread.interrupt_main(number)
+        _thread.interrupt_main(signal.Signals(number))
 
     threading.Thread(target=later, daemon=True).start()
 
