@@ -15,6 +15,7 @@ from recon.job.duration import Duration, duration
 from recon.job.file import Job, load_job
 from recon.job.inputs import read_job
 from recon.job.resources import plan
+from recon.simulate import simulate, two_metal_particle
 
 QUICK = '[align]\nmethod = "none"\n[reconstruct]\nmethod = "sirt"\nmax_iterations = 3\n'
 
@@ -160,6 +161,16 @@ def test_no_alignment_is_no_time(folder):
     found = of().alignment
     made = load_job(job(extra='[align]\nmethod = "none"\n'))
     assert duration((64,) * 3, 15, (64, 64), 2, made, "cpu", 1).alignment < found / 10
+
+
+def test_an_object_that_leaves_the_frame_takes_longer_to_align(folder):
+    """Models of several thicknesses are tried."""
+    made = load_job(job())
+    made = made.model_copy(update={"align": made.align.model_copy(update={"method": "auto"})})
+    series, _ = simulate(two_metal_particle(0), size=32, tilts_deg=np.arange(-60.0, 61, 20), dose=200, seed=0)
+    cut = series.evolve(counts=series.counts[..., series.frame[1] // 2 :])
+    whole, part = (plan(made, s, "cpu").duration.alignment for s in (series, cut))
+    assert part > whole
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,7 @@ OVERHEAD = 6e-4  # seconds an iteration, whatever the size
 CUDA = 1 / 140  # of one core's time, an H100
 SHARED = 0.65  # power of the number of cores by which they are faster than one
 ALIGN, ALIGN_PIXEL = 1.5, 8e-5  # seconds; and for each tilt and pixel of the frame it is matched on
+THICKER = 4.0  # times as long where the object leaves the frame, and models of several thicknesses are tried
 # Iterations of an element for regions: its fit and the simulated recordings, and more for each place; how many places
 # are found where none are named, typically; and how much longer such an iteration takes, in a box around the particle.
 REGIONS, PER_PLACE, PLACES, FREE_STEPS = 1850, 200, 2, 1.1
@@ -71,9 +72,12 @@ class Duration:
 
 def duration(
     shape: tuple[int, int, int], n_tilts: int, frame: tuple[int, int], n_elements: int, job: Job, device: str,
-    cores: int | None = None,
+    cores: int | None = None, isolated: bool = True,
 ) -> Duration:  # fmt: skip
-    """What a run will take for a volume ``(z, y, x)``, on `cores` of a CPU, by default those that kernels may use."""
+    """What a run will take for a volume ``(z, y, x)``, on `cores` of a CPU, by default those that kernels may use.
+
+    `isolated` is whether the object is wholly in view.
+    """
     how = job.reconstruct
     voxels, pixels = math.prod(shape), math.prod(frame)
     faster = (cores or usable_cores()) ** SHARED
@@ -87,7 +91,7 @@ def duration(
     places = asked_about(job, n_elements)
     return Duration(
         reading=n_elements * n_tilts * pixels * 4 * READ,
-        alignment=0.2 if found else ALIGN + ALIGN_PIXEL * n_tilts * small,
+        alignment=0.2 if found else (1 if isolated else THICKER) * (ALIGN + ALIGN_PIXEL * n_tilts * small),
         search=searched(how, n_elements) * SEARCH * one,
         reconstruction=n_elements * solved * one,
         uncertainty=n_elements * solved * how.uncertainty * one,

@@ -89,11 +89,20 @@ def plan(
         check_alignable(series.frame)
     _check_projector(job, series, device)
     # where the object is not isolated, the volume is wider than the frame
-    shape = grid(locate(series), job.reconstruct.thickness).shape
+    series = locate(series)
+    shape = grid(series, job.reconstruct.thickness).shape
     free = None if here else 0
     words = None if series.scheme is None else scratch_words(series.aligned_geometry(shape))
     sizes = (shape, series.n_tilts, series.frame, len(series.elements))
-    found = forecast(*sizes, job, device, free, words, in_memory=shared > 1 or bool(series.footprints))
+    found = forecast(
+        *sizes,
+        job,
+        device,
+        free,
+        words,
+        in_memory=shared > 1 or bool(series.footprints),
+        isolated=bool(series.isolated),
+    )
     if reading is None or found.duration is None:
         return found
     took = replace(found.duration, reading=reading)
@@ -123,11 +132,12 @@ def forecast(
     free: int | None = None,
     projector_words: int | None = None,
     in_memory: bool = False,
+    isolated: bool = True,
 ) -> Plan:
     """The plan for a volume of a shape ``(z, y, x)`` with `free` bytes of memory, by default this machine's.
 
     `projector_words` are what the projector holds of a geometry that is none of a single axis; then a volume that does
-    not fit is not streamed, nor is one that is to be `in_memory`.
+    not fit is not streamed, nor is one that is to be `in_memory`. What is not `isolated` takes longer to align.
 
     Raises:
         ResourceError: the memory that the job may take does not even do for slabs.
@@ -151,7 +161,9 @@ def forecast(
     asking = needed_for_regions(*sizes) if places else 0
     twice = needed(shape, n_tilts, frame, 2 * n_elements, options.method, device)
     halves = (twice.device if device == "cuda" else twice.host) if options.halves else 0
-    took = duration(shape, n_tilts, frame, n_elements, job, device, cores=None if free is None else 2)
+    took = duration(
+        shape, n_tilts, frame, n_elements, job, device, cores=None if free is None else 2, isolated=isolated
+    )
     took = took.slower(COUPLED) if together else took
     cores = usable_cores() if free is None else 2
     free = available(device) if free is None else free
