@@ -206,21 +206,21 @@ def test_one_job_that_fails_does_not_stop_the_others(folder):
     assert not (folder / "a-recon").exists()
 
 
-def test_several_jobs_go_into_one_folder_that_is_named(folder):
+def test_one_job_goes_into_the_folder_that_is_named(folder):
     job("a.toml")
-    job("b.toml")
-    assert invoke("run", "a.toml", "b.toml", "--out", "all").exit_code == 0
-    assert sorted(p.name for p in (folder / "all").iterdir()) == ["a-recon", "b-recon", "recon-summary.csv"]
     assert invoke("run", "a.toml", "--out", "just-a").exit_code == 0
     assert (folder / "just-a" / "job.json").is_file()
 
 
-def test_jobs_of_the_same_name_do_not_replace_each_other(folder):
+def test_several_jobs_go_into_one_folder_that_is_named(folder):
+    """One of another name, and two of the same, which do not replace each other."""
+    job("c.toml")
     for name in ("a", "b"):
         Path(name).mkdir()
         job(f"{name}/job.toml", co="../Co.npy", zn="../Zn.npy", tilts='"../tilts.rawtlt"')
-    assert invoke("run", "a/job.toml", "b/job.toml", "--out", "all").exit_code == 0
-    assert {p.name for p in (folder / "all").iterdir()} == {"a-job-recon", "b-job-recon", "recon-summary.csv"}
+    assert invoke("run", "a/job.toml", "b/job.toml", "c.toml", "--out", "all").exit_code == 0
+    names = {p.name for p in (folder / "all").iterdir()}
+    assert names == {"a-job-recon", "b-job-recon", "c-recon", "recon-summary.csv"}
     assert strict(folder / "all" / "b-job-recon" / "job.json")["status"] == "done"
     done = invoke("run", "a/job.toml", "a/../a/job.toml", "--out", "twice")
     assert done.exit_code == 2

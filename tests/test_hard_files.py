@@ -258,7 +258,7 @@ def test_an_element_called_like_a_file_of_results(folder, name):
     assert reserved(remedy) is None
 
 
-def test_every_name_that_a_run_writes_is_reserved(folder):
+def test_every_name_that_a_run_writes_is_reserved(folder, undrawn):
     """A run with all outputs on: no file but those of the elements has a name that an element may have."""
     text = job(extra=QUICK).read_text()
     Path("job.toml").write_text(text)

@@ -68,7 +68,7 @@ def test_maps_as_files(job, folder):
     assert call("maps", job, "--overwrite").exit_code == 0
 
 
-def test_a_run_from_spectra_to_volumes(job):
+def test_a_run_from_spectra_to_volumes(job, undrawn):
     job.write_text(job.read_text() + '[output]\nformats = ["hspy", "ome-zarr"]\naligned = true\nreport = false\n')
     done = call("run", job, "--device", "cpu")
     assert done.exit_code == 0, done.output

@@ -231,7 +231,7 @@ def test_an_edited_alignment_is_taken_as_it_is(folder):
     assert -70 not in third["left_out_deg"]
 
 
-def test_an_alignment_goes_out_and_in_again(folder):
+def test_an_alignment_goes_out_and_in_again(folder, undrawn):
     quick = '[reconstruct]\nmethod = "sirt"\nmax_iterations = 3\n'
     out = '[output]\nalignment = ["xf", "prexg", "shifts"]\n'
     job("a.toml", '[align]\nmethod = "cross-correlation"\nupside_down = true\n' + quick + out)

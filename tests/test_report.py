@@ -176,7 +176,7 @@ def test_runs_stand_side_by_side(tmp_path, undrawn):
 MARKUP = "<img src=x onerror=alert(1)>&'\"</script><script>alert(2)</script>"
 
 
-def test_whatever_a_user_wrote_is_escaped(tmp_path):
+def test_whatever_a_user_wrote_is_escaped(tmp_path, undrawn):
     """Names of places, files, stages, units, doubts, methods and of the folder."""
     amounts = {"Co": amount(1.0), "Zn": amount(0.0), "verdict": MARKUP}
     folder = write_run(tmp_path / "a <b>bold</b> run", size=16, places={MARKUP: amounts, "b": amounts})
@@ -201,7 +201,7 @@ def test_whatever_a_user_wrote_is_escaped(tmp_path):
     assert page.count("&lt;img src=x") >= 10
 
 
-def test_a_run_with_mrc_files_only_has_a_report(folder):
+def test_a_run_with_mrc_files_only_has_a_report(folder, undrawn):
     job(extra=QUICK + '[output]\nformats = ["mrc"]\n')
     done = invoke("run", "job.toml")
     assert done.exit_code == 0, done.stderr

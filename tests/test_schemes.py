@@ -193,7 +193,7 @@ def test_a_job_file_names_the_scheme(tmp_path, kind):
     assert f"geometry: TiltGeometry({len(geometry)} projections" in shown
 
 
-def test_a_dual_axis_job_runs_from_file_to_report(tmp_path):
+def test_a_dual_axis_job_runs_from_file_to_report(tmp_path, undrawn):
     series, _ = made(DUAL)
     out = run_job(load_job(job_of(tmp_path, series, 'scheme = "dual-axis"', RANGE)), device="cpu")
     record = json.loads((out / "alignment.json").read_text())
