@@ -17,7 +17,7 @@ import numpy as np
 
 from recon.alignment.linear import Linear, Priors
 from recon.alignment.pose import Pose, free_directions, translation
-from recon.alignment.samples import SECTION, Blobs, Samples, with_maps
+from recon.alignment.samples import SECTION, Blobs, Samples, with_maps, with_scene
 from recon.errors import InputError
 from recon.series.alignment import Alignment
 from recon.series.tilt_series import TiltSeries
@@ -67,6 +67,7 @@ class JointFit:
     _foretold: tuple[Linear | None, dict[int, Array]] = field(init=False, default=(None, {}))
 
     def __post_init__(self) -> None:
+        self.series = with_scene(self.series)
         s, a = self.series, self.alignment
         logs = np.log(np.maximum(s.exposures[0], 1e-3))
         tilts = np.radians(s.tilts_deg)

@@ -163,3 +163,10 @@ class Blobs:
 def with_maps(samples: Samples, maps: Array) -> Samples:
     """The same samples of other maps ``(tilt, p, q)``."""
     return replace(samples, maps=maps)
+
+
+def with_scene(series: TiltSeries) -> TiltSeries:
+    """The series with its empty pixels known, so that they are not looked for wherever blobs are placed anew."""
+    from recon.preparation.isolation import look
+
+    return series if series.scene is not None else series.evolve(scene=look(series))

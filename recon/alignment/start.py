@@ -11,7 +11,7 @@ import numpy as np
 from recon.alignment.axis import axis_by_artefacts
 from recon.alignment.coarse import centre_of_mass, cross_correlation
 from recon.alignment.joint import MOST_BLOBS, JointFit
-from recon.alignment.samples import SECTION
+from recon.alignment.samples import SECTION, with_scene
 from recon.errors import InputError
 from recon.series.alignment import Alignment
 from recon.series.binning import Binning, binned_to
@@ -77,6 +77,7 @@ def joint_stage(combined: TiltSeries, say: Log) -> JointStage:
         start = axis_by_artefacts(combined, start, rotate=False)
     say(f"align: coarse shifts by {how}, axis at {axis_column(start, taken):+.2f} pixels")
     small, bins = binned_to(combined, FINE)
+    small = with_scene(small)
     most = blobs_for(small, taken)
 
     def fitted(section: float) -> JointStage:
