@@ -84,8 +84,8 @@ def _inside(line, n, most):  # type: ignore[no-untyped-def]
     if slope == 0:
         return (0, n) if 0 <= start < most - 1 else (0, 0)
     a, b = -start / slope, (most - 1 - start) / slope
-    first, end = max(0, ceil(min(a, b) + 1e-9)), min(n, ceil(max(a, b) - 1e-9))
-    return first, max(first, end)
+    first = min(n, max(0, ceil(min(a, b) + 1e-9)))
+    return first, max(first, min(n, ceil(max(a, b) - 1e-9)))
 
 
 @leaf
@@ -95,10 +95,10 @@ def _gather_steep(source, across, along, out):  # type: ignore[no-untyped-def]
     n, flat = out.size, source.reshape(nu * ny)
     first, end = _inside(across, n, nu)
     low, high = _inside(along, n, ny)
-    first, end = min(max(first, low), n), min(end, high)
-    for j in range(first, end):  # all four neighbours exist
+    first, end = max(first, low), min(end, high)
+    for j in range(first, end):  # all four neighbours exist, but for what rounding does where p or q hardly grows
         p, q = across[0] + across[1] * j, along[0] + along[1] * j
-        k, m = np.int32(p), np.int32(q)
+        k, m = min(np.int32(p), np.int32(nu - 2)), min(np.int32(q), np.int32(ny - 2))
         fp, fq, at = np.float32(p - k), np.float32(q - m), k * np.int32(ny) + m
         here = flat[at] + fp * (flat[at + ny] - flat[at])
         after = flat[at + 1] + fp * (flat[at + ny + 1] - flat[at + 1])
@@ -119,8 +119,8 @@ def _gather(source, a, i, out):  # type: ignore[no-untyped-def]
         _gather_steep(source, (p0, dp), (q0, a[4]), out)
         return
     while j < out.size:
-        p, q = p0 + dp * j, q0 + dq * j + j
-        k, m = floor(p), floor(q)
+        p, q = p0 + dp * j, q0 + dq * j  # and j rows further: their sum may be rounded up to the next row
+        k, m = floor(p), floor(q) + j
         end = min(_run_end(p0, dp, j, out.size), _run_end(q0, dq, j, out.size))
         # within them, those whose next row exists, too
         low, high = (max(j, j - m), min(end, j + ny - 1 - m)) if end - j > 1 and 0 <= k < nu - 1 else (end, end)
@@ -130,7 +130,7 @@ def _gather(source, a, i, out):  # type: ignore[no-untyped-def]
             f, df, g, dg = (
                 np.float32(p0 + dp * low - k),
                 np.float32(dp),
-                np.float32(q - m + dq * (low - j)),
+                np.float32(q - floor(q) + dq * (low - j)),
                 np.float32(dq),
             )
             rows = m + low - j
@@ -183,8 +183,8 @@ def _scatter(source, a, first, out):  # type: ignore[no-untyped-def]
         p0, q0 = a[0] * i + a[2] - first, a[3] * i + a[5]
         j, high = _within(p0, dp, -1.0, columns + ZERO, my)
         while j < high:
-            p, q = p0 + dp * j, q0 + dq * j + j
-            k, m = floor(p), floor(q)
+            p, q = p0 + dp * j, q0 + dq * j
+            k, m = floor(p), floor(q) + j
             stop = j + 1 if steep else min(_run_end(p0, dp, j, high), _run_end(q0, dq, j, high))
             # those whose next row exists, too
             low, last = (max(j, j - m), min(stop, j + ny - 1 - m)) if stop - j > 1 else (stop, stop)
@@ -193,7 +193,7 @@ def _scatter(source, a, first, out):  # type: ignore[no-untyped-def]
                     row, dw = m + low - j, np.float32(-dp if column == k else dp)
                     part, into = source[i, low:last], out[column, row : row + last - low + 1]
                     w = np.float32(1 - abs(p0 + dp * low - column))
-                    g, dg = np.float32(q - m + dq * (low - j)), np.float32(dq)
+                    g, dg = np.float32(q - floor(q) + dq * (low - j)), np.float32(dq)
                     for x in range(part.size):
                         at = np.float32(x)
                         into[x] += (w + dw * at) * (ONE - (g + dg * at)) * part[x]
