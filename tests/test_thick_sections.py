@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -83,9 +84,12 @@ def test_a_model_that_does_not_settle_is_not_believed():
 
     def stage(section):
         fit = Fit(series, sound.fit.found(), np.ones(TILTS.size, bool), most=700, section=section)
+        fit.at(replace(fit.pose, rotation=fit.pose.rotation + section / 10))
         return JointStage(fit, sound.bins, "", section == SECTION)
 
-    assert as_thick_as_told(stage, False).fit.section == SECTION
+    found = as_thick_as_told(stage, False)
+    assert found.fit.section == SECTION
+    assert found.apart > 0  # but it tells how little is known
 
 
 @pytest.mark.parametrize("half", [1.0, 3.0, 5.0, 9.0])

@@ -106,8 +106,8 @@ def as_thick_as_told(fitted: Callable[[float], JointStage], isolated: bool | Non
 
     Of an object that leaves the frame nobody knows the thickness. Blobs in too thin a section cannot draw it, and
     displacements, rotation and exposures make up for that; in too thick a one they say nothing about each other. A
-    thicker one is believed where it settles, foretells clearly better and draws the maps: what is finer than the
-    blobs would ask for more of them anyhow.
+    thicker one is believed where it settles (or none did so far), foretells clearly better and draws the maps: what is
+    finer than the blobs would ask for more of them anyhow.
     """
     thin = best = fitted(SECTION)
     other: JointStage | None = None  # that was tried beside the best
@@ -118,7 +118,7 @@ def as_thick_as_told(fitted: Callable[[float], JointStage], isolated: bool | Non
         if (next_.settled or not best.settled) and next_.fit.foretelling() < CLEARLY * best.fit.foretelling():
             best, other = next_, best
             continue
-        if next_.settled:
+        if next_.settled or other is None:
             other = next_
         if _drawn(best):
             break
