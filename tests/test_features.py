@@ -118,3 +118,15 @@ def test_how_much_of_a_border_is_a_joint():
     buried = np.zeros_like(domain)
     buried[2:7, 6:11, 6:11] = True
     assert _joint(buried, domain) == 1
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_a_volume_of_one_slice_has_places_too(axis):
+    """A square of A in the half of a disk that is B, in one slice of any direction."""
+    y, x = np.mgrid[:40, :40] - 19.5
+    disk, a = y * y + x * x < 300, x < -4
+    a[18:23, 23:28] = True
+    both = {n: np.expand_dims((disk & there).astype(np.float32), axis) for n, there in (("A", a), ("B", ~a))}
+    found = recon.features({n: Volume(v, 1.0, n) for n, v in both.items()})
+    assert [(name, f.kind) for name, f in found.items()] == [("A in B 1", "inclusion")]
+    assert found["A in B 1"].size == pytest.approx(25, rel=0.1)

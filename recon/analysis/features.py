@@ -257,9 +257,15 @@ def _depths(own: NDArray[np.float32], domain: NDArray[np.bool_]) -> NDArray[np.f
     from scipy import ndimage
 
     depth, nearest = ndimage.distance_transform_edt(domain, return_indices=True)
-    steep = np.sqrt(sum(np.square(g) for g in np.gradient(own)))
-    before = np.clip((PRESENT - own) / np.maximum(steep, FLAT), 0, 1)
+    before = np.clip((PRESENT - own) / np.maximum(_steepness(own), FLAT), 0, 1)
     return np.where(domain, depth - before[tuple(nearest)], 0)
+
+
+def _steepness(own: NDArray[np.float32]) -> NDArray[np.float32]:
+    """How much the density changes over a voxel: along an axis of one voxel, not at all."""
+    axes = tuple(axis for axis, n in enumerate(own.shape) if n > 1)
+    slopes = np.gradient(own, axis=axes) if axes else []
+    return np.asarray(np.sqrt(sum((np.square(g) for g in slopes), np.zeros_like(own))))
 
 
 def _depth(domain: NDArray[np.bool_]) -> float:
@@ -273,11 +279,13 @@ def _closed(land: NDArray[np.bool_], radius: float) -> NDArray[np.bool_]:
     """The morphological closing by a ball: dents and holes narrower than it are filled."""
     from scipy import ndimage
 
-    n = int(np.ceil(radius)) + 1
+    # along an axis of one voxel there is no room, through which a hole would stay open
+    room = [int(np.ceil(radius)) + 1 if n > 1 else 0 for n in land.shape]
     out, at = land.copy(), extent(land)
-    grown = ndimage.distance_transform_edt(~np.pad(land[at], n)) <= radius
+    padded = np.pad(land[at], [(n, n) for n in room])
+    grown = ndimage.distance_transform_edt(~padded) <= radius
     closed = ndimage.distance_transform_edt(grown) > radius
-    out[at] |= closed[n:-n, n:-n, n:-n]
+    out[at] |= closed[tuple(slice(n, size - n) for n, size in zip(room, padded.shape, strict=True))]
     return out
 
 
@@ -301,8 +309,7 @@ def _feature(
     near = ndimage.binary_dilation(here, iterations=2) & (here | ~domain)
     fraction = np.where(near, sharpened(own / height), np.float32(0)).astype(np.float32)
     # how fast the density falls where the border is that of the domain, not a cut through it
-    gz, gy, gx = np.gradient(own / height)
-    steep = np.sqrt(gz * gz + gy * gy + gx * gx)
+    steep = _steepness(own / height)
     border = near & (fraction > 0.1) & (fraction < 0.9)
     slope = float(np.median(steep[border])) if border.any() else 0.0
     touching = ndimage.binary_dilation(here) & domain & ~here
