@@ -24,6 +24,9 @@ def test_names(jobs, names):
 def test_the_same_file_twice():
     with pytest.raises(JobError, match=r"a\.toml and x/\.\./a\.toml are the same file; name it once"):
         names_of(["a.toml", "x/../a.toml"])
+    name = "a.toml"
+    with pytest.raises(JobError, match=r"a\.toml and a\.toml are the same file; name it once"):
+        names_of(["b.toml", name, name])
 
 
 def test_names_that_become_one():

@@ -132,9 +132,9 @@ def names_of(jobs: Sequence[str], *, plain: bool = False) -> list[str]:
         JobError: a file is there twice, or two names are too alike.
     """
     seen: dict[Path, str] = {}
-    for job in jobs:
+    for n, job in enumerate(jobs):
         first = seen.setdefault(Path(job).resolve(), job)
-        if first is not job:
+        if len(seen) == n:  # not by `is`: Python may keep equal names as one object
             raise JobError(f"{first} and {job} are the same file; name it once")
     parts = [(*path.parent.parts[1:], path.stem) for path in seen]
     depths, longer = [0] * len(parts), [1] * len(parts)
