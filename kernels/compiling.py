@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
+import threading
 from math import sqrt
 from pathlib import Path
 
@@ -74,6 +75,7 @@ def _sources():  # type: ignore[no-untyped-def]
 
 _BASE = first_usable(folders())
 KEPT = None if _BASE is None else _BASE / _sources()
+_changing = threading.Lock()  # of Numba's one setting: two threads may import modules with kernels at a time
 
 
 # ---------------------------------------------------------------- how they are compiled
@@ -81,11 +83,12 @@ KEPT = None if _BASE is None else _BASE / _sources()
 
 def jit(f):  # type: ignore[no-untyped-def]
     """A kernel, that runs on all cores, see `cpu_parallel`; its first argument is a part's number or `all_of` them."""
-    before, config.CACHE_DIR = config.CACHE_DIR, str(KEPT or "")
-    try:
-        return njit(f, cache=KEPT is not None, **_COMMON)
-    finally:
-        config.CACHE_DIR = before
+    with _changing:
+        before, config.CACHE_DIR = config.CACHE_DIR, str(KEPT or "")
+        try:
+            return njit(f, cache=KEPT is not None, **_COMMON)
+        finally:
+            config.CACHE_DIR = before
 
 
 def leaf(f):  # type: ignore[no-untyped-def]

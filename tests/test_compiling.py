@@ -7,11 +7,14 @@ import json
 import os
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 from commands import HANGS, ROOT
+from numba import config
 from numba.core.dispatcher import Dispatcher
 
 from recon import backend
@@ -175,3 +178,24 @@ def _without_room(i, a):
         in_parallel(i)
         return
     a[i] = np.empty(-1 - i).size
+
+
+def test_kernels_that_two_threads_make_at_a_time_leave_numbas_setting_as_it_was(monkeypatch):
+    """Each is made while the other is, if nothing keeps them apart; the one that began first ends last."""
+    before, inside, let_go = config.CACHE_DIR, threading.Semaphore(0), threading.Event()
+
+    def made(f, **options):
+        inside.release()
+        let_go.wait(HANGS)
+        return f
+
+    monkeypatch.setattr(compiling, "njit", made)
+    monkeypatch.setattr(config, "CACHE_DIR", before)  # put back whatever comes
+    with ThreadPoolExecutor(2) as pool:
+        found = [pool.submit(compiling.jit, f) for f in (abs, len)]
+        inside.acquire()
+        together = inside.acquire(timeout=0.2)
+        let_go.set()
+        assert [each.result(HANGS) for each in found] == [abs, len]
+    assert not together
+    assert before == config.CACHE_DIR
