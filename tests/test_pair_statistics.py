@@ -183,3 +183,14 @@ def test_what_is_left_when_a_phase_is_taken_away():
     assert pieces == 2
     assert largest == pytest.approx(0.5, abs=0.02)
     assert left_over(inside, ball(shape, 7)) == (1, 1.0)
+
+
+def test_a_pair_in_one_slice():
+    """Two halves of a disk: the shares of each, and the width of the border between them, which is sharp."""
+    y, x = np.mgrid[:40, :40] - 19.5
+    disk = y * y + x * x < 300
+    first, second = ((disk & there).astype(np.float32)[None] for there in (x < -4, x >= -4))
+    found = pair_statistics(first, second, (1.0, 1.0))
+    assert found.only_first == pytest.approx(first.sum() / disk.sum(), abs=0.02)
+    assert found.only_second == pytest.approx(second.sum() / disk.sum(), abs=0.02)
+    assert found.width.width == pytest.approx(0.8, abs=0.01)  # a step between two voxels, from 10 to 90 %

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from recon.analysis.interfaces import slopes
 from recon.analysis.mask import extent, mask
 from recon.analysis.phases import sharpened, typical_density
 from recon.errors import InputError
@@ -262,10 +263,9 @@ def _depths(own: NDArray[np.float32], domain: NDArray[np.bool_]) -> NDArray[np.f
 
 
 def _steepness(own: NDArray[np.float32]) -> NDArray[np.float32]:
-    """How much the density changes over a voxel: along an axis of one voxel, not at all."""
-    axes = tuple(axis for axis, n in enumerate(own.shape) if n > 1)
-    slopes = np.gradient(own, axis=axes) if axes else []
-    return np.asarray(np.sqrt(sum((np.square(g) for g in slopes), np.zeros_like(own))))
+    """How much the density changes over a voxel."""
+    gz, gy, gx = slopes(own)
+    return np.asarray(np.sqrt(gz * gz + gy * gy + gx * gx))
 
 
 def _depth(domain: NDArray[np.bool_]) -> float:

@@ -85,6 +85,11 @@ def edge_width(first: NDArray[np.float32], second: NDArray[np.float32], pure: tu
     return _width(np.minimum(total, 1), total > MATTER, total <= MATTER, np.ones(total.shape, bool))
 
 
+def slopes(values: NDArray[np.float32]) -> list[NDArray[np.float32]]:
+    """How fast values change along each axis, per voxel; along an axis of one voxel, not at all."""
+    return [np.gradient(values, axis=a) if n > 1 else np.zeros_like(values) for a, n in enumerate(values.shape)]
+
+
 def _width(
     values: NDArray[np.float32], one: NDArray[np.bool_], other: NDArray[np.bool_], trusted: NDArray[np.bool_]
 ) -> Width:
@@ -98,7 +103,7 @@ def _width(
     if len(start) < 8:
         return Width(float("nan"), float("nan"), 0)
     smooth = ndimage.gaussian_filter(values, 1.5)
-    slope = np.stack([ndimage.map_coordinates(g, start.T, order=1) for g in np.gradient(smooth)], axis=1)
+    slope = np.stack([ndimage.map_coordinates(g, start.T, order=1) for g in slopes(smooth)], axis=1)
     steep = np.linalg.norm(slope, axis=1)
     start, normal = start[steep > 1e-3], slope[steep > 1e-3] / steep[steep > 1e-3, None]
     along = np.arange(-REACH, REACH + STEP / 2, STEP)
