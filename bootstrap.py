@@ -9,6 +9,7 @@ Python 3.11, 3.12 or 3.13 and a connection to a package index are all it needs. 
 Tests run side by side on all cores; `-n 0` runs them in one process, `--cov=recon` adds a coverage figure.
 """
 
+import ast
 import hashlib
 import importlib.util
 import json
@@ -38,11 +39,11 @@ UV_OPTIONS = {
     "trusted-host": "--allow-insecure-host",
 }
 NO_MATTER = (
-    "",
     "break-system-packages",
     "cache-dir",
     "cert",
     "compile",
+    "config-file",
     "default-timeout",
     "disable-pip-version-check",
     "no-cache-dir",
@@ -261,7 +262,7 @@ def install(env: Path, extra: str) -> None:
 
 
 def logged(env: Path, command: list[str], log: TextIO) -> tuple[int, list[str]]:
-    """Exit status and output of a command, which the log and a terminal get, too."""
+    """Exit status and output of a command, which the log and a terminal get, too; status 1 if it cannot be run."""
     piped: dict[str, Any] = {
         "stdout": subprocess.PIPE,
         "stderr": subprocess.STDOUT,
@@ -269,7 +270,12 @@ def logged(env: Path, command: list[str], log: TextIO) -> tuple[int, list[str]]:
         "errors": "replace",
     }
     lines, utf8 = [], {**environment(env), "PYTHONUTF8": "1"}
-    with subprocess.Popen(command, cwd=ROOT, env=utf8, **piped) as process:
+    try:
+        process = subprocess.Popen(command, cwd=ROOT, env=utf8, **piped)
+    except OSError as error:
+        log.write(f"{error}\n")
+        return 1, [f"{error}\n"]
+    with process:
         for line in process.stdout or ():
             log.write(line)
             lines.append(line)
@@ -292,15 +298,25 @@ def with_uv(env: Path, pip: list[str], log: TextIO) -> list[str]:
 
 def uv_options(settings: list[str]) -> list[str] | None:
     """What `pip config list` prints, as options of uv; None if uv has no such option."""
+    items = [line.strip().partition("=") for line in settings if line.strip()]
+    if any("." not in name for name, _, _ in items):
+        return None
     found: dict[str, str] = {}
-    for line in sorted(settings, key=lambda line: (line.startswith(":env:"), line.startswith("install."))):
-        name, _, value = line.strip().partition("=")
-        found[name.rpartition(".")[2]] = value.strip("'\"")  # variables win over files, `install` over `global`
+    for section in ("global", "install", ":env:"):  # each wins over those before it; others are of other commands
+        for name, _, text in items:
+            of, _, key = name.rpartition(".")
+            if of != section:
+                continue
+            try:
+                value = ast.literal_eval(text)  # pip prints it as Python would
+            except (SyntaxError, ValueError):
+                return None
+            if value:  # pip takes no notice of empty ones
+                found[key] = str(value)
     options = ["--index-strategy", "unsafe-best-match"]  # the newest release on any index, as for pip
     for name, value in found.items():
         if name in UV_OPTIONS:
-            # lines of a file come with \n spelled out
-            options += [word for item in value.replace("\\n", " ").split() for word in (UV_OPTIONS[name], item)]
+            options += [word for item in value.split() for word in (UV_OPTIONS[name], item)]
         elif name not in NO_MATTER:
             return None
     return options
