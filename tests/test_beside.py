@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import signal
 import threading
 import time
@@ -141,3 +142,48 @@ def _middle() -> np.ndarray:
     region = np.zeros((16, 16, 16), bool)
     region[6:9, 6:9, 6:9] = True
     return region
+
+
+@posix
+@pytest.mark.parametrize("cores", [1, 2])
+def test_ctrl_c_keeps_what_there_is_of_elements_that_have_begun(monkeypatch, cores):
+    """As of one element; of those that have not begun there is nothing."""
+    monkeypatch.setattr("recon.parallel.beside._cores", lambda: cores)
+    two = recon.normalise(simulate(two_metal_particle(0), size=16, seed=0)[0])
+    maps = dict(zip("abc", (two.counts[0], two.counts[1], two.counts[1]), strict=True))
+    series = recon.TiltSeries.create(maps, two.tilts_deg, 1.0)
+    seen = set()
+
+    def progress(element: str, record: recon.Record) -> None:
+        if element not in seen:
+            seen.add(element)
+            if len(seen) == cores:
+                _thread.interrupt_main()
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        volumes = recon.reconstruct(
+            series, "tv", strength=1.0, tolerance=1e-12, max_iterations=2000, device="cpu", progress=progress
+        )
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert list(volumes) == ["a", "b"][:cores]
+    for volume in volumes.values():
+        assert volume.made.status is recon.Status.INTERRUPTED
+        assert np.isfinite(volume.made.gap)
+
+
+@posix
+def test_a_second_ctrl_c_ends_all(two_cores):
+    before, asked = signal.signal(signal.SIGINT, signal.default_int_handler), []
+    timers = [threading.Timer(t, _thread.interrupt_main) for t in (0.1, 0.4)]
+    for timer in timers:
+        timer.start()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            side_by_side([endless, endless], 1000, 1, "cpu", end=lambda: asked.append(1))
+        for timer in timers:
+            timer.join()
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert asked == [1]

@@ -29,7 +29,9 @@ def at_once(pieces: int, cores: int, voxels: int, need: int, free: int, device: 
     return many if device == "cpu" and voxels <= SMALL and many * need <= PART * free else 1
 
 
-def side_by_side(pieces: Sequence[Callable[[], T]], voxels: int, need: int, device: str) -> list[T]:
+def side_by_side(
+    pieces: Sequence[Callable[[], T]], voxels: int, need: int, device: str, *, end: Callable[[], None] | None = None
+) -> list[T]:
     """What the pieces return, in their order; each thread has its share of the cores.
 
     One after the other where there is one core, a GPU, a larger volume than `SMALL`, little memory, or where Numba's
@@ -41,6 +43,8 @@ def side_by_side(pieces: Sequence[Callable[[], T]], voxels: int, need: int, devi
         voxels: of each one's volume.
         need: bytes of memory that each takes.
         device: ``"cpu"`` or ``"cuda"``.
+        end: called at the first Ctrl-C that raises in this thread while others work: asks the pieces to return soon
+            with what they have, which is then what is returned. A second one, or the first without it, ends all.
     """
     if len(pieces) < 2 or device != "cpu" or hasattr(_own, "unwanted"):
         return [piece() for piece in pieces]
@@ -59,17 +63,28 @@ def side_by_side(pieces: Sequence[Callable[[], T]], voxels: int, need: int, devi
     with ThreadPoolExecutor(workers, "recon", begin) as pool:
         found: list[Future[T]] = [pool.submit(piece) for piece in pieces]
         try:
-            while not all(piece.done() for piece in found):
-                wait(found, LOOK)
-                for piece in found:
-                    wrong = piece.exception() if piece.done() else None
-                    if wrong is not None and not isinstance(wrong, SuspendedError):
-                        raise wrong
+            _wait(found, end)
             return [piece.result() for piece in found]
         except BaseException:  # a signal to this thread, too
             unwanted.set()
             pool.shutdown(cancel_futures=True)
             raise
+
+
+def _wait(found: Sequence[Future[T]], end: Callable[[], None] | None) -> None:
+    """Until all are done, or one raises what ends the others."""
+    try:
+        while not all(piece.done() for piece in found):
+            wait(found, LOOK)
+            for piece in found:
+                wrong = piece.exception() if piece.done() else None
+                if wrong is not None and not isinstance(wrong, SuspendedError):
+                    raise wrong
+    except KeyboardInterrupt as exc:
+        if end is None or any(piece.done() and piece.exception() is exc for piece in found):
+            raise
+        end()
+        _wait(found, None)
 
 
 def stop_if_unwanted() -> None:

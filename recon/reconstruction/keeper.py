@@ -1,7 +1,7 @@
 """Where a reconstruction keeps what it could go on from, and who tells it to stop.
 
-A job's checkpoints are such a keeper (`recon.job.checkpoint`); `Nothing` is the one of a call from Python, `Shared` is
-that of several ranks.
+A job's checkpoints are such a keeper (`recon.job.checkpoint`); `Nothing` and `Ended` are those of a call from Python,
+`Shared` is that of several ranks.
 """
 
 from __future__ import annotations
@@ -97,6 +97,19 @@ class Nothing:
 
     def stop_asked(self, what: str, element: str, values: Mapping[str, Any], arrays: Mapping[str, Array]) -> bool:
         return False
+
+
+class Ended(Nothing):
+    """Keeps nothing, and asks to stop with what there is from when `end` was called."""
+
+    def __init__(self) -> None:
+        self.stopping = self.stop_wanted = False
+
+    def end(self) -> None:
+        self.stopping = self.stop_wanted = True
+
+    def control(self, element: str) -> Control:
+        return lambda solver: self.stopping
 
 
 class Shared:
@@ -244,4 +257,4 @@ class Parts(Mapping[str, "Array"]):
         return len(self._arrays)
 
 
-__all__ = ["Keeper", "Nothing", "Parts", "Shared"]
+__all__ = ["Ended", "Keeper", "Nothing", "Parts", "Shared"]

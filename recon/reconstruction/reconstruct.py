@@ -17,7 +17,7 @@ from recon.model.noise import automatic_strength
 from recon.operators.own import LinearOperator
 from recon.parallel import ALONE, Ranks, side_by_side
 from recon.reconstruction.coupled import reconstruct_coupled
-from recon.reconstruction.keeper import Keeper, Nothing, Shared
+from recon.reconstruction.keeper import Ended, Keeper, Shared
 from recon.reconstruction.own import UNUSABLE, MakeDataTerm, OwnParts, reconstruct_own
 from recon.reconstruction.problem import Problem
 from recon.reconstruction.run import Run, chosen
@@ -154,7 +154,8 @@ def reconstruct_with(
         raise InputError("the maps are scaled, so they are not Poisson counts; use data_term = 'least-squares'")
     if settings.method == "fbp" and series.scheme is not None:
         raise JobError(f"method 'fbp' serves a single axis, not {series.scheme}; use 'tgv', 'tv' or 'sirt'")
-    run = Run(backend.resolve_device(device), teller(log), checkpoints or Nothing(), ranks)
+    run = Run(backend.resolve_device(device), teller(log), checkpoints or Ended(), ranks)
+    end = run.keeper.end if isinstance(run.keeper, Ended) else None  # a job hears of Ctrl-C by itself
     strengths = resolve_strengths(series, strength)
     notes = {"alignment": str(series.alignment), "history": "; then ".join(series.history)}
     if settings.method == "fbp":
@@ -183,13 +184,16 @@ def reconstruct_with(
             volume = _volume(series, element, of_element, run, report)
             if volume.made.status is not Status.INTERRUPTED:
                 run.keeper.keep_volume(volume)
+            elif end is not None:
+                end()
             return volume
 
         names = series.named(elements)
         pieces = [partial(one, name) for name in names]
         alone = memory is not None or ranks.size > 1 or not settings.certified
         need = needed(shape, series.n_tilts, series.frame, 1, settings.method, search=True).host
-        found = [piece() for piece in pieces] if alone else side_by_side(pieces, math.prod(shape), need, run.device)
+        how = (math.prod(shape), need, run.device)
+        found = [piece() for piece in pieces] if alone else side_by_side(pieces, *how, end=end)
     volumes = {name: volume for name, volume in zip(names, found, strict=True) if volume is not None}
     return _finished(volumes, notes, run, log)
 
