@@ -16,6 +16,7 @@ from recon.errors import InputError, OutputError
 from recon.job.checkpoint import Checkpoints, Identity
 from recon.job.schedule import Schedule
 from recon.series.alignment import Alignment
+from recon.series.volume import Solution, Status, Volume
 from recon.simulate import simulate
 
 # ---------------------------------------------------------------- the folder
@@ -131,3 +132,16 @@ def test_off_writes_and_finds_nothing(tmp_path):
     assert not (tmp_path / "out.partial").exists()
     checkpoints(tmp_path).keep_series(series, series, {})
     assert checkpoints(tmp_path, on=False).series(series) is None
+
+
+def test_what_an_element_took_is_its_own(tmp_path, monkeypatch):
+    """One that begins later, side by side, changes nothing of what another's volume is worth."""
+    kept = checkpoints(tmp_path)
+    kept.schedule.shortest = 100.0
+    clock = iter((0.0, 90.0))
+    monkeypatch.setattr(recon.job.checkpoint.time, "perf_counter", lambda: next(clock, 101.0))
+    for element in ("Co", "Zn"):
+        assert kept.volume(element) is None
+    for element in ("Zn", "Co"):
+        kept.keep_volume(Volume(np.ones((2, 2, 2), np.float32), 1.0, element, Solution(None, Status.CONVERGED, 1, [])))
+    assert [kept.has("volume", element) for element in ("Co", "Zn")] == [True, False]

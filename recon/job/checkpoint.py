@@ -82,7 +82,7 @@ class Checkpoints:
         self.log, self.interrupts = log, interrupts or Interrupts()
         self.schedule = Schedule(self._probe)
         self.staged, self.aligned = staged, aligned
-        self._on, self._began = on or staged, time.perf_counter()
+        self._on, self._began = on or staged, {"": time.perf_counter()}  # by element
         self._writing = threading.Lock()  # elements may be at work side by side
 
     def open(self, *, resume: bool, overwrite: bool, element: str | None = None) -> None:
@@ -179,12 +179,12 @@ class Checkpoints:
         arrays |= {f"alignment.{n}": v for n, v in alignment.items() if isinstance(v, np.ndarray)}
         plain = {n: v for n, v in alignment.items() if not isinstance(v, np.ndarray)}
         header = {"values": values, "alignment": plain, "timings": dict(timings)}
-        self._keep("series", header, arrays, work=np.inf if self.staged else time.perf_counter() - self._began)
+        self._keep("series", header, arrays, work=np.inf if self.staged else time.perf_counter() - self._began[""])
 
     def volume(self, element: str) -> Volume | None:
         """The volume of an element that was finished before."""
         found = self._find("volume", element)
-        self._began = time.perf_counter()
+        self._began[element] = time.perf_counter()
         if found is None:
             return None
         header, arrays = found
@@ -199,7 +199,8 @@ class Checkpoints:
         header = {"voxel_size_nm": volume.voxel_size_nm, "made": to_json(ElementRecord.of(made))}
         arrays = {"values": volume.values} | ({} if made.value is None else {"solution": made.value})
         state = self._path("state", volume.element)
-        work = np.inf if self.staged or state.exists() else time.perf_counter() - self._began
+        began = self._began.get(volume.element, self._began[""])
+        work = np.inf if self.staged or state.exists() else time.perf_counter() - began
         if self._keep("volume", header, arrays, volume.element, work):
             discard(state)
             discard_parts(state)
