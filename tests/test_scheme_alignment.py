@@ -9,10 +9,11 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 import recon
-from recon.alignment.schemes import Motion, _motion, align_scheme, halves, in_common
+from recon.alignment.schemes import Motion, _motion, _taken_back, align_scheme, halves, in_common
 from recon.errors import InputError, JobError
 from recon.geometry.tilt_geometry import TiltGeometry
 from recon.preparation.normalise import normalise
+from recon.preparation.screening import BORDER
 from recon.series.alignment import Alignment
 from recon.series.combine import combine
 from recon.series.selection import select
@@ -211,6 +212,18 @@ def test_maps_of_a_cone_that_the_frame_cuts_serve_again():
     assert left(found, replace(truth, alignment=moved)) <= 0.15
     expected = truth.exposures / truth.exposures[np.arange(9) != 4].mean()
     assert found.exposures[0, 4] == pytest.approx(expected[4], rel=0.05)
+
+
+def test_maps_that_the_frame_cuts_stay_out_where_too_few_others_say_how_they_lie():
+    """The element that the cut map shows is in two others."""
+    series, _ = simulate(rods(0.36), size=N, geometry=CONE, dose=300, samples=1, seed=1)
+    weights = np.ones(series.counts.shape[1:], np.float32)
+    weights[2:] = 0
+    series = series.evolve(weights=weights, left_out=tuple((i, BORDER) for i in range(2, 9)), exposures_from="totals")
+    lines = []
+    assert _taken_back(series, lines.append) is series
+    assert len(lines) == 1
+    assert "stay left out: tilt 55 shows A only, which fewer than 3 tilts that are aligned show" in lines[0]
 
 
 def test_a_cone_of_an_object_that_leaves_the_frame_is_exposed_by_the_matching():

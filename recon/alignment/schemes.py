@@ -197,7 +197,11 @@ def _taken_back(series: TiltSeries, say: Log) -> TiltSeries:
     weights = series.weights.copy()
     weights[back] = mask
     left_out = tuple((i, why) for i, why in series.left_out if i not in back)
-    tried = align_rest(series.evolve(weights=weights, left_out=left_out), taken, say, cut=True)
+    try:
+        tried = align_rest(series.evolve(weights=weights, left_out=left_out), taken, say, cut=True)
+    except InputError as exc:  # too few of the others show what they show; without them it is aligned
+        say(f"align: maps in which the frame cuts the object stay left out: {exc}")
+        return series
     found = residuals(combine(tried), tried.alignment)
     odd = [i for i in back if found[i] > UNLIKE * float(np.median(found[taken]))]
     told = [i + 1 for i in back if i not in odd]
