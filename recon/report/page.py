@@ -112,8 +112,10 @@ def _run(run: RunFolder) -> str:
         text = (
             "A part of the counts was reconstructed at several strengths, another part tells which one predicts it "
             "best. "
-            "The vertical line is the strength chosen, its band one standard error of the split. A good curve has its "
-            "least value between the strengths tried, not at the end."
+            "A good curve has its least value between the strengths tried, not at the end. "
+            "The vertical line is the strength chosen, its band one standard error of the split. "
+            "They need not lie where the curve is lowest: both are moved towards the strength that is usual for such "
+            "noise, the farther the fewer counts there are."
         )
         parts.append(inline(strength_figure(searched), "held-out error by strength", "strength", text))
     parts.append("<h3>Convergence</h3>" + _convergence(run))

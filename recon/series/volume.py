@@ -53,9 +53,12 @@ class Record:
 class StrengthChoice:
     """A strength that was found from the data, and how.
 
+    Where the held-out error is least is weighed against what holds in general, `unit`, and so is its standard error:
+    strength and interval lie nearer to `unit` than the least of `error`, and may not hold it.
+
     Attributes:
         strength: a1.
-        interval: one standard error of where the held-out error is least; what the split adds, not what bias does.
+        interval: one standard error to each side, of what the split adds, not of bias.
         unit: a1 of factor 1: the noise in the gradient of the data term and, of counts, what the model adds to it.
         factors: tried, ascending.
         error: held-out error at each factor, with the noise in it, a constant.
