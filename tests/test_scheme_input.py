@@ -30,12 +30,26 @@ def test_filtered_back_projection_is_for_a_single_axis(dual):
         recon.reconstruct(dual, "fbp", device="cpu")
 
 
-@pytest.mark.parametrize("n", [5, 8, 10, 30])
+@pytest.mark.parametrize("n", [5, 6, 8, 10, 30, 400])
 def test_azimuths_in_radians_are_told(n):
     azimuths = np.arange(n) * 360 / n
     TiltGeometry.conical(55, azimuths, detector=FRAME)
     with pytest.raises(GeometryError, match="look like radians; give degrees"):
         TiltGeometry.conical(55, np.radians(azimuths), detector=FRAME)
+
+
+@pytest.mark.parametrize("step", [30, 45, 60])
+def test_azimuths_in_radians_about_the_middle_are_told(step):
+    with pytest.raises(GeometryError, match="look like radians; give degrees"):
+        TiltGeometry.conical(55, np.radians(np.arange(-120, 121, step)), detector=FRAME)
+
+
+@pytest.mark.parametrize(
+    "azimuths",
+    [[0, 1, 2, 3, 4, 5], [-2.5, -1.5, -0.5, 0.5, 1.5], [0.0, 1.01, 2.99, 4.0, 5.0, 6.01], [0, 0.1, 0.2, 0.3, 0.4]],
+)
+def test_a_small_part_of_a_circle_is_degrees(azimuths):
+    assert len(TiltGeometry.conical(60, azimuths, detector=FRAME)) == len(azimuths)
 
 
 def test_an_image_of_few_pixels_shows_nothing(maps):

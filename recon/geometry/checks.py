@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 from recon.errors import GeometryError
 
 FEWEST_TO_JUDGE = 5  # angles: fewer say nothing about their unit
+NARROW = 0.6  # degrees, or radians, over which they say nothing, and the most between two of a series in radians
+WHOLE = 0.02  # degrees by which a step that is read from an instrument may differ from a whole number
 PARALLEL = 1e-6  # sine of the least angle between directions that must differ
 
 
@@ -33,7 +35,8 @@ def check_angles(name: str, degrees: NDArray[np.float64], most: float = 180.0) -
         )
     values = np.unique(degrees)
     turn = np.pi / 2 if most <= 180 else 2 * np.pi  # what a full range would be in radians
-    if values.size >= FEWEST_TO_JUDGE and np.abs(values).max() <= turn and np.diff(values).max() < 0.6 < np.ptp(values):
+    few = values.size < FEWEST_TO_JUDGE or np.abs(values).max() > turn
+    if not few and np.diff(values).max() < NARROW < np.ptp(values):
         raise GeometryError(
             f"{name} angles from {values[0]:.3g} to {values[-1]:.3g} look like radians; give degrees "
             f"({np.degrees(values[0]):.1f} to {np.degrees(values[-1]):.1f})"
@@ -41,16 +44,21 @@ def check_angles(name: str, degrees: NDArray[np.float64], most: float = 180.0) -
 
 
 def check_azimuths(degrees: NDArray[np.float64]) -> None:
-    """Raise unless `degrees` turn a specimen about the beam; by less than 2 pi degrees in all, they are radians.
+    """Raise if azimuths of a cone are radians: within 2 pi, over some of it, in steps that are no whole degrees.
+
+    A small part of a circle is recorded in whole degrees; all of it, in radians, has none.
 
     Raises:
         GeometryError: as it says.
     """
-    low, high = (float(f(degrees)) for f in (np.min, np.max)) if degrees.size else (0.0, 0.0)
-    if degrees.size >= FEWEST_TO_JUDGE and max(abs(low), abs(high)) < 2 * np.pi and high > low:
+    values = np.unique(degrees)
+    if values.size < FEWEST_TO_JUDGE or np.abs(values).max() >= 2 * np.pi or np.ptp(values) <= NARROW:
+        return
+    steps = np.diff(values)
+    if np.abs(steps - np.maximum(np.round(steps), 1)).max() > WHOLE:
         raise GeometryError(
-            f"azimuths from {low:.3g} to {high:.3g} hardly turn the specimen and look like radians; give degrees "
-            f"({np.degrees(low):.1f} to {np.degrees(high):.1f})"
+            f"azimuths from {values[0]:.3g} to {values[-1]:.3g} hardly turn the specimen and look like radians; give "
+            f"degrees ({np.degrees(values[0]):.1f} to {np.degrees(values[-1]):.1f})"
         )
 
 
