@@ -13,11 +13,16 @@ from saved_runs import posix
 
 import recon
 from recon.errors import InputError, SuspendedError
+from recon.job.duration import asked_about
 from recon.job.file import Job
-from recon.job.resources import forecast
+from recon.job.file.sections import Reconstruct
+from recon.job.resources import Plan, forecast
 from recon.parallel import at_once, side_by_side, stop_if_unwanted
 from recon.parallel.beside import SMALL
+from recon.series.settings import Settings
+from recon.series.volume import Solution, Status, Volume
 from recon.simulate import simulate, two_metal_particle
+from recon.solvers.memory import needed, needed_for_regions
 
 GIB = 2**30
 
@@ -105,6 +110,46 @@ def test_the_plan_counts_what_is_there_at_a_time():
     assert memory(64, 2) > 1.9 * one  # two cores are taken for granted where the memory is given
     assert memory(64, 3) < 2.2 * one
     assert memory(256, 2) < 1.2 * memory(256, 1)
+
+
+@pytest.mark.parametrize("n", [48, 64])
+def test_the_plan_counts_regions_and_halves_that_are_there_at_a_time(n):
+    """Two at a time, on two cores; of what stays of both, nothing twice."""
+
+    def plan(elements: int, **options: object) -> Plan:
+        job = Job.model_construct(reconstruct=Reconstruct(**options))
+        return forecast((n, n, n), 15, (n, n), elements, job, "cpu", free=64 * GIB)
+
+    two, apart = plan(2), plan(2, memory="32 GB")
+    sizes = ((n, n, n), 15, (n, n))
+    fields = asked_about(Job.model_construct(), 2) + 2
+    together = [needed_for_regions(*sizes, fields, "tgv", "cpu", elements, 10) for elements in (1, 2)]
+    assert apart.regions_bytes == together[1]
+    assert together[1] + 0.4 * together[0] < two.regions_bytes < 2 * together[1]
+    assert apart.halves_bytes == needed(*sizes, 4, "tgv").host
+    assert two.halves_bytes == needed(*sizes, 4, "tgv").host + needed(*sizes, 1, "tgv").host
+    assert plan(1).halves_bytes > 1.8 * plan(1, memory="32 GB").halves_bytes  # its two halves
+    coupled = plan(2, coupling="frobenius")
+    assert coupled.halves_bytes > 1.8 * needed(*sizes, 2, "tgv", channels=2).host
+
+
+def test_with_limited_memory_elements_are_asked_about_one_after_the_other(monkeypatch):
+    """The first stops the second; side by side nothing is done."""
+    particle = two_metal_particle(0)
+    series, _ = simulate(particle, size=16, seed=0)
+    made = Solution(None, Status.CONVERGED, 0, (), settings=Settings(memory=GIB))
+    volumes = {n: Volume(v, 1.0, n, made) for n, v in zip(series.elements, particle.volume(16), strict=True)}
+    monkeypatch.setattr("recon.analysis.regions.side_by_side", None)
+    began = []
+
+    def no_more(*args: object) -> None:
+        began.append(args)
+        raise InputError("no more")
+
+    monkeypatch.setattr("recon.analysis.regions._asking", no_more)
+    with pytest.raises(InputError, match="no more"):
+        recon.composition(series, volumes, {"a": _middle()}, replicates=4, device="cpu")
+    assert len(began) == 1
 
 
 def test_elements_side_by_side_are_the_same_to_the_last_bit(monkeypatch):

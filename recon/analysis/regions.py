@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
@@ -33,6 +33,8 @@ from recon.solvers.memory import needed_for_regions
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+T = TypeVar("T")
 
 REPLICATES = 10
 MOST_FOUND = 4  # places that are asked about if none are named
@@ -112,7 +114,8 @@ def _asked(
     """Element to its fits, to ``(recording, place)`` errors of simulated recordings, to iterations; shares found again.
 
     The third is of each place, None where they were given. An element's solver is made twice, since those of all
-    elements together might not fit into memory; of small volumes elements are asked about side by side.
+    elements together might not fit into memory; of small volumes elements are asked about side by side, unless the
+    memory was limited.
     """
     fields = [f.full for f in laid.fields]
     looked = looked_at(inside, [*fields, *(w.full for w in laid.weights)])
@@ -134,9 +137,14 @@ def _asked(
 
     names = list(volumes)
     need = needed_for_regions(inside.shape, series.n_tilts, series.frame, len(fields), "tgv", "cpu", 1, replicates)
-    of = dict(zip(names, side_by_side([partial(ask, n) for n in names], inside.size, need, device), strict=True))
+    limited = any(v.made.settings is not None and v.made.settings.memory is not None for v in volumes.values())
+
+    def done(pieces: list[Callable[[], T]]) -> list[T]:
+        return [piece() for piece in pieces] if limited else side_by_side(pieces, inside.size, need, device)
+
+    of = dict(zip(names, done([partial(ask, n) for n in names]), strict=True))
     again = [_anew(series, volumes, of, r, asked, were_found) for r in range(replicates)]
-    errors = side_by_side([partial(ask_recordings, n) for n in names], inside.size, need, device)
+    errors = done([partial(ask_recordings, n) for n in names])
     if log is not None:
         for name, (_, spent) in zip(names, errors, strict=True):
             log(f"{name}: {len(asked)} regions asked about in {spent} iterations")

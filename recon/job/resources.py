@@ -48,7 +48,8 @@ class Plan:
         host_bytes: peak on the host; on the CPU the same as `memory_bytes`.
         duration: the seconds by stage.
         regions_bytes: peak on the device of asking about places, which a run leaves out where memory is short.
-        halves_bytes: the same of the halves of the counts, which tell the resolution.
+        halves_bytes: the same of the halves of the counts, which tell the resolution. Like the others, of as many
+            pieces of work as are done side by side.
         streaming: how the volume is worked on where memory does not hold it; it is in the other numbers.
         budget: bytes that the reconstruction may take then.
     """
@@ -159,7 +160,8 @@ def forecast(
     fields = places + (places and n_elements)
     sizes = (shape, n_tilts, frame, fields, options.method, device, n_elements, REPLICATES)
     asking = needed_for_regions(*sizes) if places else 0
-    twice = needed(shape, n_tilts, frame, 2 * n_elements, options.method, device)
+    coupled = n_elements if together else 0
+    twice = needed(shape, n_tilts, frame, 2 * n_elements, options.method, device, channels=coupled)
     halves = (twice.device if device == "cuda" else twice.host) if options.halves else 0
     took = duration(
         shape, n_tilts, frame, n_elements, job, device, cores=None if free is None else 2, isolated=isolated
@@ -167,8 +169,19 @@ def forecast(
     took = took.slower(COUPLED) if together else took
     cores = usable_cores() if free is None else 2
     free = available(device) if free is None else free
-    if not together and options.memory is None and options.method in PRIMAL_DUAL:
-        memory = replace(memory, host=memory.host + (at_once(n_elements, cores, voxels, own, free, device) - 1) * own)
+
+    def beside(pieces: int, need: int) -> int:
+        """How many of them run besides the first."""
+        return at_once(pieces, cores, voxels, need, free, device) - 1 if options.memory is None else 0
+
+    if not together and options.method in PRIMAL_DUAL:
+        memory = replace(memory, host=memory.host + beside(n_elements, own) * own)
+    if asking:  # what is kept of the recordings is that of all elements already
+        one, without = (needed_for_regions(*sizes[:-2], 1, kept) for kept in (REPLICATES, 0))
+        asking += beside(n_elements, one) * without
+    if halves:
+        one = needed(shape, n_tilts, frame, max(coupled, 1), options.method, channels=coupled).host
+        halves += beside(2 if coupled else 2 * n_elements, one) * one
     solving = memory.device if device == "cuda" else memory.host + more
     budget = None if in_memory or projector_words is not None else _budget(job, solving, free)
     slabs = None
@@ -310,7 +323,8 @@ def describe(job: Job, series: TiltSeries, needs: Plan, out: Path) -> list[str]:
         f"volume: {' x '.join(map(str, needs.volume))} voxels (z, y, x) on {needs.device}",
         f"memory: {gib(needs.memory_bytes)} needed, {gib(needs.available_bytes)} free"
         + (f" on the GPU; {gib(needs.host_bytes)} on the host" if needs.device == "cuda" else "")
-        + (f"; {gib(needs.regions_bytes)} to ask about regions" if needs.regions_bytes else ""),
+        + (f"; {gib(needs.regions_bytes)} to ask about regions" if needs.regions_bytes else "")
+        + (f"; {gib(needs.halves_bytes)} to measure the resolution" if needs.halves_bytes else ""),
         *left_out(needs),
         *_slabs(needs),
         f"disk: {gib(needs.disk_bytes)} in {out}",

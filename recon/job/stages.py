@@ -191,7 +191,9 @@ class Stages:
             return None
         why = not_divisible(series, volumes)
         shape = grid(series, options.thickness).shape
-        memory = needed(shape, series.n_tilts, series.frame, 2 * len(volumes), options.method, self.device)
+        coupled = sum(bool(v.made.together) for v in volumes.values())
+        sizes = (shape, series.n_tilts, series.frame, 2 * len(volumes), options.method, self.device)
+        memory = needed(*sizes, channels=coupled)
         need, free = memory.device if self.device == "cuda" else memory.host, available(self.device)
         need = need * local_ranks() // self.ranks.size
         if self.budget is not None:  # in slabs, too

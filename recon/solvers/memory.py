@@ -56,7 +56,8 @@ def needed(
 ) -> Memory:
     """Memory of reconstructing `n_elements`, one after the other, on a volume ``(z, y, x)`` from frames ``(y, x)``.
 
-    A `search` for the strength keeps an earlier volume. With `channels`, these are solved for together.
+    Each further one that is done beside the first (`recon.parallel`) takes what `n_elements` of 1 takes. A `search` for
+    the strength keeps an earlier volume. With `channels`, these are solved for together.
     """
     voxels, pixels = math.prod(volume), n_tilts * math.prod(frame)
     ideal = n_tilts * volume[1] * ROTATED * frame[1]
