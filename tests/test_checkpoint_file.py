@@ -94,7 +94,7 @@ def test_checkpoints_take_at_most_a_fiftieth_of_the_time(n_bytes, rate, noise, s
         schedule = Schedule(lambda: rate)
         for _ in range(steps):
             clock.now += seconds
-            if not schedule.early and schedule.due(int(n_bytes)):
+            if not schedule.early() and schedule.due(int(n_bytes)):
                 assert clock.now - last >= recon.job.schedule.SHORTEST
                 duration = n_bytes / rate * rng.uniform(1, noise)
                 clock.now += duration
@@ -111,3 +111,19 @@ def test_small_files_say_nothing_of_the_disk():
     assert schedule.due(10**6, work=1.0)
     schedule.wrote(1000, 0.02)  # 50 kB a second
     assert schedule.due(10**7, work=1.0)
+
+
+def test_a_write_of_one_element_puts_off_nothing_of_another(monkeypatch):
+    """Side by side, each due every ten seconds: each is written so often, whoever asks more often."""
+    clock, written = Clock(), {"Co": [], "Zn": []}
+    monkeypatch.setattr(recon.job.schedule, "time", clock)
+    schedule = Schedule(lambda: 1e9)
+    for element in written:
+        schedule.begin(element)
+    for tick in range(1, 400):
+        clock.now += 0.1
+        for element, every in (("Co", 1), ("Zn", 10)):
+            if tick % every == 0 and not schedule.early(element) and schedule.due(1000, element=element):
+                schedule.wrote(1000, 0.0, element)
+                written[element].append(round(clock.now))
+    assert [len(times) for times in written.values()] == [3, 3]

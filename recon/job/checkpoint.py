@@ -185,6 +185,7 @@ class Checkpoints:
         """The volume of an element that was finished before."""
         found = self._find("volume", element)
         self._began[element] = time.perf_counter()
+        self.schedule.begin(element)
         if found is None:
             return None
         header, arrays = found
@@ -246,7 +247,7 @@ class Checkpoints:
         """What a solver asks before every iteration, see `recon.solvers.Control`; its state is kept."""
 
         def control(solver: Resumable) -> bool:
-            if self.interrupts.wish is None and (not self._on or self.schedule.early):
+            if self.interrupts.wish is None and (not self._on or self.schedule.early(element)):
                 return False
             state = solver.state()
             values = {"numbers": dict(state.numbers), "history": [asdict(r) for r in state.history]}
@@ -325,7 +326,7 @@ class Checkpoints:
         if not self._on:
             return False
         try:
-            if work != np.inf and not self.schedule.due(n_bytes, work):
+            if work != np.inf and not self.schedule.due(n_bytes, work, element):
                 return False
             clock = time.perf_counter()
             self._make_folder(self._path(what, element).parent)
@@ -345,7 +346,7 @@ class Checkpoints:
             self._on = False
             self.log(f"no more checkpoints: {exc}")
             return False
-        self.schedule.wrote(n_bytes, time.perf_counter() - clock)
+        self.schedule.wrote(n_bytes, time.perf_counter() - clock, element)
         return True
 
     def _make_folder(self, folder: Path | None = None) -> None:
