@@ -6,6 +6,7 @@ import _thread
 import signal
 import threading
 import time
+from functools import partial
 
 import numpy as np
 import pytest
@@ -65,9 +66,10 @@ def test_an_error_ends_the_others(two_cores):
 
 
 def test_each_saves_its_state_when_the_run_is_to_leave(two_cores):
-    saved = []
+    saved, both = [], threading.Barrier(2, timeout=20)
 
     def leave(k: int) -> None:
+        both.wait()
         time.sleep(0.05 * k)
         stop_if_unwanted()
         saved.append(k)
@@ -232,3 +234,19 @@ def test_a_second_ctrl_c_ends_all(two_cores):
     finally:
         signal.signal(signal.SIGINT, before)
     assert asked == [1]
+
+
+@pytest.mark.parametrize("error", [SuspendedError("SIGTERM"), InputError("no such map")])
+def test_after_an_error_none_is_begun(two_cores, error):
+    begun, both = [], threading.Barrier(2, timeout=20)
+
+    def piece(k: int) -> None:
+        begun.append(k)
+        if k < 2:
+            both.wait()
+            raise error
+        time.sleep(0.01)
+
+    with pytest.raises(type(error)):
+        side_by_side([partial(piece, k) for k in (1, 0, 2, 3)], 1000, 1, "cpu")
+    assert sorted(begun) == [0, 1]

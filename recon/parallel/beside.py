@@ -35,8 +35,10 @@ def side_by_side(
     """What the pieces return, in their order; each thread has its share of the cores.
 
     One after the other where there is one core, a GPU, a larger volume than `SMALL`, little memory, or where Numba's
-    threads cannot be entered twice (its layer "workqueue"). An error of one ends the others at their next
-    `stop_if_unwanted`, but for a `SuspendedError`: each saves its state and raises its own.
+    threads cannot be entered twice (its layer "workqueue"). After an error of one, none is begun, and the others end
+    where they ask `stop_if_unwanted`: a primal-dual solver does before every iteration; what it needs first (data,
+    norms, a start by SIRT) is finished before. Those at work when one raises a `SuspendedError` are left to
+    save their state and to raise their own.
 
     Args:
         pieces: that share nothing they write to.
@@ -52,7 +54,16 @@ def side_by_side(
     workers = at_once(len(pieces), cores, voxels, need, free_memory(), device)
     if workers == 1:
         return [piece() for piece in pieces]
-    unwanted = threading.Event()
+    unwanted, over = threading.Event(), threading.Event()
+
+    def work(piece: Callable[[], T]) -> T:
+        if over.is_set():
+            raise UnwantedError
+        try:
+            return piece()
+        except BaseException:
+            over.set()
+            raise
 
     def begin() -> None:
         import numba
@@ -61,9 +72,12 @@ def side_by_side(
         numba.set_num_threads(max(1, cores // workers))  # of this thread
 
     with ThreadPoolExecutor(workers, "recon", begin) as pool:
-        found: list[Future[T]] = [pool.submit(piece) for piece in pieces]
+        found: list[Future[T]] = [pool.submit(work, piece) for piece in pieces]
         try:
             _wait(found, end)
+            for piece in found:  # of a piece that was not begun the error is another's
+                if isinstance(wrong := piece.exception(), SuspendedError):
+                    raise wrong
             return [piece.result() for piece in found]
         except BaseException:  # a signal to this thread, too
             unwanted.set()
@@ -78,7 +92,7 @@ def _wait(found: Sequence[Future[T]], end: Callable[[], None] | None) -> None:
             wait(found, LOOK)
             for piece in found:
                 wrong = piece.exception() if piece.done() else None
-                if wrong is not None and not isinstance(wrong, SuspendedError):
+                if wrong is not None and not isinstance(wrong, (SuspendedError, UnwantedError)):
                     raise wrong
     except KeyboardInterrupt as exc:
         if end is None or any(piece.done() and piece.exception() is exc for piece in found):
