@@ -13,6 +13,7 @@ import pytest
 from saved_runs import posix
 
 import recon
+from recon.analysis.halves import halves
 from recon.errors import InputError, SuspendedError
 from recon.job.duration import asked_about
 from recon.job.file import Job
@@ -250,3 +251,20 @@ def test_after_an_error_none_is_begun(two_cores, error):
     with pytest.raises(type(error)):
         side_by_side([partial(piece, k) for k in (1, 0, 2, 3)], 1000, 1, "cpu")
     assert sorted(begun) == [0, 1]
+
+
+def test_halves_are_side_by_side_where_auto_is_a_cpu(two_cores, monkeypatch):
+    """And with one live display for all of them."""
+    series = recon.normalise(simulate(two_metal_particle(0), size=16, seed=0)[0])
+    volumes = recon.reconstruct(series, "tv", elements="Co", strength=1.0, tolerance=0.5, device="cpu")
+    devices = []
+
+    def beside(pieces, voxels, need, device):
+        devices.append(device)
+        return side_by_side(pieces, voxels, need, device)
+
+    monkeypatch.setattr("recon.analysis.halves.side_by_side", beside)
+    monkeypatch.setattr("recon.backend.resolve_device", lambda device: "cpu" if device == "auto" else device)
+    found = halves(series, volumes, iterations=20, progress=True)
+    assert devices == ["cpu"]
+    assert list(found.first) == ["Co"]

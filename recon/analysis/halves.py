@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
+from recon import backend
 from recon.analysis.mask import apply_mask
 from recon.errors import InputError
 from recon.model.grid import grid
@@ -26,6 +27,7 @@ from recon.series.settings import PRIMAL_DUAL, Settings
 from recon.series.tilt_series import TiltSeries
 from recon.series.volume import Volume
 from recon.solvers.memory import needed
+from recon.solvers.progress import watching
 
 if TYPE_CHECKING:
     import numpy as np
@@ -60,7 +62,7 @@ def halves(
     seed: int = 0,
     iterations: int = ITERATIONS,
     device: str = "auto",
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
     solve: Solve = reconstruct_with,
 ) -> Halves:
     """Reconstruct each element from independent halves of its counts: two reconstructions an element.
@@ -78,8 +80,10 @@ def halves(
     """
     if why := not_divisible(series, volumes):
         raise InputError(why)
+    device = backend.resolve_device(device)
     found: tuple[dict[str, Volume], dict[str, Volume]] = ({}, {})
-    pieces: list[Callable[[], dict[str, Volume]]] = []
+    parted: list[Callable[..., dict[str, Volume]]] = []
+    settings = Settings()
     voxels, need, alone = 0, 0, solve is not reconstruct_with
     for names in _together(volumes):
         settings, strength = Settings(), dict[str, float]()
@@ -98,12 +102,14 @@ def halves(
         if settings.method in PRIMAL_DUAL:
             settings = replace(settings, max_iterations=min(iterations, settings.iterations))
         # that a half stops at its number of iterations is as it should be, and not told
-        how = {"elements": names, "device": device, "progress": progress, "log": _unsaid}
-        pieces += [partial(solve, half, settings, strength, **how) for half in parts]
+        how = {"elements": names, "device": device, "log": _unsaid}
+        parted += [partial(solve, half, settings, strength, **how) for half in parts]
         shape, together = grid(series, settings.thickness).shape, len(names) if settings.coupling != "none" else 0
         of_these = needed(shape, series.n_tilts, series.frame, len(names), settings.method, channels=together).host
         voxels, need, alone = max(voxels, math.prod(shape)), max(need, of_these), alone or settings.memory is not None
-    solved = [piece() for piece in pieces] if alone else side_by_side(pieces, voxels, need, device)
+    with watching(progress, settings.tolerance) as step:
+        pieces = [partial(part, progress=step) for part in parted]
+        solved = [piece() for piece in pieces] if alone else side_by_side(pieces, voxels, need, device)
     for n, half in enumerate(solved):
         found[n % 2].update(half)
     return Halves(*found, seed)
