@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -131,9 +132,29 @@ def test_a_live_line_tells_element_iteration_and_gap():
             assert task.description == "Co"
             assert f"iteration {10 * k}" in task.fields["state"]
             assert ("gap" in task.fields["state"]) == np.isfinite(gap)
-        line.step("Zn", Record(10, 5.0, 0.5, 1.0))
-        assert [t.description for t in line.bar.tasks] == ["Co", "Zn"]  # which may be at work side by side
+        with ThreadPoolExecutor(1) as other:
+            other.submit(line.step, "Zn", Record(10, 5.0, 0.5, 1.0)).result()
+            assert [t.description for t in line.bar.tasks] == ["Co", "Zn"]  # at work side by side
         line.step("Co", Record(50, 5.0, 0.1, 5.0))
         assert len(line.history["Co"]) == 5
         line.step("Co", Record(10, 5.0, 0.5, 1.0))  # half of its counts, say
         assert len(line.history["Co"]) == 1
+
+
+def test_lines_of_finished_elements_go():
+    line = LiveLine(1e-2)
+    with ThreadPoolExecutor(1) as pool, line:
+
+        def shown(element, gap, here=False):
+            record = Record(10, 5.0, gap, 1.0)
+            if here:
+                line.step(element, record)
+            else:
+                pool.submit(line.step, element, record).result()
+            return [t.description for t in line.bar.tasks]
+
+        assert shown("a", 0.5, here=True) == ["a"]
+        assert shown("b", 0.5) == ["a", "b"]
+        assert shown("c", 0.5, here=True) == ["b", "c"]  # of the thread that had a
+        assert shown("c", 1e-3, here=True) == ["b", "c"]
+        assert shown("d", 0.5) == ["d"]  # c has converged

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +31,8 @@ class LiveLine:
             console=Console(stderr=True), transient=True,
         )  # fmt: skip
         self.tasks: dict[str, Any] = {}
+        self._thread: dict[str, threading.Thread] = {}  # where an element is at work
+        self._lock = threading.Lock()
         self.history: dict[str, list[Record]] = {}
 
     def __enter__(self) -> LiveLine:
@@ -44,9 +47,15 @@ class LiveLine:
         self.bar.console.print(line, highlight=False, markup=False)
 
     def step(self, element: str, record: Record) -> None:
-        """What a solver reports at every check."""
+        """What a solver reports at every check; from several threads, where elements are at work side by side."""
+        with self._lock:
+            self._step(element, record)
+
+    def _step(self, element: str, record: Record) -> None:
         if element not in self.tasks:
+            self._remove_finished()
             self.tasks[element] = self.bar.add_task(element, total=1.0, state="")
+        self._thread[element] = threading.current_thread()
         history = self.history.get(element, [])
         if history and record.iteration <= history[-1].iteration:  # another reconstruction of the element
             history = []
@@ -55,6 +64,17 @@ class LiveLine:
         gap = f", gap {record.gap:.1e}" if math.isfinite(record.gap) else ""
         text = f"iteration {record.iteration}{gap}" + ("" if left is None else f", {left:.0f} s left")
         self.bar.update(self.tasks[element], completed=done, state=text)
+
+    def _remove_finished(self) -> None:
+        """The lines of elements that have converged, or whose thread works on another one now or has ended."""
+        for element in list(self.tasks):
+            thread = self._thread[element]
+            if (
+                thread is threading.current_thread()
+                or not thread.is_alive()
+                or self.history[element][-1].gap <= self.tolerance
+            ):
+                self.bar.remove_task(self.tasks.pop(element))
 
 
 @contextlib.contextmanager
