@@ -86,8 +86,8 @@ def reconstruct(
         progress: True for a live line on a terminal or in a notebook; or what is called with the element's name and a
             `Record` at every check, where volumes are small by a thread for each element; an error that it raises ends
             the call.
-        log: called with a line for each strength that a search has tried; by default the logger ``recon`` gets it, and
-            what did not converge is a `recon.ReconWarning`.
+        log: called with a line for each strength that a search has tried, by the same threads as `progress`; by default
+            the logger ``recon`` gets it, and what did not converge is a `recon.ReconWarning`.
         checkpoints: where finished elements and the state of the PDHG methods are kept and found.
 
     Returns:
