@@ -137,7 +137,8 @@ def _asked(
 
     names = list(volumes)
     need = needed_for_regions(inside.shape, series.n_tilts, series.frame, len(fields), "tgv", "cpu", 1, replicates)
-    limited = any(v.made.settings is not None and v.made.settings.memory is not None for v in volumes.values())
+    made = [None if v.solution is None else v.solution.settings for v in volumes.values()]
+    limited = any(settings is not None and settings.memory is not None for settings in made)
 
     def done(pieces: list[Callable[[], T]]) -> list[T]:
         return [piece() for piece in pieces] if limited else side_by_side(pieces, inside.size, need, device)
