@@ -101,3 +101,26 @@ def test_a_signal_that_comes_while_python_tidies_up_is_not_lost(name, error, bus
         tidy_up(getattr(signal, name))
     assert "Traceback" not in capsys.readouterr().err
     assert sys.unraisablehook is before
+
+
+@posix
+@pytest.mark.parametrize(("name", "error"), [("SIGINT", KeyboardInterrupt), ("SIGTERM", SuspendedError)])
+def test_a_signal_that_comes_while_an_earlier_one_is_kept_is_not_printed(name, error, capsys, monkeypatch):
+    """Whoever presses Ctrl-C again and again also meets the hook that keeps it from being lost."""
+    number, again = getattr(signal, name), recon.job.interrupts._again
+    seen = []
+
+    def once_more(kept):
+        again(kept)
+        if not seen:
+            seen.append(kept)
+            signal.raise_signal(number)  # inside the hook
+            for _ in range(1000):  # where the handler may run
+                pass
+
+    monkeypatch.setattr(recon.job.interrupts, "_again", once_more)
+    with pytest.raises(error), Interrupts():
+        tidy_up(number)
+    assert seen
+    assert "Traceback" not in capsys.readouterr().err
+    time.sleep(0.05)  # nothing else comes

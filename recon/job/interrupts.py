@@ -69,6 +69,9 @@ class Interrupts:
     def _receive(self, number: int, frame: FrameType | None) -> None:
         name = signal.Signals(number).name
         leave = number in LEAVE
+        if _in_a_hook(frame):
+            _again(number)  # raised there it would be printed
+            return
         if leave and self.wish == "leave":
             return  # a batch system may send several; the state is being saved
         if not self._patient or self.wish is not None:
@@ -98,22 +101,29 @@ def ctrl_c_again(what: sys.UnraisableHookArgs) -> None:
         sys.__unraisablehook__(what)
 
 
+_coming: set[int] = set()  # signals that come once more
+
+
 def _again(number: int) -> None:
     """The signal, once this thread is elsewhere, however long that takes: here it would be lost like the first."""
+    if number in _coming:
+        return
+    _coming.add(number)
     here = threading.get_ident()
 
     def later() -> None:
         time.sleep(0.005)
-        while _in_a_hook(here):
+        while _in_a_hook(sys._current_frames().get(here)):
             time.sleep(0.005)
+        _coming.discard(number)
         _thread.interrupt_main(signal.Signals(number))
 
     threading.Thread(target=later, daemon=True).start()
 
 
-def _in_a_hook(thread: int) -> bool:
-    """Whether a thread is still telling what nothing can be raised for."""
-    frame, hooks = sys._current_frames().get(thread), (Interrupts._lost.__code__, ctrl_c_again.__code__)
+def _in_a_hook(frame: FrameType | None) -> bool:
+    """Whether a thread that is there is still telling what nothing can be raised for."""
+    hooks = Interrupts._lost.__code__, ctrl_c_again.__code__
     while frame is not None and frame.f_code not in hooks:
         frame = frame.f_back
     return frame is not None
