@@ -117,10 +117,9 @@ def as_thick_as_told(fitted: Callable[[float], JointStage], isolated: bool | Non
         next_ = fitted(section)
         if (next_.settled or not best.settled) and next_.fit.foretelling() < CLEARLY * best.fit.foretelling():
             best, other = next_, best
-            continue
-        if next_.settled or other is None:
+        elif next_.settled or other is None:
             other = next_
-        if _drawn(best):
+        if _drawn(best):  # thicker ones would draw the maps as well, and say less
             break
     if not _drawn(best):
         best, other = thin, best if best is not thin else other
