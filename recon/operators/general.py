@@ -196,5 +196,8 @@ class GeneralProjector:
 
 
 def margin(rays: NDArray[np.float64]) -> int:
-    """Zeros at both ends of a volume's rows: the kernels read as far, some planes at a time and by whole vectors."""
+    """Zeros at both ends of a volume's rows: the kernels read as far, by whole vectors and 8 planes at a time.
+
+    So of rays that rise; of those that hardly do, a tile, which is within 8 voxels (`recon.kernels.cpu_general`).
+    """
     return VECTOR * ceil((8 * max(1.0, float(np.abs(rays[:, 6]).max())) + 4 + VECTOR) / VECTOR)
