@@ -15,9 +15,8 @@ from numba.extending import intrinsic
 
 from recon.kernels.compiling import leaf
 
-# elements of a row that are summed at a time, 8 registers of AVX2 or 4 of AVX-512; and fewer, for what is left
-WIDE, NARROW = 64, 16
 LANES = 16
+WIDE = 4 * LANES  # elements of a row that are summed at a time, 8 registers of AVX2 or 4 of AVX-512
 _I32, _I64, _VECTOR = ir.IntType(32), ir.IntType(64), ir.VectorType(ir.FloatType(), LANES)
 UNDEFINED = ir.Constant(_VECTOR, ir.Undefined)
 
@@ -74,7 +73,7 @@ def _adder(elements: int) -> Any:
     return add
 
 
-_add_wide, _add_narrow = _adder(WIDE), _adder(NARROW)
+_add_four, _add_three, _add_two, _add_one = (_adder(n * LANES) for n in (4, 3, 2, 1))
 
 
 @leaf
@@ -85,11 +84,16 @@ def add_pairs(rows, index, near, far, gap, low, high, out):  # type: ignore[no-u
     """
     y = low
     while y + WIDE <= high:
-        _add_wide(rows, index, near, far, gap, y, out)
+        _add_four(rows, index, near, far, gap, y, out)
         y += WIDE
-    while y + NARROW <= high:
-        _add_narrow(rows, index, near, far, gap, y, out)
-        y += NARROW
+    vectors = (high - y) // LANES  # all at once: every call reads all weights
+    if vectors == 3:
+        _add_three(rows, index, near, far, gap, y, out)
+    elif vectors == 2:
+        _add_two(rows, index, near, far, gap, y, out)
+    elif vectors == 1:
+        _add_one(rows, index, near, far, gap, y, out)
+    y += vectors * LANES
     if y < high:
         for k in range(index.size):
             a, b, p, q = rows[index[k]], rows[index[k] + gap], near[k], far[k]

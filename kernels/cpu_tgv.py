@@ -11,7 +11,7 @@ from recon.kernels.cpu_fetch import fetch
 from recon.kernels.cpu_halo import _pack_p, _pack_q, _unpack_p, _unpack_q_along_x, _unpack_q_along_z
 from recon.kernels.cpu_parallel import all_of, in_parallel
 from recon.kernels.cpu_short import unit_of
-from recon.kernels.cpu_tgv_rows import _copy, _fill_work, _p_row, _q_row, _u_row, _w_row
+from recon.kernels.cpu_tgv_rows import _copy, _fill_work, _p_row, _q_row, _take_off, _u_row, _w_row
 
 # ---------------------------------------------------------------- one step, then the other
 
@@ -107,7 +107,7 @@ _ROWS = 64  # at most, in a share: two planes' bars and p are to stay in a core'
 def _sweep(  # type: ignore[no-untyped-def]
     share, first, end, primal, dual, halo, steps, rho, unit, ring, kept, work
 ):  # fmt: skip
-    (u, w, u_bar, g), (p, q) = primal, dual
+    (u, w, u_bar, g, exempt), (p, q) = primal, dual
     tau_u, tau_w, sigma_p, sigma_q, a1, a0 = steps
     nz, nx, _ = u.shape
     _fill_work(work)
@@ -123,6 +123,8 @@ def _sweep(  # type: ignore[no-untyped-def]
                     _unpack_q_along_x(z, x, q, halo)
                 _unpack_p(z, x, p, halo)
                 _u_row(z, x, u, u_bar, halo[6], here[0], p, g, tau_u, rho, unit, work)
+                if exempt.shape[0] > 0:
+                    _take_off(exempt[z, x], here[0])
                 if w.shape[0] > 0:
                     fetch(w[0, z, ahead], w[1, z, ahead], w[2, z, ahead])
                     _unpack_q_along_x(z, ahead, q, halo)
@@ -189,10 +191,11 @@ def _shares(nx):  # type: ignore[no-untyped-def]
 
 
 def tgv_step(  # type: ignore[no-untyped-def]
-    u, w, u_bar, w_bar, p, q, g, tau_u, tau_w, sigma_p, sigma_q, a1, a0, rho, halo=None
+    u, w, u_bar, w_bar, p, q, g, tau_u, tau_w, sigma_p, sigma_q, a1, a0, rho, halo=None, exempt=None
 ):  # fmt: skip
     """`tgv_primal`, then `tgv_dual`, in one sweep through memory; `w_bar` is neither read nor written.
 
+    The dual step is that of ``u_bar - exempt``, where `exempt` (z, x, y) is given.
     A `recon.kernels.halo.Halo` is unpacked before and packed after the step. With it, `u_bar` may be of its own slices
     only, and the rows of `g` longer than those of `u`.
     """
@@ -206,7 +209,8 @@ def tgv_step(  # type: ignore[no-untyped-def]
     rings = np.zeros((shares, 2, -(-nx // shares), components, line), np.float32)
     kept = np.empty((shares, 2, nz, components, line), np.float32)
     works = np.empty((shares, 4, ny + 1), np.float32)
-    state, steps = ((u, w, u_bar, g), (p, q)), (tau_u, tau_w, sigma_p, sigma_q, a1, a0)
+    exempt = np.empty((0, 1, 1), np.float32) if exempt is None else exempt
+    state, steps = ((u, w, u_bar, g, exempt), (p, q)), (tau_u, tau_w, sigma_p, sigma_q, a1, a0)
     for seams in (False, True) if shares > 1 else (False,):
         _tgv_step(all_of(shares), shares, seams, *state, halo, steps, rho, _units(p, q, a1, a0), rings, kept, works)
 

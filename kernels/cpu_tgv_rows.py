@@ -169,6 +169,14 @@ def _fill_work(work):  # type: ignore[no-untyped-def]
 
 
 @leaf
+def _take_off(a, bar):  # type: ignore[no-untyped-def]
+    """A row is taken off a bar, whose edge then is that of what is left."""
+    for i in range(a.size):
+        bar[PAD + i] -= a[i]
+    _edge_forward(bar)
+
+
+@leaf
 def _copy(a, out):  # type: ignore[no-untyped-def]
     for i in range(a.size):
         out[i] = a[i]

@@ -235,13 +235,18 @@ def tgv_dual(p, q, u_bar, w_bar, sigma_p, sigma_q, a1, a0, rho):  # type: ignore
 
 
 def tgv_step(  # type: ignore[no-untyped-def]
-    u, w, u_bar, w_bar, p, q, g, tau_u, tau_w, sigma_p, sigma_q, a1, a0, rho, halo=None
+    u, w, u_bar, w_bar, p, q, g, tau_u, tau_w, sigma_p, sigma_q, a1, a0, rho, halo=None, exempt=None
 ):  # fmt: skip
-    """`tgv_primal`, then `tgv_dual`; a `recon.kernels.halo.Halo` is unpacked before and packed after."""
+    """`tgv_primal`, then `tgv_dual`; a `recon.kernels.halo.Halo` is unpacked before and packed after.
+
+    The dual step is that of ``u_bar - exempt``, where `exempt` (z, x, y) is given; `g` then holds this.
+    """
     if halo is not None:
         unpack(p, q, halo)
     tgv_primal(u, w, u_bar, w_bar, p, q, g, tau_u, tau_w, a1, a0, rho)
-    tgv_dual(p, q, u_bar, w_bar, sigma_p, sigma_q, a1, a0, rho)
+    if exempt is not None:
+        g[...] = u_bar - exempt
+    tgv_dual(p, q, u_bar if exempt is None else g, w_bar, sigma_p, sigma_q, a1, a0, rho)
     if halo is not None:
         pack(p, q, halo)
 

@@ -123,6 +123,7 @@ class PrimalDualIteration:
         self.weights = weights if omega is None and weights.plain else replace(weights, omega=first)
         if start is not None:
             self.y[...] = data.derivative(operator(self.u, self._stack))
+        self._exempt: Array | None = None  # a part of u whose gradient costs nothing
         self.iteration, self.coarse_iterations = 0, 0.0
         self._halos = None if self.slab.whole else Halos(self.slab, (self.u, self.w, self.p, self.q))
         self.balance = Balance([] if weights.plain else self._watched())
@@ -135,7 +136,10 @@ class PrimalDualIteration:
         work = self._u_bar_of_step, self.w_bar, self._g_of_step, self._stack
         arrays = Arrays(self.u, self.w, self.p, self.q, self.y, *work)
         last = rho == 1.0  # a certificate may follow, which looks at two slices
-        primal_dual_step(arrays, self.operator, self.data, self.weights, self.strengths, rho, self._halos, last=last)
+        primal_dual_step(
+            arrays, self.operator, self.data, self.weights, self.strengths, rho, self._halos, last=last,
+            exempt=self._exempt,
+        )  # fmt: skip
         if last:
             self._arrive()
         self.iteration += 1

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from recon.backend import Array, to_host
+from recon.backend import Array, namespace, to_host
 from recon.operators import Operator
 from recon.solvers.data_terms import DataTerm
 from recon.solvers.pdhg import PrimalDual
@@ -27,8 +27,7 @@ class RegionSolver(PrimalDual):
         c' = c + tau_c <grad f_k, p>        p' = P_a1(p + sigma_p (grad (2u' - u - sum_k (2c' - c)_k f_k) - (2w' - w)))
 
     where ``tau_c = share / (sigma_p |grad f_k|^2 n)``, n the norm of the matrix of cosines between the grad f_k, and
-    eta is smaller by the root of 1 - share, so that the norm of the whole operator still is below 1. Only voxels
-    where some grad f_k is not zero differ from an iteration without regions: these p are taken anew after it.
+    eta is smaller by the root of 1 - share, so that the norm of the whole operator still is below 1.
 
     The bound that the certificate needs is that of u for c as well: ``|c_k| <= upper``.
 
@@ -43,7 +42,6 @@ class RegionSolver(PrimalDual):
     """
 
     def __init__(self, operator: Operator, data: DataTerm, regions: Sequence[Array], **how: Any) -> None:
-        self._free = 0
         super().__init__(operator, data, **how)
         self.free(regions)
 
@@ -54,23 +52,16 @@ class RegionSolver(PrimalDual):
         self.c = xp.zeros(n)
         self.fractions = [xp.asarray(f, dtype=np.float32) for f in regions[:n]]
         gradients = [_gradient(xp, f) for f in self.fractions]
-        touched = sum((xp.abs(g).sum(axis=0) for g in gradients), start=xp.zeros(shape, np.float32))
-        self._at = xp.flatnonzero(touched)
-        self._steps = xp.stack([g.reshape(3, -1)[:, self._at] for g in gradients]) if n else xp.zeros((0, 3, 0))
-        # the next voxel along z, x, y, and whether there is one
-        z, x, y = xp.unravel_index(self._at, shape)
-        ahead = ((z + 1, x, y), (z, x + 1, y), (z, x, y + 1))
-        inside = [a[axis] < shape[axis] for axis, a in enumerate(ahead)]
-        self._exists = xp.stack(inside).astype(np.float32)
-        strides = (shape[1] * shape[2], shape[2], 1)
-        self._ahead = xp.stack([self._at + xp.where(i, stride, 0) for i, stride in zip(inside, strides, strict=True)])
-        flat = to_host(self._steps).reshape(n, 3 * self._at.size).astype(np.float64)
+        self._supports = _layers(self.fractions)
+        self._exempt = xp.zeros(shape, np.float32) if n else None
+        self._borders = [(at := xp.flatnonzero(g), g.reshape(-1)[at]) for g in gradients]
+        somewhere = xp.flatnonzero(sum((xp.abs(g) for g in gradients), start=xp.zeros((3, *shape), np.float32)))
+        flat = np.array([to_host(g.reshape(-1)[somewhere]) for g in gradients], float).reshape(n, len(somewhere))
         gram = flat @ flat.T
         length = np.sqrt(np.diag(gram))
         cosines = gram / np.maximum(np.outer(length, length), 1e-30)
         together = float(np.linalg.norm(cosines, 2)) if n else 1.0
         self._squares = xp.asarray(np.where(length > 0, length**2 * together, np.inf))  # one that is constant stays
-        self._free = n
         self.weights = replace(self.weights, reserved=SHARE_OF_STEPS if n else 0.0)
 
     def anew(self, data: DataTerm, state: Sequence[Array]) -> None:
@@ -92,45 +83,27 @@ class RegionSolver(PrimalDual):
 
     def step(self, rho: float = 1.0) -> None:
         """One iteration; the formulas are those of the class."""
-        if not self._free:
+        if self._exempt is None:
             super().step(rho)
             return
-        sigma, relax = np.float32(self.weights.sigma_p), np.float32(rho)
-        tau = SHARE_OF_STEPS / float(sigma) / self._squares
-        p, w = (a.reshape(len(a), self.u.size) for a in (self.p, self.w))
-        before, w_before = p.take(self._at, axis=1), w.take(self._at, axis=1)
-        move = tau * self._pull(before)
+        move = SHARE_OF_STEPS / self.weights.sigma_p / self._squares * self._pull(self.p)
+        bar = (self.c + 2 * move).astype(np.float32)
+        exempt = self._exempt.reshape(-1)
+        for first, (at, region, fraction) in enumerate(self._supports):
+            part = bar.take(region)
+            part *= fraction
+            if first:
+                part += exempt.take(at)
+            exempt[at] = part
         super().step(rho)
-        u_bar = self.u_bar.reshape(-1)
-        inner = u_bar.take(self._ahead)
-        inner -= u_bar.take(self._at)
-        inner *= self._exists
-        c_bar = (self.c + 2 * move).astype(np.float32)
-        inner -= self._xp.sum(c_bar[:, None, None] * self._steps, axis=0)
         self.c += rho * move
-        if len(w):
-            moved = w.take(self._at, axis=1)
-            moved -= w_before
-            moved *= np.float32(2) / relax
-            moved += w_before
-            inner -= moved  # 2 w' - w
-        inner *= sigma
-        inner += before
-        square = inner[0] * inner[0]  # a sum over so short an axis takes ten times as long
-        square += inner[1] * inner[1]
-        square += inner[2] * inner[2]
-        inner /= self._xp.maximum(self._xp.sqrt(square) / self.a1, np.float32(1))
-        inner -= before
-        inner *= relax
-        inner += before
-        for row, new in zip(p, inner, strict=True):
-            row[self._at] = new
 
     def _pull(self, p: Array) -> Array:
-        """``<grad f_k, p>`` of each region, float64, from p at the borders."""
-        parts = (self._steps * p).reshape(len(self._steps), -1)
-        pull: Array = parts.sum(axis=1, dtype=np.float64)  # no BLAS: CuPy's wheels bring none
-        return pull
+        """``<grad f_k, p>`` of each region, float64."""
+        p = p.reshape(-1)
+        # no BLAS: CuPy's wheels bring none
+        pulls: Array = self._xp.stack([(p.take(at) * g).sum(dtype=np.float64) for at, g in self._borders])
+        return pulls
 
     def objective(self) -> float:
         """``D + R`` at (u, w, c), summed in float64."""
@@ -148,14 +121,32 @@ class RegionSolver(PrimalDual):
 
     def _not_of_the_dual(self, p: Array, theta: float) -> float:
         """``upper sum |<grad f_k, theta p>|``: what bounded c take off the bound where p does not balance them."""
-        if not self._free:
+        if self._exempt is None:
             return 0.0
-        pulls = np.abs(to_host(self._pull(p.reshape(3, -1)[:, self._at]))).sum()
+        pulls = np.abs(to_host(self._pull(p))).sum()
         return float(self.upper * theta * pulls) if pulls else 0.0
 
     def state(self) -> State:
         base = super().state()
         return State({**base.arrays, "c": self.c}, base.numbers, base.history)
+
+
+def _layers(fractions: Sequence[Array]) -> list[tuple[Array, Array, Array]]:
+    """(voxels, region of each, fraction) of all regions; where several share a voxel, a layer for each of them."""
+    if not fractions:
+        return []
+    xp = namespace(fractions[0])
+    met = xp.zeros(fractions[0].size, np.int32)
+    parts: list[list[tuple[Array, Array, Array]]] = []
+    for k, f in enumerate(fractions):
+        f = f.reshape(-1)
+        at = xp.flatnonzero(f)
+        for layer in range(int(met[at].max()) + 1 if at.size else 0):
+            here = at[met[at] == layer]
+            parts += [[]] * (layer == len(parts))
+            parts[layer] = [*parts[layer], (here, xp.full(here.size, k), f[here])]
+        met[at] += 1
+    return [tuple(xp.concatenate(arrays) for arrays in zip(*layer, strict=True)) for layer in parts]
 
 
 def _gradient(xp: Any, f: Array) -> Array:

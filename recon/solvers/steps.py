@@ -68,10 +68,12 @@ def primal_dual_step(
     halos: Halos | None = None,
     *,
     last: bool = True,
+    exempt: Array | None = None,
 ) -> None:
     """One iteration, over-relaxed by `rho`, in place; the formulas are those of `PrimalDualIteration`.
 
-    Where u, w, p and q have slices of others beside their own, `halos` renews them; after the `last` step, all of them.
+    `exempt` ``(z, x, y)`` is a part of ubar of which the gradient is not taken. Where u, w, p and q have slices of
+    others beside their own, `halos` renews them; after the `last` step, all of them.
     """
     relax, tau = np.float32(rho), np.float32(weights.tau)
     namespace(a.u).multiply(data.scale, a.y, out=a.stack)
@@ -79,7 +81,7 @@ def primal_dual_step(
     halo = halos.of_step(last=last) if halos else None
     kernels(a.u).tgv_step(
         a.u, a.w, a.u_bar, a.w_bar, a.p, a.q, a.g, tau, tau, np.float32(weights.sigma_p), np.float32(weights.sigma_q),
-        strengths.a1, strengths.a0, relax, halo,
+        strengths.a1, strengths.a0, relax, halo, exempt,
     )  # fmt: skip
     if halos:
         halos.leave(last=last)
