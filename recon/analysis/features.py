@@ -230,9 +230,10 @@ def _whole(piece: NDArray[np.bool_], here: NDArray[np.bool_], hull: NDArray[np.b
     """What sticks out of a domain where a piece of it lies in the host's dents: all that is hardly thicker than it."""
     from scipy import ndimage
 
-    most = SLIMMER * _depth(here)
+    deep = _to_border(here)
+    most = SLIMMER * float(deep.max())
     for radius in np.arange(min(_depth(piece) + THICKER, most), most + 1e-6, FINER):
-        labels, n = ndimage.label(_opened(here & ~_opened(here, radius), THINNEST))
+        labels, n = ndimage.label(_opened(here & ~_opened(here, radius, deep), THINNEST))
         shared = np.bincount(labels[piece], minlength=n + 1)
         shared[0] = 0
         whole = np.asarray(labels == np.argmax(shared))
@@ -242,14 +243,30 @@ def _whole(piece: NDArray[np.bool_], here: NDArray[np.bool_], hull: NDArray[np.b
     return piece
 
 
-def _opened(domain: NDArray[np.bool_], radius: float) -> NDArray[np.bool_]:
-    """The morphological opening by a ball: what is thinner is taken away."""
+def _opened(
+    domain: NDArray[np.bool_], radius: float, deep: NDArray[np.float64] | None = None
+) -> NDArray[np.bool_]:
+    """The morphological opening by a ball: what is thinner is taken away; `deep` is what `_to_border` gives of it."""
     from scipy import ndimage
 
     out, at = np.zeros_like(domain), extent(domain, 1)
-    shrunk = ndimage.distance_transform_edt(domain[at]) > radius
+    if radius < 2:  # the ball is a voxel with its neighbours across faces, edges, corners
+        ball = ndimage.generate_binary_structure(3, int(radius**2))
+        shrunk = ndimage.binary_erosion(domain[at], ball, border_value=1)
+        out[at] = ndimage.binary_dilation(shrunk, ball)
+        return out
+    shrunk = (_to_border(domain) if deep is None else deep)[at] > radius
     if shrunk.any():
         out[at] = (ndimage.distance_transform_edt(~shrunk) <= radius) & domain[at]
+    return out
+
+
+def _to_border(domain: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """How far each voxel of a domain is from what does not belong to it, 0 elsewhere."""
+    from scipy import ndimage
+
+    out, at = np.zeros(domain.shape), extent(domain, 1)
+    out[at] = ndimage.distance_transform_edt(domain[at])
     return out
 
 
@@ -270,9 +287,7 @@ def _steepness(own: NDArray[np.float32]) -> NDArray[np.float32]:
 
 def _depth(domain: NDArray[np.bool_]) -> float:
     """How far the voxel that lies deepest in a domain is from what does not belong to it."""
-    from scipy import ndimage
-
-    return float(ndimage.distance_transform_edt(domain[extent(domain, 1)]).max())
+    return float(_to_border(domain).max())
 
 
 def _closed(land: NDArray[np.bool_], radius: float) -> NDArray[np.bool_]:
