@@ -144,7 +144,7 @@ def _asked(
         return [piece() for piece in pieces] if limited else side_by_side(pieces, inside.size, need, device)
 
     of = dict(zip(names, done([partial(ask, n) for n in names]), strict=True))
-    again = [_anew(series, volumes, of, r, asked, were_found) for r in range(replicates)]
+    again = done([partial(_anew, series, volumes, of, r, asked, were_found) for r in range(replicates)])
     errors = done([partial(ask_recordings, n) for n in names])
     if log is not None:
         for name, (_, spent) in zip(names, errors, strict=True):
