@@ -9,9 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
+
+from recon.parallel import side_by_side
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -87,7 +90,8 @@ def normal_matrix(views: Sequence[View], weights: Array) -> NDArray[np.float32]:
             if met.size:
                 first, last = int(met[0]), int(met[-1]) + 1
                 bands.setdefault((first + last) * BANDS // (2 * blobs), []).append((i, p, first, last))
-    for rows in bands.values():
+
+    def product(rows: list[tuple[int, int, int, int]]) -> tuple[slice, NDArray[np.float32]]:
         run = slice(min(row[2] for row in rows), max(row[3] for row in rows))
         block = np.concatenate(
             [
@@ -96,5 +100,8 @@ def normal_matrix(views: Sequence[View], weights: Array) -> NDArray[np.float32]:
             ]
         )
         block[np.abs(block) < TINY] = 0
-        normal[run, run] += block.T @ block
+        return run, block.T @ block
+
+    for run, part in side_by_side([partial(product, rows) for rows in bands.values()], blobs, normal.nbytes, "cpu"):
+        normal[run, run] += part
     return normal

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,6 +20,7 @@ from recon.alignment.linear import Linear, Priors
 from recon.alignment.pose import Pose, free_directions, translation
 from recon.alignment.samples import SECTION, Blobs, Samples, with_maps, with_scene
 from recon.errors import InputError
+from recon.parallel import side_by_side
 from recon.series.alignment import Alignment
 from recon.series.tilt_series import TiltSeries
 
@@ -231,6 +233,13 @@ class JointFit:
             kept[int(i)] = self._without(i)
         return kept[int(i)]
 
+    def _all_foretold(self) -> None:
+        """What the others say of each map that takes part, all at a time."""
+        need = self.linear.factor[0].nbytes
+        side_by_side(
+            [partial(self.foretold, i) for i in np.flatnonzero(self.used)], len(self.blobs.points), need, "cpu"
+        )
+
     def _without(self, i: int | np.integer) -> Array:
         from scipy import linalg
 
@@ -247,6 +256,7 @@ class JointFit:
     def agreement(self) -> Array:
         """Correlation ``(tilt,)`` of each map with what the other tilts alone say of it; nan for a tilt left out."""
         out = np.full(len(self.pose.tilts), np.nan)
+        self._all_foretold()
         for i in np.flatnonzero(self.used):
             out[i] = correlation(self.foretold(i), self.samples.maps[i], self.samples.cover[i] > 0)
         return out
@@ -254,6 +264,7 @@ class JointFit:
     def foretelling(self) -> float:
         """Weighted mean square of what the other tilts foretell of each map wrongly, 1 were it all noise."""
         samples, square = self.samples, 0.0
+        self._all_foretold()
         for i in np.flatnonzero(self.used):
             square += float((self.weight[i] * np.square(samples.maps[i] - self.foretold(i))).sum())
         return square / samples.noise / int((samples.cover > 0).sum())

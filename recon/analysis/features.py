@@ -243,9 +243,7 @@ def _whole(piece: NDArray[np.bool_], here: NDArray[np.bool_], hull: NDArray[np.b
     return piece
 
 
-def _opened(
-    domain: NDArray[np.bool_], radius: float, deep: NDArray[np.float64] | None = None
-) -> NDArray[np.bool_]:
+def _opened(domain: NDArray[np.bool_], radius: float, deep: NDArray[np.float64] | None = None) -> NDArray[np.bool_]:
     """The morphological opening by a ball: what is thinner is taken away; `deep` is what `_to_border` gives of it."""
     from scipy import ndimage
 
