@@ -251,7 +251,7 @@ def sinogram_figure(frames: dict[str, NDArray[np.uint8]], alignment: AlignmentRe
     for axis, (name, title) in zip(axes[0], PANELS.items(), strict=True):
         lines = frames[name][order, row - half : row + half + 1].mean(axis=1)
         axis.imshow(
-            lines, cmap="inferno", aspect="auto", interpolation="nearest", vmin=0, vmax=lines.max() or 1,
+            lines, cmap="inferno", aspect="auto", interpolation="none", vmin=0, vmax=lines.max() or 1,
             extent=(-nx / 2, nx / 2, len(tilts) - 0.5, -0.5),
         )  # fmt: skip
         axis.axvline(0, color="white", linewidth=0.6, alpha=0.6)

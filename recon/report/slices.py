@@ -91,7 +91,7 @@ class Sheet:
         left, top = 0.22 / inches, 0.22  # inches for names and titles
         tall = (inches - 0.22) * rows / columns
         figure, axis = one_axis(width_mm, tall + top, (left, 0.0, 1 - left, tall / (tall + top)))
-        axis.imshow(self.picture, interpolation="nearest", aspect="auto")
+        axis.imshow(self.picture, interpolation="none", aspect="auto")
         axis.set_axis_off()
         edges = [*self.lefts[1:], columns]
         for title, start, stop in zip(titles, self.lefts, edges, strict=True):

@@ -188,8 +188,8 @@ def mixing_figure(names: tuple[str, str], found: Phases, voxel_nm: float, width_
     colours = np.array([(0, 0, 0), COLOURS[0], COLOURS[1], (1, 1, 1)])
     picture = colours[labels] * np.where(blurred, 0.6, 1.0)[..., None]
     figure, ((phase, mixed, shares),) = new_figure(1, 3, 0.9, width_mm)
-    phase.imshow(picture, interpolation="nearest")
-    mixed.imshow(plane(mixing(found), 0, middle), cmap="inferno", vmin=0, vmax=1, interpolation="nearest")
+    phase.imshow(picture, interpolation="none")
+    mixed.imshow(plane(mixing(found), 0, middle), cmap="inferno", vmin=0, vmax=1, interpolation="none")
     for axis, title in ((phase, "phases"), (mixed, "mixing")):
         axis.set_title(f"{title}, {PLANES[0]} = {middle}")
         axis.set_axis_off()
