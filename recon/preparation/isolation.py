@@ -215,32 +215,18 @@ def _ground(
     somewhere in a range of evenly spread values, whose clipped spread is ``2 BEYOND / sqrt(12) = 2`` times the noise's;
     `EVEN` lies between. The lowest such level is the ground; level before slope.
     """
-    n = int(seen.sum())
     y, x = np.meshgrid(*[np.linspace(-1, 1, m) for m in smooth.shape], indexing="ij")
     planes = [np.ones((1, *smooth.shape)), np.stack([np.ones_like(y), y, x])]
-
-    def error(level: Image) -> Image:
-        if noise is not None:
-            return noise
-        # half a count more, or the noise of a map without counts would be 0
-        return np.asarray(np.sqrt((np.maximum(level + known, 0) + 0.5 * quantum) * quantum))
-
+    values, parts = smooth[seen], (known[seen], quantum[seen], None if noise is None else noise[seen])
     for basis, least in zip(planes, (LEAST, SLOPED), strict=True):
         best: tuple[Image, Image] | None = None
-        for start in STARTS:
-            level = np.full(smooth.shape, float(np.percentile(smooth[seen], start)))
-            taken = np.zeros_like(seen)
-            for _ in range(40):
-                now = seen & (smooth < level + BEYOND * error(level))
-                if np.array_equal(now, taken) or now.sum() < 8:
-                    break
-                taken = now
-                flat = basis[:, taken]
-                level = np.tensordot(np.linalg.lstsq(flat.T, smooth[taken], rcond=None)[0], basis, 1)
-            sure = error(level)
-            if taken.sum() < least * n:
+        ends = {taken.tobytes(): (found, taken) for found, taken in _clipped(values, basis[:, seen], parts)}
+        for found, taken in ends.values():
+            if taken.sum() < least * values.size:
                 continue
-            spread = float(np.std((smooth - level)[taken] / sure[taken]))
+            level = np.tensordot(found, basis, 1)
+            sure = _error(level, known, quantum, noise)
+            spread = float(np.std((values - level[seen])[taken] / sure[seen][taken]))
             middle = float(level.mean())
             steep = len(basis) > 1 and float(np.abs(level - middle).max()) > STEEPEST * abs(middle)
             if spread < EVEN and not steep and (best is None or middle < best[0].mean()):
@@ -248,6 +234,42 @@ def _ground(
         if best is not None:
             return best
     return None
+
+
+def _error(level: Image, known: Image, quantum: Image, noise: Image | None) -> Image:
+    """Standard deviation of a smoothed map at a level of the ground."""
+    if noise is not None:
+        return noise
+    # half a count more, or the noise of a map without counts would be 0
+    return np.asarray(np.sqrt((np.maximum(level + known, 0) + 0.5 * quantum) * quantum))
+
+
+def _clipped(
+    values: Image, basis: Image, noise: tuple[Image, Image, Image | None]
+) -> zip[tuple[Image, NDArray[np.bool_]]]:
+    """Coefficients of the basis and pixels taken where clipping ends, from each of `STARTS`.
+
+    All starts at once and by normal equations, since a small map's time goes into calls.
+    """
+    products = (basis[:, None] * basis).reshape(-1, values.size).T
+    right = (basis * values).T
+    found = np.zeros((len(STARTS), len(basis)))
+    found[:, 0] = np.percentile(values, STARTS)
+    taken = np.zeros((len(STARTS), values.size), bool)
+    going = np.arange(len(STARTS))
+    for _ in range(40):
+        level = found[going] @ basis
+        now = values < level + BEYOND * _error(level, *noise)
+        on = (now != taken[going]).any(axis=1) & (now.sum(axis=1) >= 8)
+        if not on.any():
+            break
+        going, now = going[on], now[on]
+        taken[going] = now
+        weights = now.astype(np.float64)
+        normal = (weights @ products).reshape(-1, len(basis), len(basis))
+        normal += 1e-13 * normal[:, :1, :1] * np.eye(len(basis))  # pixels in one line tell no slope across it
+        found[going] = np.linalg.solve(normal, (weights @ right)[..., None])[..., 0]
+    return zip(found, taken, strict=True)
 
 
 def _reach(inside: NDArray[np.bool_], seen: NDArray[np.bool_]) -> int:
