@@ -13,13 +13,14 @@ import os
 import re
 import stat
 from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 from recon.errors import InputError, ReconError
 
 if TYPE_CHECKING:
-    from pydantic import GetCoreSchemaHandler
+    from pydantic import GetCoreSchemaHandler, TypeAdapter
     from pydantic_core import CoreSchema
 
 # names that a folder of results uses for something else than an element's volume
@@ -239,15 +240,23 @@ def from_json(kind: type[Kind], value: object, where: str | os.PathLike[str], re
     Raises:
         InputError: a value lacks or is of another type; the message names `where`, the key and the remedy.
     """
-    from pydantic import TypeAdapter, ValidationError
+    from pydantic import ValidationError
 
     try:
-        return TypeAdapter(kind).validate_json(json.dumps(value), strict=True)
+        return _checker(kind).validate_json(json.dumps(value), strict=True)
     except ValidationError as exc:
         first = exc.errors(include_url=False)[0]
         key = ".".join(map(str, first["loc"])) or "the whole"
         what = "is missing" if first["type"] == "missing" else f"does not fit ({first['msg']})"
         raise InputError(f"{where}: {key} {what}; {remedy}") from exc
+
+
+@cache
+def _checker(kind: type[Kind]) -> TypeAdapter[Kind]:
+    """Made once: to build one takes longer than to read a record with it."""
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(kind)
 
 
 def read_record(kind: type[Kind], path: Path, remedy: str) -> Kind:
