@@ -13,7 +13,6 @@ import os
 import re
 import stat
 from collections.abc import Iterable, Iterator, Mapping
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
@@ -251,12 +250,17 @@ def from_json(kind: type[Kind], value: object, where: str | os.PathLike[str], re
         raise InputError(f"{where}: {key} {what}; {remedy}") from exc
 
 
-@cache
+_checkers: dict[object, Any] = {}
+
+
 def _checker(kind: type[Kind]) -> TypeAdapter[Kind]:
     """Made once: to build one takes longer than to read a record with it."""
     from pydantic import TypeAdapter
 
-    return TypeAdapter(kind)
+    if kind not in _checkers:
+        _checkers[kind] = TypeAdapter(kind)
+    found: TypeAdapter[Kind] = _checkers[kind]
+    return found
 
 
 def read_record(kind: type[Kind], path: Path, remedy: str) -> Kind:
