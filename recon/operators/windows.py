@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from recon.backend import Array, kernels, namespace
 from recon.geometry.tilt_geometry import Shape2, Shape3, TiltGeometry
-from recon.operators.base import Operator
+from recon.operators.base import SETTLED, Operator
 from recon.operators.single_axis import single_axis_projector
 from recon.operators.warp import affine, ideal_geometry
 from recon.parallel import Range
@@ -271,7 +271,9 @@ def scaled_norm(
             y[...] = work
         else:
             squares.extend(sum_of_squares(part) for _, part in parts)
-        size = math.fsum(squares) ** 0.5
+        before, size = size, math.fsum(squares) ** 0.5
+        if n and size <= (1 + SETTLED) * before:
+            break
     return float(1.01 * size**0.5)
 
 

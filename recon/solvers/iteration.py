@@ -12,6 +12,7 @@ from recon.operators import Operator, norm2, norm_estimate
 from recon.parallel import Halos, slab_of, stop_if_unwanted
 from recon.solvers.data_terms import DataTerm
 from recon.solvers.grids import enlarge
+from recon.solvers.overlap import overlap_of
 from recon.solvers.steps import (
     FIELDS,
     ORDER,
@@ -117,7 +118,8 @@ class PrimalDualIteration:
         self._sensitivity = operator.adjoint(data.scale, xp.empty(shape, dtype=np.float32))
         norm_a = norm_estimate(Scaled(operator, data.scale), self.u, work=(self.u_bar, self.g))
         norm_d = norm_of_differences((*shape[:2], self.slab.n))
-        weights = Weights(norm_a, norm_d, order, plain=method == "plain")
+        across = 4 * (self.slab.n > 1) / norm_d**2
+        weights = Weights(norm_a, norm_d, order, plain=method == "plain", across=across)
         self.unit_weight = self._first_weight(norm_a)
         first = self.unit_weight if omega is None else omega
         self.weights = weights if omega is None and weights.plain else replace(weights, omega=first)
@@ -152,6 +154,8 @@ class PrimalDualIteration:
     def go_on(self, end: int, *, check: bool) -> None:
         """One iteration and maybe a balance; the one to `end` is not relaxed, so p and q stay in their balls."""
         stop_if_unwanted()
+        if self.weights.overlap is None and not self.weights.plain:
+            self._measure_overlap()
         last = self.iteration + 1 == end
         self.step(1.0 if last or self.weights.plain else RELAXATION)
         if self.iteration % 10 == 0 or last:
@@ -198,6 +202,12 @@ class PrimalDualIteration:
         seen = self.slab.sum(float(self._xp.sum(self.slab.inner(self._sensitivity), dtype=np.float64)))
         return total / max(seen, 1e-30)
 
+    def _measure_overlap(self) -> None:
+        """At a start that no coarser grid has measured it for; all scratch."""
+        scaled = Scaled(self.operator, self.data.scale)
+        overlap = overlap_of(scaled, self.weights.norm_a, (self.u_bar, self.g), self._stack) if len(self.p) else 2.0
+        self.weights = replace(self.weights, overlap=overlap)
+
     def _begin_to_balance(self) -> None:
         """At a new start: earlier travel no longer counts, and balances move the weights as far as at first."""
         without_tiny_numbers(self.u)
@@ -239,7 +249,7 @@ class PrimalDualIteration:
             assert isinstance(other, PrimalDualIteration)
             self.y[...] = self.data.feasible(other.y) * (self.data.scale > 0)
         omega = other.weights.omega * self.unit_weight / other.unit_weight
-        self.weights = replace(self.weights.with_share(other.weights.share), omega=omega)
+        self.weights = replace(self.weights.with_share(other.weights.share), omega=omega, overlap=other.weights.overlap)
         self.coarse_iterations = (other.iteration + other.coarse_iterations) * other.voxels / self.voxels
         self._begin_to_balance()
 

@@ -146,7 +146,7 @@ class OwnPrimalDual(PrimalDual):
         super().__init__(operator, data, regulariser="none", start=start)
         first = self.weights.omega
         # as of total variation: its second block leaves out w, which stands for nothing here and is on the safe side
-        self.weights = replace(Weights(self.weights.norm_a, self._norm(), 1), omega=first)
+        self.weights = replace(Weights(self.weights.norm_a, self._norm(), 1, overlap=2.0), omega=first)
         self._begin_to_balance()
 
     def _norm(self) -> float:

@@ -317,7 +317,12 @@ class Later:
     def __init__(self, state: WindowedState, name: str, *, sampled: bool) -> None:
         self._state, self._name, self._sampled = state, name, sampled
         self.shape, self.dtype = state.shape(name, sampled=sampled), np.dtype(state.dtype(name))
-        self.nbytes = math.prod(self.shape) * self.dtype.itemsize
+        self.ndim, self.nbytes = len(self.shape), math.prod(self.shape) * self.dtype.itemsize
+
+    def __iter__(self) -> Iterator[NDArray[Any]]:
+        """Its first axis, of a vector field one component in memory at a time."""
+        read = self._state.sample if self._sampled else self._state.component
+        return iter(read("u", 0)) if self._name == "u" else (read(self._name, k) for k in range(self.shape[0]))
 
     def __array__(self, dtype: Any = None, copy: Any = None) -> NDArray[Any]:
         read = self._state.sample if self._sampled else self._state.component

@@ -25,6 +25,7 @@ from recon.series.volume import Parameters
 from recon.solvers.certified import CertifiedRun, Numbers
 from recon.solvers.data_terms import DataTerm
 from recon.solvers.grids import enlarge_window
+from recon.solvers.overlap import overlap_in_windows
 from recon.solvers.patience import not_interrupted
 from recon.solvers.resident import Place, WindowedState
 from recon.solvers.scratch import Wait
@@ -98,7 +99,8 @@ class StreamedPrimalDual(CertifiedRun):
             self.store.put(("sensitivity", w.number), part)
         norm_a = scaled_norm(operator, data.scale, self.kept.own_room, self.y, self._stack)
         self.y[...] = 0
-        self.weights = Weights(norm_a, norm_of_differences(operator.volume), order)
+        norm_d = norm_of_differences(operator.volume)
+        self.weights = Weights(norm_a, norm_d, order, across=4 * (operator.volume[1] > 1) / norm_d**2)
         pixels = float((data.scale > 0).sum())
         self.unit_weight = first_weight(norm_a, pixels, self.mean_density(), self._seen_voxels)
         self.weights = replace(self.weights, omega=self.unit_weight)
@@ -143,7 +145,7 @@ class StreamedPrimalDual(CertifiedRun):
         self._anew = True
         self.y[...] = self.data.derivative(self._stack)
         omega = other.weights.omega * self.unit_weight / other.unit_weight
-        self.weights = replace(self.weights.with_share(other.weights.share), omega=omega)
+        self.weights = replace(self.weights.with_share(other.weights.share), omega=omega, overlap=other.weights.overlap)
         self.coarse_iterations = (other.iteration + other.coarse_iterations) * other.voxels / self.voxels
 
     def release(self) -> None:
@@ -187,6 +189,12 @@ class StreamedPrimalDual(CertifiedRun):
 
     def _go(self, end: int, *, check: bool, mark: bool = False, compare: bool = False) -> None:
         """A block of iterations, to `end` at most or to where a balance is due."""
+        if self.weights.overlap is None:
+            scale, norm_a = self.data.scale, self.weights.norm_a
+            overlap = (
+                overlap_in_windows(self.operator, scale, norm_a, self.kept, self._next) if self.kept.parts["p"] else 2.0
+            )
+            self.weights = replace(self.weights, overlap=overlap)
         stop = end
         for n in range(self.iteration // 10 * 10 + 10, end, 10):
             if self.balance.due(n):

@@ -13,7 +13,7 @@ from recon.backend import Array, namespace
 BALANCED_EVERY = 0.15  # of the iterations done so far, between two balances, and 10 at least
 SETTLED_BY = 100  # iterations after which a balance moves the weights half as far, so that they settle
 SAMPLED = 8  # of so many planes one stands for its neighbours when travel is measured
-SHARE = 4.0  # dual travel of data over regulariser at which both get the same step: best of 1, 4 tried
+SHARE = 1.5  # dual travel of data over regulariser at which both get the same step: best of 1, 1.5, 2, 4 tried
 NOTICED = 1e-3  # of |u|, travelled between balances, below which rounding would decide the primal weight
 
 
@@ -23,8 +23,9 @@ class Weights:
 
     K has the blocks s A, grad and E. With ``n_a = |s A| / share^(1/4)`` and ``n_d = |grad| share^(1/4)``, which serves
     E as well, the steps are ``tau = eta / omega``, ``sigma_y = eta omega / n_a^2`` and
-    ``sigma_p = sigma_q = eta omega / n_d^2``, where ``eta |K / n| = 0.99``, less what is reserved. The textbook's
-    (`plain`) have ``tau = sigma = 0.99 / |K|``.
+    ``sigma_p = sigma_q = eta omega / n_d^2``, where ``eta |K / n| = 0.99``, less what is reserved. What rays see best,
+    the mean along them, is what differences see least, so |K / n| is little more than the larger of its blocks' norms.
+    The textbook's (`plain`) have ``tau = sigma = 0.99 / |K|``.
 
     Attributes:
         norm_a: ``|s A|``.
@@ -34,6 +35,9 @@ class Weights:
         share: step of the dual of the data over that of the regulariser's, in norms of their blocks.
         plain: whether the steps are the textbook's.
         reserved: part of the squared norm that is left to further blocks of K.
+        overlap: of rays and differences, see `recon.solvers.overlap`; None where it is not known, then nothing is
+            made of it.
+        across: part of |grad|^2 that differences between slices have.
     """
 
     norm_a: float
@@ -43,6 +47,8 @@ class Weights:
     share: float = 1.0
     plain: bool = False
     reserved: float = 0.0
+    overlap: float | None = None
+    across: float = 1.0
 
     def with_share(self, share: float) -> Weights:
         """The same with another share, within limits; without a regulariser there is nothing to share."""
@@ -62,7 +68,10 @@ class Weights:
         if self.plain:
             return whole / self._block_norm(self.norm_a, self.norm_d, self.norm_d)
         c = self.share**0.25
-        return whole / self._block_norm(c, 1 / c, 1 / c)
+        bound = self._block_norm(c, 1 / c, 1 / c)
+        if self.order and self.overlap is not None:
+            bound = min(bound, self._joint_norm(c, self.overlap))
+        return whole / bound
 
     @property
     def tau(self) -> float:
@@ -89,6 +98,18 @@ class Weights:
         one = d / self.norm_d  # of w in ``grad u - w``
         rows = [[a, 0.0]] + [[d, one]] * (self.order >= 1) + [[0.0, e]] * (self.order == 2)
         return float(np.linalg.norm(np.array(rows), 2))
+
+    def _joint_norm(self, c: float, overlap: float) -> float:
+        """A bound on the norm of the blocks ``c A / |A|`` and those of the differences over ``c |grad|``.
+
+        w raises what stands beside u by the same factor whatever u is: the norm of [[1, 1 / |grad|], [0, 1]]. Then
+        with ``S = A* A / |A|^2`` and gradients G within slices and H between them, ``a S + b (G* G + H* H) / |grad|^2``
+        is looked for, in which the parts of G and H are at most ``within`` and ``across`` of 1, and S and G's part over
+        ``within`` together at most the overlap.
+        """
+        beside = float(np.linalg.norm(np.array([[1.0, 1 / self.norm_d], [0.0, 1.0]]), 2)) if self.order == 2 else 1.0
+        a, b, within = c**2, (beside / c) ** 2, 1 - self.across
+        return float((max(a + self.across * b, b) + (overlap - 1) * min(a, within * b)) ** 0.5)
 
     def balanced(self, travel: Travel, pace: float, size: float) -> Weights:
         """Primal weight and share moved by a `pace`, 1 for all the way, to where primal and dual travel alike.
