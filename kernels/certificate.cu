@@ -69,17 +69,20 @@ __global__ void tgv_value(const float* u, const float* w, double* values, int nz
     if constexpr (order == 2) add_block_sum(second, values + 2 * here.plane + 1);
 }
 
-// sums[z] = (sum max(d - price a, 0), sum a where d > price a, max d / a) of a plane, zero before; d = -theta g. Where
-// the sensitivity a is at most `least`, it is 0 and takes no part in the maximum.
-__global__ void excess_sums(const float* g, const float* sensitivity, double* sums, int nz, int nx, int ny, double theta,
-                            double price, double least) {
+// sums[z] = (sum h max(d - price a, 0), sum h a where d > price a, max d / a) of a plane, zero before; d = -theta g and
+// h = min(above + u, most). Where the sensitivity a is at most `least`, it is 0 and takes no part in the maximum.
+__global__ void excess_sums(const float* g, const float* sensitivity, const float* u, double* sums, int nz, int nx,
+                            int ny, double theta, double price, double least, double above, double most) {
     const Element here(nz, nx, ny);
     double excess = 0, total = 0, highest = 0;
     if (here.inside) {
         const double d = -theta * double(g[here.at]), s = sensitivity[here.at], a = s > least ? s : 0;
         const double over = d - price * a;
-        excess = fmax(over, 0.0);
-        total = over > 0 ? a : 0;
+        if (over > 0) {
+            const double highest_u = fmin(above + double(u[here.at]), most);
+            excess = highest_u * over;
+            total = highest_u * a;
+        }
         highest = a > 0 ? fmax(d / a, 0.0) : 0;
     }
     add_block_sum(excess, sums + 3 * here.plane);

@@ -165,7 +165,7 @@ def tgv_value(u, w, values, within=None):  # type: ignore[no-untyped-def]
 
 
 @jit
-def _excess_sums(z, g, sensitivity, theta, price, least, sums):  # type: ignore[no-untyped-def]
+def _excess_sums(z, g, sensitivity, u, theta, price, least, above, most, sums):  # type: ignore[no-untyped-def]
     if z < 0:
         in_parallel(z)
         return
@@ -175,17 +175,20 @@ def _excess_sums(z, g, sensitivity, theta, price, least, sums):  # type: ignore[
             d, s = -theta * np.float64(g[z, x, y]), np.float64(sensitivity[z, x, y])
             a = s if s > least else 0.0
             over = d - price * a
-            excess += over if over > 0 else 0.0
-            total += a if over > 0 else 0.0
+            if over > 0:
+                highest_u = min(above + np.float64(u[z, x, y]), most)
+                excess += highest_u * over
+                total += highest_u * a
             highest = max(highest, d / a if a > 0 else 0.0)
     sums[z, 0] = excess
     sums[z, 1] = total
     sums[z, 2] = highest
 
 
-def excess_sums(g, sensitivity, theta, price, least, sums):  # type: ignore[no-untyped-def]
-    """``sums[z] = (sum max(d - price a, 0), sum a where d > price a, max d / a)`` of a plane, ``d = -theta g``.
+def excess_sums(g, sensitivity, u, theta, price, least, above, most, sums):  # type: ignore[no-untyped-def]
+    """``sums[z] = (sum h max(d - price a, 0), sum h a where d > price a, max d / a)`` of a plane, ``d = -theta g``.
 
-    `sensitivity` is a; where it is at most `least`, a is 0 and takes no part in the maximum.
+    h is ``min(above + u, most)``. `sensitivity` is a; where it is at most `least`, a is 0 and takes no part in the
+    maximum.
     """
-    _excess_sums(all_of(len(g)), g, sensitivity, theta, price, least, sums)
+    _excess_sums(all_of(len(g)), g, sensitivity, u, theta, price, least, above, most, sums)

@@ -291,14 +291,15 @@ def tgv_value(u, w, values, within=None):  # type: ignore[no-untyped-def]
     _launch("certificate.cu", f"tgv_value<{order}>", u.shape, (u, w), (values,), sizes)
 
 
-def excess_sums(g, sensitivity, theta, price, least, sums):  # type: ignore[no-untyped-def]
-    """``sums[z] = (sum max(d - price a, 0), sum a where d > price a, max d / a)`` of a plane, ``d = -theta g``.
+def excess_sums(g, sensitivity, u, theta, price, least, above, most, sums):  # type: ignore[no-untyped-def]
+    """``sums[z] = (sum h max(d - price a, 0), sum h a where d > price a, max d / a)`` of a plane, ``d = -theta g``.
 
-    `sensitivity` is a; where it is at most `least`, a is 0 and takes no part in the maximum.
+    h is ``min(above + u, most)``. `sensitivity` is a; where it is at most `least`, a is 0 and takes no part in the
+    maximum.
     """
     sums.fill(0)
-    doubles = map(np.float64, (theta, price, least))
-    _launch("certificate.cu", "excess_sums", g.shape, (g, sensitivity), (sums,), g.shape, doubles)
+    doubles = map(np.float64, (theta, price, least, above, most))
+    _launch("certificate.cu", "excess_sums", g.shape, (g, sensitivity, u), (sums,), g.shape, doubles)
 
 
 def coupled_dual(dual, ahead, radius, nuclear, rho):  # type: ignore[no-untyped-def]

@@ -49,7 +49,7 @@ def _stacks(n):  # type: ignore[no-untyped-def]
     return [_stack() for _ in range(n)]
 
 
-_SUMS = (1.0, 1.0, 0.0)
+_SUMS = (1.0, 1.0, 0.0, 1.0, 1.0)
 _RAYS, _AFFINE = np.array([[1.0, 0.0, -2.0]] * 2), np.array([[1.0, 0.0, 0.0, 0.0, 1.0, 0.0]] * 2)
 
 
@@ -95,7 +95,7 @@ SOLVER = {
     "excess_sums": (
         cpu_certificate._excess_sums,
         1,
-        lambda: cpu.excess_sums(*[_volume() for _ in "ab"], *_SUMS, np.zeros((3, 3))),
+        lambda: cpu.excess_sums(*[_volume() for _ in "abc"], *_SUMS, np.zeros((3, 3))),
     ),
 }
 SELDOM = {

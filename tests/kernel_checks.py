@@ -97,7 +97,8 @@ def check_certificate(kernels, shape, **how):
     compare(kernels, "tgv_value", s.u, s.w, nothing[:, :2].copy(), **how)
     compare(kernels, "tgv_value", s.u, s.w[:0], nothing[:, :2].copy(), **how)
     compare(kernels, "tgv_value", s.u, s.w, nothing[:, :2].copy(), (shape[2] // 3, shape[2] - shape[2] // 4), **how)
-    compare(kernels, "excess_sums", s.g, s.u, 0.7, 0.3, 0.2, nothing, **how)
+    compare(kernels, "excess_sums", s.g, s.u, s.u, 0.7, 0.3, 0.2, 0.4, np.inf, nothing, **how)
+    compare(kernels, "excess_sums", s.g, s.u, s.u, 0.7, 0.3, 0.2, np.inf, 1.5, nothing, **how)
 
 
 def check_coupled(kernels, channels, components, rho, **how):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -19,41 +19,59 @@ Sums = tuple[float, float, float]
 TANGENTS, CLOSE = 30, 1e-6  # at most, in the search for the best price, and how close to the least value is enough
 
 
+@dataclass(frozen=True, eq=False)
+class Box:
+    """Densities among which the least is looked for: at least 0, at most `above` more than u, and at most `most`.
+
+    Attributes:
+        u: ``(z, x, y)``.
+        above, most: may be infinite.
+    """
+
+    u: Array
+    above: float = np.inf
+    most: float = np.inf
+
+    @property
+    def bounded(self) -> bool:
+        return bool(np.isfinite(min(self.above, self.most)))
+
+
 @dataclass(frozen=True)
 class Priced:
-    """The least of ``price total + upper excess`` over prices, and the price at which it was found."""
+    """The least of ``price total + excess`` over prices, and the price at which it was found."""
 
     least: float
     price: float
 
 
-def largest_gain(
-    g: Array, sensitivity: Array, theta: float, upper: float, total: float, slab: Slab | None = None
-) -> float:
-    """Upper bound on ``max <d, u>`` over ``0 <= u <= upper``, ``<sensitivity, u> <= total``, with ``d = -theta g``.
+def largest_gain(g: Array, sensitivity: Array, theta: float, box: Box, total: float, slab: Slab | None = None) -> float:
+    """Upper bound on ``max <d, u>`` over u of a box with ``<sensitivity, u> <= total``, with ``d = -theta g``.
 
-    By linear programming duality it is the least of ``price total + upper sum max(d - price a, 0)`` over prices
-    of the total; every price gives a bound. Sums are float64, in place: no array of the volume's size is made.
+    By linear programming duality it is the least of ``price total + sum highest max(d - price a, 0)`` over prices
+    of the total, where the box allows u to be `highest`; every price gives a bound. Sums are float64, in place:
+    no array of the volume's size is made.
 
     Args:
-        g, sensitivity: ``(z, x, y)`` float32; a voxel with next to no sensitivity is bounded by `upper` alone.
-        upper: may be infinite.
+        g, sensitivity: ``(z, x, y)`` float32; a voxel with next to no sensitivity is bounded by the box alone.
         slab: of the ranks that `g` and `sensitivity` are spread over.
     """
-    return least_over_prices(excess_of(g, sensitivity, theta, slab), upper, total).least
+    return least_over_prices(excess_of(g, sensitivity, box, theta, slab), total).least
 
 
-def excess_of(g: Array, sensitivity: Array, theta: float = 1.0, slab: Slab | None = None) -> Callable[[float], Sums]:
+def excess_of(
+    g: Array, sensitivity: Array, box: Box, theta: float = 1.0, slab: Slab | None = None
+) -> Callable[[float], Sums]:
     """`sums_at` as a function of the price, over all ranks; arguments as of `largest_gain`."""
     spread = slab is not None and not slab.whole
     if slab is not None:
-        g, sensitivity = slab.compact(g), slab.compact(sensitivity)
+        g, sensitivity, box = slab.compact(g), slab.compact(sensitivity), replace(box, u=slab.compact(box.u))
     largest = float(namespace(g).max(sensitivity))
     least = BLIND * (slab.max(largest) if slab is not None else largest)
     sums = namespace(g).empty((g.shape[0], 3), dtype=np.float64)
 
     def at(price: float) -> Sums:
-        found = sums_at(price, g, sensitivity, theta, least, sums)
+        found = sums_at(price, g, sensitivity, box, theta, least, sums)
         if slab is not None and spread:
             return slab.sum(found[0]), slab.sum(found[1]), slab.max(found[2])
         return found
@@ -61,16 +79,17 @@ def excess_of(g: Array, sensitivity: Array, theta: float = 1.0, slab: Slab | Non
     return at
 
 
-def sums_at(price: float, g: Array, sensitivity: Array, theta: float, least: float, sums: Array) -> Sums:
-    """``(sum max(d - price a, 0), sum a where d > price a, max d / a)``; `sums` is scratch, ``(z, 3)`` float64."""
-    kernels(g).excess_sums(g, sensitivity, float(theta), price, least, sums)
+def sums_at(price: float, g: Array, sensitivity: Array, box: Box, theta: float, least: float, sums: Array) -> Sums:
+    """``(sum highest max(d - price a, 0), sum highest a where d > price a, max d / a)``; `sums` is scratch, ``(z, 3)``
+    float64."""
+    kernels(g).excess_sums(g, sensitivity, box.u, float(theta), price, least, box.above, box.most, sums)
     of_plane = to_host(sums)  # one transfer, where each number would be one
     excess, reached = (float(v) for v in of_plane[:, :2].sum(axis=0))
     return excess, reached, float(of_plane[:, 2].max())
 
 
-def least_over_prices(at: Callable[[float], Sums], upper: float, total: float) -> Priced:
-    """The least of ``price total + upper excess`` over prices, from `sums_at` of the whole volume.
+def least_over_prices(at: Callable[[float], Sums], total: float) -> Priced:
+    """The least of ``price total + excess`` over prices, from `sums_at` of the whole volume.
 
     It is convex and piecewise linear, so tangents at two prices meet between them, below it: the next price is there.
     """
@@ -80,17 +99,17 @@ def least_over_prices(at: Callable[[float], Sums], upper: float, total: float) -
         excess, reached, _ = at(price)
         if excess == 0:
             return price * total, total
-        return price * total + upper * excess, total - upper * reached
+        return price * total + excess, total - reached
 
     excess, reached, highest = at(0.0)
     if excess == 0:
         return Priced(0.0, 0.0)
-    if not np.isfinite(upper):
+    if not np.isfinite(excess):
         return Priced(bound(highest * (1 + 1e-6))[0], highest * (1 + 1e-6))
-    best = Priced(upper * excess, 0.0)
-    if upper * reached <= total:
+    best = Priced(excess, 0.0)
+    if reached <= total:
         return best
-    low, high = (0.0, best.least, total - upper * reached), (highest * (1 + 1e-6), *bound(highest * (1 + 1e-6)))
+    low, high = (0.0, best.least, total - reached), (highest * (1 + 1e-6), *bound(highest * (1 + 1e-6)))
     best = min(best, Priced(high[1], high[0]), key=_least)
     for _ in range(TANGENTS):
         price = (high[1] - low[1] + low[2] * low[0] - high[2] * high[0]) / (low[2] - high[2])
@@ -111,7 +130,7 @@ def raised(
     data: DataTerm,
     y: Array,
     g: Array,
-    upper: float,
+    box: Box,
     brightest: float,
     work: tuple[Array, Array],
     slab: Slab | None = None,
@@ -120,12 +139,12 @@ def raised(
 
     Args:
         operator, data: of whose dual y is a `feasible` point.
-        upper: bound on u.
+        box: of u.
         brightest: `DataTerm.brightest`, of all ranks.
         work: scratch, a stack and a volume.
         slab: of the ranks.
     """
-    lift = data.lift(y, brightest) if np.isfinite(upper) else None
+    lift = data.lift(y, brightest) if box.bounded else None
     if lift is None:
         return y
 
@@ -134,12 +153,12 @@ def raised(
 
     stack, by = work
     namespace(y).multiply(data.scale, lift.direction, out=stack)
-    excess = excess_of(g, operator.adjoint(stack, by), slab=slab)
-    step = min(least_over_prices(excess, upper, total(lift.cost)).price, lift.most)
+    excess = excess_of(g, operator.adjoint(stack, by), box, slab=slab)
+    step = min(least_over_prices(excess, total(lift.cost)).price, lift.most)
     if step > 0:
         ahead = y + np.float32(step) * lift.direction
         costs = total(data.conjugate(ahead)) - total(data.conjugate(y))
-        if costs < upper * (excess(0.0)[0] - excess(step)[0]):
+        if costs < excess(0.0)[0] - excess(step)[0]:
             by *= np.float32(step)
             g += by
             return ahead
@@ -170,7 +189,7 @@ def regulariser_dual(
         within: slices that count.
 
     Returns:
-        The largest ``|p|``, and ``sum |p - E* q|``, 0 for TV.
+        The largest ``|p|``, and ``|p - E* q|^2``, 0 for TV.
     """
     k, apart = kernels(g), 0.0
     k.gradient_adjoint(p, np.float32(unit), g)
@@ -178,9 +197,7 @@ def regulariser_dual(
         k.tgv_divergence(q, a0, scratch, namespace(g).empty(g.shape[0], dtype=np.float64))
         for part, there in zip(_few_planes(scratch), _few_planes(p), strict=True):
             part -= there if unit == 1.0 else np.float32(unit) * there
-            apart += float(
-                namespace(g).sum(lengths(part if within is None else part[..., slice(*within)]), dtype=np.float64)
-            )
+            apart += squares(part, within)
     return unit * largest_length(p, within), apart
 
 
@@ -188,6 +205,12 @@ def largest_length(vectors: Array, within: Within = None) -> float:
     """The largest of vectors ``(component, z, x, y)``; 0 without components."""
     parts = _few_planes(vectors if within is None else vectors[..., slice(*within)])
     return max((float(namespace(vectors).max(lengths(part))) for part in parts if len(part)), default=0.0)
+
+
+def squares(vectors: Array, within: Within = None) -> float:
+    """The sum of the squares of vectors ``(component, z, x, y)``, in float64."""
+    xp, parts = namespace(vectors), _few_planes(vectors if within is None else vectors[..., slice(*within)])
+    return math.fsum(float(xp.sum(xp.square(part, dtype=np.float32), dtype=np.float64)) for part in parts)
 
 
 def lengths(vectors: Array) -> Array:

@@ -12,6 +12,7 @@ import numpy as np
 
 from recon.backend import Array
 from recon.series.volume import Parameters, Record, Solution, Status
+from recon.solvers.bounds import Box
 from recon.solvers.solution import Callback, Control, State
 from recon.solvers.weights import Balance, Weights
 
@@ -44,7 +45,7 @@ class CertifiedRun(ABC):
     Attributes:
         iteration: done so far.
         coarse_iterations: what the start cost on coarser grids, in iterations on this one.
-        upper, steep: bounds on u and on |w| that the certificate takes, see `PrimalDual`.
+        upper, steep: bounds on u and on the norm of w that the certificate takes, see `PrimalDual`.
     """
 
     method: str
@@ -80,7 +81,7 @@ class CertifiedRun(ABC):
 
     @abstractmethod
     def steepest(self) -> float:
-        """The largest |w|; where that is near zero, the slope to the mean density across the volume stands in."""
+        """The norm of w; where that is near zero, slopes to the mean density across the volume stand in."""
 
     @abstractmethod
     def mean_density(self) -> float:
@@ -105,28 +106,28 @@ class CertifiedRun(ABC):
             self.go_on(end, check=False)
 
     def certify(self) -> float:
-        """The certified relative gap, from the present objective and the best lower bound so far."""
+        """The certified relative gap, from the present objective and bound: earlier bounds are those of other boxes."""
         self._objective = self.objective()
-        grown = self.follow_w()
-        if (self._follow and self.follow_u()) or grown:  # what bounds a smaller box does not bound a larger one
-            self._bound = -np.inf
-        self._bound = max(self._bound, self.lower_bound())
+        self.follow_w()
+        if self._follow:
+            self.follow_u()
+        self._bound = self.lower_bound()
         if not np.isfinite(self._objective):  # something was counted where the model still has nothing
             return np.inf
         return (self._objective - self._bound) / abs(self._objective) if self._objective else 0.0
 
-    def follow_u(self) -> bool:
-        """Let `upper` follow u; whether it has grown."""
-        before = self.upper
+    def follow_u(self) -> None:
+        """Let `upper` follow u."""
         # the mean density stands in for a u that is still near zero
         self.upper = 2 * max(self.highest(), self.mean_density())
-        return self.upper > before
 
-    def follow_w(self) -> bool:
-        """Let `steep` follow w; whether it has grown."""
-        before = self.steep
+    def follow_w(self) -> None:
+        """Let `steep` follow w."""
         self.steep = 2 * self.steepest()
-        return self.steep > before
+
+    def box(self, u: Array) -> Box:
+        """Where the certificate looks for the minimiser, from u or a part of it."""
+        return Box(u, above=self.upper / 2) if self._follow else Box(u, most=self.upper)
 
     # ------------------------------------------------------------------ what it keeps
 

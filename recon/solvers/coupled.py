@@ -11,7 +11,7 @@ from recon.backend import Array, kernels, namespace, to_host
 from recon.files import from_json
 from recon.operators import Operator, norm2, norm_estimate
 from recon.series.volume import Parameters, Record
-from recon.solvers.bounds import largest_gain, largest_length, raised, regulariser_dual
+from recon.solvers.bounds import Box, largest_gain, raised, regulariser_dual, squares
 from recon.solvers.certified import CertifiedRun
 from recon.solvers.channels import COUPLINGS, Channel, check_channels, in_step
 from recon.solvers.data_terms import DataTerm
@@ -286,21 +286,21 @@ class CoupledPrimalDual(CertifiedRun):
         return float(self._xp.max(self.u))
 
     def steepest(self) -> float:
-        """The largest |W|."""
-        return max(largest_length(w) for w in self.w)
+        """The largest norm of a channel's W."""
+        return float(max(squares(w) ** 0.5 for w in self.w))
 
-    def follow_w(self) -> bool:
-        """Let the bounds on |W| follow the channels; whether one has grown."""
-        before, across = self.steeps, max(self.u.shape[1:])
-        self.steeps = [2 * max(self._mean_density(k) / across, largest_length(w)) for k, w in enumerate(self.w)]
-        return any(new > old for new, old in zip(self.steeps, before, strict=True))
+    def follow_w(self) -> None:
+        """Let the bounds on the norm of W follow the channels."""
+        slope = self.u[0].size ** 0.5 / max(self.u.shape[1:])
+        self.steeps = [2 * max(self._mean_density(k) * slope, squares(w) ** 0.5) for k, w in enumerate(self.w)]
 
-    def follow_u(self) -> bool:
-        """Let the bounds follow the channels; whether one has grown."""
-        before = self.uppers
-        highest = [max(float(self._xp.max(self.u[k])), self._mean_density(k)) for k in range(len(before))]
-        self.uppers = [2 * h for h in highest]
-        return any(new > old for new, old in zip(self.uppers, before, strict=True))
+    def follow_u(self) -> None:
+        """Let the bounds follow the channels."""
+        self.uppers = [2 * max(float(self._xp.max(u)), self._mean_density(k)) for k, u in enumerate(self.u)]
+
+    def _box_of(self, k: int) -> Box:
+        upper, u = self.uppers[k], self.u[k]
+        return Box(u, above=upper / 2) if self._follow else Box(u, most=upper)
 
     def lower_bound(self) -> float:
         """Value of the dual problem at a point made from (y, P, Q); never above the minimum."""
@@ -312,12 +312,12 @@ class CoupledPrimalDual(CertifiedRun):
             self._xp.multiply(data.scale, y, out=self._stack[k])
             operator.adjoint(self._stack[k], g[k])
             _, apart = regulariser_dual(self.p[k], self.q[k], self.a0, 1.0, self.w_bar[k], g[k])
-            more += theta * self.steeps[k] * apart if apart else 0.0
+            more += theta * self.steeps[k] * apart**0.5 if apart else 0.0
             work = self._stack[k], self._g
-            duals.append(raised(operator, data, y, g[k], self.uppers[k], self._brightest[k], work))
+            duals.append(raised(operator, data, y, g[k], self._box_of(k), self._brightest[k], work))
         bound = -more
         for k, (data, y) in enumerate(zip(self.data, duals, strict=True)):
-            gain = largest_gain(g[k], self._sensitivity[k], theta, self.uppers[k], data.total_bound())
+            gain = largest_gain(g[k], self._sensitivity[k], theta, self._box_of(k), data.total_bound())
             bound -= data.conjugate(theta * y) + gain
         return bound
 

@@ -164,7 +164,7 @@ def streaming(
                 continue
             cost = total / ny * (1 + _TRAVEL / block * (windows - 1) / windows)
             if best is None or cost < best.cost:
-                store = WORD * math.ceil(state * plane * (total + 2 * (total - ny)) + (state / SAMPLED + 4) * voxels)
+                store = WORD * math.ceil(state * plane * (total + 2 * (total - ny)) + (state / SAMPLED + 5) * voxels)
                 best = Streaming(windows, block, edge, bytes_, store, cost)
             break  # more windows cost more
     if best is None:

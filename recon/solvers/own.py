@@ -189,7 +189,7 @@ class OwnPrimalDual(PrimalDual):
         g = self.operator.adjoint(self._stack, self.u_bar)
         g += self.own.adjoint(self.own.project(self.d)).swapaxes(1, 2)
         y = self._raised(y, g)
-        gain = largest_gain(g, self._sensitivity, 1.0, self.upper, self.data.total_bound())
+        gain = largest_gain(g, self._sensitivity, 1.0, self.box(self.u), self.data.total_bound())
         return -self.data.conjugate(y) - gain
 
 

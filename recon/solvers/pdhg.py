@@ -11,13 +11,7 @@ from recon.backend import Array
 from recon.files import from_json
 from recon.operators import Operator, norm2
 from recon.parallel import Slab, rows_of
-from recon.solvers.bounds import (
-    largest_gain,
-    largest_length,
-    raised,
-    regulariser_dual,
-    regulariser_sums,
-)
+from recon.solvers.bounds import largest_gain, raised, regulariser_dual, regulariser_sums, squares
 from recon.solvers.certified import CertifiedRun, Numbers
 from recon.solvers.data_terms import DataTerm
 from recon.solvers.iteration import PrimalDualIteration
@@ -27,9 +21,9 @@ from recon.solvers.solution import State
 class PrimalDual(PrimalDualIteration, CertifiedRun):
     """`PrimalDualIteration` until a certificate says that it is done, with a history, to be stopped and gone on with.
 
-    The certificate needs u and w to be bounded. The bounds, ``upper`` and ``steep``, are part of the model: twice the
-    largest value that u and |w| have at a check, so that they never decide. Were the true minimiser f times as high
-    or as steep somewhere, with f > 2, (u, w) would still be within ``(f - 1) gap`` of it, by convexity.
+    The certificate needs u and w to be bounded, and takes bounds from them at a check: u nowhere higher than it is by
+    more than its largest value, and w of twice its norm. If the minimiser is f times as far away, the gap holds for
+    f times as much: with a part 1 / f of the way to it, (u, w) stays within the bounds, and the objective is convex.
 
     Args:
         operator, data: A and D.
@@ -84,17 +78,17 @@ class PrimalDual(PrimalDualIteration, CertifiedRun):
         return self.slab.max(float(self._xp.max(self.slab.inner(self.u))))
 
     def steepest(self) -> float:
-        """The largest |w|; where that is near zero, the slope to the mean density across the volume stands in."""
-        least = self.mean_density() / int(max(*self.u.shape[:2], self.slab.n))
-        return float(max(least, self.slab.max(largest_length(self.w, self._inner))))
+        """The norm of w; where that is near zero, slopes to the mean density across the volume stand in."""
+        least = self.mean_density() / int(max(*self.u.shape[:2], self.slab.n)) * self.voxels**0.5
+        return float(max(least, self.slab.sum(squares(self.w, self._inner)) ** 0.5))
 
     def lower_bound(self) -> float:
         """Value of the dual problem at a point made from (y, p, q); never above the minimum.
 
         Over bounded w the p need not be ``E* q``: where it is not, ``steep |p - E* q|`` comes off. With
-        ``g = s A^T y + grad* p``, the rest is the least ``<g, u>`` over ``0 <= u <= upper`` and
-        ``<A^T s, u> <= C``, which holds for a minimiser (`DataTerm.total_bound`), see `largest_gain`; before, y is
-        raised where that costs little (`DataTerm.lift`). Values and sums are float64; g and p are float32 fields, whose
+        ``g = s A^T y + grad* p``, the rest is the least ``<g, u>`` over u of the `box` and ``<A^T s, u> <= C``,
+        which holds for a minimiser (`DataTerm.total_bound`), see `largest_gain`; before, y is raised where that costs
+        little (`DataTerm.lift`). Values and sums are float64; g and p are float32 fields, whose
         rounding moves the bound by some 1e-7 of the objective (measured: up to 1.4e-7, by the test that does it all
         in float64), far below any gap that is asked for. Uses `u_bar`, `w_bar` and `g` as scratch.
         """
@@ -110,18 +104,18 @@ class PrimalDual(PrimalDualIteration, CertifiedRun):
             del scratch
             # in 16 bits p may be longer than a1, by its rounding
             theta = min(1.0, float(self.a1) / max(self.slab.max(longest), 1e-30))
-            apart = self.slab.sum(apart)
+            apart = self.slab.sum(apart) ** 0.5
             more = theta * self.steep * apart if apart else 0.0
             more += self._not_of_the_dual(self.p, unit * theta)
         y = self._raised(y, g)
         bound = self.data.total_bound(self.slab.sum)
-        gain = largest_gain(g, self._sensitivity, theta, self.upper, bound, self.slab)
+        gain = largest_gain(g, self._sensitivity, theta, self.box(self.u), bound, self.slab)
         return -self.slab.sum(self.data.conjugate(theta * y)) - gain - more
 
     def _raised(self, y: Array, g: Array) -> Array:
         """As `recon.solvers.bounds.raised`; `self.g` is scratch."""
         work = self._stack, self.g
-        return raised(self.operator, self.data, y, g, self.upper, self._brightest, work, self.slab)
+        return raised(self.operator, self.data, y, g, self.box(self.u), self._brightest, work, self.slab)
 
     @property
     def _inner(self) -> tuple[int, int] | None:

@@ -294,9 +294,17 @@ class WindowedState:
         room[...] = a[..., slice(*w.within)]
         return room
 
+    def idle_room(self, w: Window) -> Array:
+        """Room for a window's own slices in the first slot, which is idle after a check."""
+        shape = self._own_shape(w)
+        self.state(0, w)
+        found: Array = self._slots[0]["u"][: math.prod(shape)].reshape(shape)
+        return found
+
     def in_idle_slots(self, *names: str) -> dict[tuple[str, int], Array]:
-        """Own slices of as many windows as there is room for in the slots, which are idle after a check."""
-        rooms = [flat for slot in self._slots for flat in slot.values() if flat.dtype == np.float32]
+        """Own slices of as many windows as there is room for in the slots beside `idle_room`."""
+        rooms = [a for slot in self._slots for name, a in slot.items() if a.dtype == np.float32]
+        rooms = [a for a in rooms if a is not self._slots[0]["u"]]
         kept: dict[tuple[str, int], Array] = {}
         for name in names:
             for w in self.operator.windows:

@@ -304,12 +304,13 @@ class StreamedPrimalDual(CertifiedRun):
         return self._sums.highest
 
     def steepest(self) -> float:
-        """The largest |w| at the last check, or what stands in for it."""
-        return max(self.mean_density() / max(self.operator.volume), self._sums.steepest)
+        """The norm of w at the last check, or what stands in for it."""
+        least = self.mean_density() / max(self.operator.volume) * self.voxels**0.5
+        return float(max(least, self._sums.squares**0.5))
 
     def lower_bound(self) -> float:
         """As `PrimalDual.lower_bound`, at the last check."""
-        return self._sums.lower_bound(self.data, self.y, self.strengths, self.upper, self.steep)
+        return self._sums.lower_bound(self.data, self.y, self.strengths, self.box, self.steep)
 
     # ------------------------------------------------------------------ stop and go on
 
