@@ -7,8 +7,8 @@ Each case is one element of a simulated series with known alignment, exposures a
 Printed: iterations with those on coarser grids; true relative error of the objective; distance of the volume from the
 minimiser over the minimiser's norm; error against the truth over the minimiser's; and how far the minimiser is in terms
 of the bounds that the certificate takes: the most by which its u is higher, over the largest u, and the norm of its w
-over that of w. Where both are below 1 the gap is certain; else it holds for as many times as much. With `--aside`, shapes, seeds
-and doses that nothing was tuned on.
+over that of w. Up to 1 and 2 the gap is certain; beyond, it holds for as many times as much. With `--aside`, shapes,
+seeds and doses that nothing was tuned on.
 """
 
 from __future__ import annotations
