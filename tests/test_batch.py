@@ -47,16 +47,7 @@ def same(first, second):
 def test_parts_side_by_side_equal_one_run_bit_for_bit(folder):
     """Alignment, both elements and the results in processes of their own; then nothing is left to do."""
     job("a.toml", TGV)
-    assert (
-        recon_(
-            "run",
-            "a.toml",
-            "--out",
-            "whole",
-            cwd=folder,
-        ).returncode
-        == 0
-    )
+    assert invoke("run", "a.toml", "--out", "whole").exit_code == 0
     done = recon_("run", "a.toml", "--workers", 2, cwd=folder)
     assert done.returncode == 0, done.stderr
     for said in ("a.toml alignment: kept in", "a.toml Co: 60 iterations", "a.toml Zn: 60 iterations", "1 of 1 jobs"):
@@ -68,8 +59,8 @@ def test_parts_side_by_side_equal_one_run_bit_for_bit(folder):
     ]
     assert not any(".partial" in name or ".lock" in name for name in contents(folder))
     stamp = (folder / "a-recon" / "job.json").stat().st_mtime_ns
-    again = recon_("run", "a.toml", "--workers", 1, "--resume", cwd=folder)
-    assert again.returncode == 0
+    again = invoke("run", "a.toml", "--workers", 1, "--resume")
+    assert again.exit_code == 0
     assert "finished before, left as it is" in again.stderr
     assert (folder / "a-recon" / "job.json").stat().st_mtime_ns == stamp
 
@@ -101,8 +92,8 @@ def test_a_bad_job_and_a_killed_one_do_not_stop_the_others(folder):
     assert said.rstrip().endswith("1 of 3 jobs finished")
     assert {r["job"]: r["state"] for r in rows()} == {"a.toml": "done", "gone.toml": "failed", "long.toml": "failed"}
     job("long.toml", TGV)
-    done = recon_("run", "a.toml", "long.toml", "--resume", "--overwrite", cwd=folder)
-    assert done.returncode == 0, done.stderr
+    done = invoke("run", "a.toml", "long.toml", "--resume", "--overwrite")
+    assert done.exit_code == 0, done.stderr
     assert {r["state"] for r in rows()} == {"done"}
 
 
@@ -128,7 +119,7 @@ def test_when_the_batch_is_killed_its_processes_leave(folder):
     assert "series.npz" in left
     assert not [name for name in left if name.endswith(".lock")]
     job("a.toml", TGV)
-    assert recon_("run", "a.toml", "--resume", "--overwrite", cwd=folder).returncode == 0
+    assert invoke("run", "a.toml", "--resume", "--overwrite").exit_code == 0
 
 
 def test_two_runs_on_one_folder(folder):

@@ -18,6 +18,7 @@ from commands import stacks as stacks
 import recon.job.resources
 import recon.job.results
 import recon.solvers.memory
+from recon.cluster.units import names_of
 from recon.io import read_volume
 from recon.solvers import Record
 from recon.solvers.progress import forecast
@@ -192,20 +193,6 @@ def test_the_demo_from_the_shell(tmp_path):
 # ---------------------------------------------------------------- several jobs, existing folders
 
 
-def test_one_job_that_fails_does_not_stop_the_others(folder):
-    job("a.toml", co="Co-gone.npy")
-    job("b.toml")
-    done = invoke("run", "a.toml", "b.toml", "--workers", 1)
-    assert done.exit_code == 2
-    errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
-    assert len(errors) == 1
-    assert "a.toml" in errors[0]
-    assert "Co-gone.npy" in errors[0]
-    assert done.stderr.rstrip().endswith("1 of 2 jobs finished")
-    assert {"Co.tif", "Zn.tif", "mask.tif", "job.json"} <= set(contents(folder / "b-recon"))
-    assert not (folder / "a-recon").exists()
-
-
 def test_one_job_goes_into_the_folder_that_is_named(folder):
     job("a.toml")
     assert invoke("run", "a.toml", "--out", "just-a").exit_code == 0
@@ -213,14 +200,23 @@ def test_one_job_goes_into_the_folder_that_is_named(folder):
 
 
 def test_several_jobs_go_into_one_folder_that_is_named(folder):
-    """One of another name, and two of the same, which do not replace each other."""
-    job("c.toml")
+    """Two of the same name, which do not replace each other, and one that fails, which does not stop the others."""
+    job("c.toml", co="Co-gone.npy")
     for name in ("a", "b"):
         Path(name).mkdir()
         job(f"{name}/job.toml", co="../Co.npy", zn="../Zn.npy", tilts='"../tilts.rawtlt"')
-    assert invoke("run", "a/job.toml", "b/job.toml", "c.toml", "--out", "all").exit_code == 0
-    names = {p.name for p in (folder / "all").iterdir()}
-    assert names == {"a-job-recon", "b-job-recon", "c-recon", "recon-summary.csv"}
+    jobs = ["c.toml", "a/job.toml", "b/job.toml"]
+    assert names_of(jobs) == ["c", "a-job", "b-job"]
+    done = invoke("run", *jobs, "--out", "all", "--workers", 1)
+    assert done.exit_code == 2
+    errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1
+    assert "c.toml" in errors[0]
+    assert "Co-gone.npy" in errors[0]
+    assert done.stderr.rstrip().endswith("2 of 3 jobs finished")
+    assert {p.name for p in (folder / "all").iterdir()} == {"a-job-recon", "b-job-recon", "recon-summary.csv"}
+    for name in ("a-job-recon", "b-job-recon"):
+        assert {"Co.tif", "Zn.tif", "mask.tif", "job.json"} <= set(contents(folder / "all" / name))
     assert strict(folder / "all" / "b-job-recon" / "job.json")["status"] == "done"
     done = invoke("run", "a/job.toml", "a/../a/job.toml", "--out", "twice")
     assert done.exit_code == 2
