@@ -227,6 +227,7 @@ class Asking:
         """The state at the fit, of a solver that starts from it."""
         self.solver.c[...] = self._levels(self.solver.fractions)
         self._advance(WARM)
+        self._balanced = self.solver.weights
         return self.solver.snapshot()
 
     def answers(
@@ -243,6 +244,7 @@ class Asking:
             fields, weights: as of the data.
         """
         solver = self.solver
+        solver.weights = self._balanced  # each other recording's end is a worse place to begin
         solver.u[...] = self._xp.maximum(fitted[0] + moved, np.float32(0))
         solver.free(self._placed(fields))
         steps = self._levels(solver.fractions)
