@@ -38,7 +38,7 @@ FIRST, NEXT = 400, 150  # iterations at most, of the first fit and of each other
 # at 300 counts 4 changed by less than `SETTLED` in 25 iterations, 2 of them six times over, and by up to 0.1 later.
 STARTING, RESTARTING = 200, 25
 WARM = 100  # iterations that bring the duals to where a volume stands
-RECONSTRUCTED = 75  # iterations of a simulated recording's reconstruction, from where the data's own stands
+RECONSTRUCTED = 55  # iterations of a simulated recording's reconstruction, from where the data's own stands
 # Of its fit at most, and a change of every mean at which it is done: some places at 5 counts take 120 iterations, most
 # take 50 to 75. With as many for all, the slow ones would scatter by up to a third less than they should.
 ASKED, SETTLED_AGAIN = 150, 1e-2
