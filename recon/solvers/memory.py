@@ -114,6 +114,7 @@ class Streaming:
     cost: float
 
 
+PLACING = 12  # words of a voxel: what disjoint fields cover, gradient and scratch, while a `RegionSolver` takes them
 BLOCKS = (1, 2, 5, 10)  # iterations, which end where weights are balanced
 # Time in which the state of a voxel is written and read, in that of an iteration: 104 bytes at 2 GB/s, 22 ns
 _TRAVEL = 2.4
@@ -185,14 +186,15 @@ def needed_for_regions(
 ) -> int:
     """Bytes on the device that it runs on of asking about regions with so many fields (`recon.analysis.asking`).
 
-    The solver in full precision, its state at the fit, the fields, and while they are placed their gradients. On the
-    host, which is the device without a GPU: what is reconstructed of simulated recordings, in 16 bits, and the fields
-    found in it, which are 0 at most voxels, but may take two words where they are not.
+    The solver in full precision, its state at the fit, the fields, and while they are placed what they cover and their
+    gradients, one at a time. On the host, which is the device without a GPU: what is reconstructed of simulated
+    recordings, in 16 bits, and the fields found in it, which are 0 at most voxels, but may take two words where they
+    are not.
     """
     solver = needed(volume, n_tilts, frame, 1, method, device)
     state = sum(FIELDS[ORDER[method]][name] for name in STATE)
     kept = 0.0 if device == "cuda" else recordings * (elements / 2 + 3)
-    words = math.ceil((state + 4 * fields + kept) * math.prod(volume))
+    words = math.ceil((state + fields + PLACING + kept) * math.prod(volume))
     return (solver.device if device == "cuda" else solver.host) + WORD * words
 
 

@@ -51,13 +51,14 @@ class RegionSolver(PrimalDual):
         n = len(regions) if len(self.p) else 0
         self.c = xp.zeros(n)
         self.fractions = [xp.asarray(f, dtype=np.float32) for f in regions[:n]]
-        gradients = [_gradient(xp, f) for f in self.fractions]
         self._supports = _layers(self.fractions)
         self._exempt = xp.zeros(shape, np.float32) if n else None
-        self._borders = [(at := xp.flatnonzero(g), g.reshape(-1)[at]) for g in gradients]
-        somewhere = xp.flatnonzero(sum((xp.abs(g) for g in gradients), start=xp.zeros((3, *shape), np.float32)))
-        flat = np.array([to_host(g.reshape(-1)[somewhere]) for g in gradients], float).reshape(n, len(somewhere))
-        gram = flat @ flat.T
+        self._borders = [_border(xp, f) for f in self.fractions]
+        gram, whole = np.zeros((n, n)), xp.zeros(3 * int(np.prod(shape)) if n else 0, np.float32)
+        for k, (at, g) in enumerate(self._borders):
+            whole[at] = g
+            gram[k] = [float((whole.take(there) * h).sum(dtype=np.float64)) for there, h in self._borders]
+            whole[at] = 0
         length = np.sqrt(np.diag(gram))
         cosines = gram / np.maximum(np.outer(length, length), 1e-30)
         together = float(np.linalg.norm(cosines, 2)) if n else 1.0
@@ -136,7 +137,7 @@ def _layers(fractions: Sequence[Array]) -> list[tuple[Array, Array, Array]]:
     if not fractions:
         return []
     xp = namespace(fractions[0])
-    met = xp.zeros(fractions[0].size, np.int32)
+    met = xp.zeros(fractions[0].size, np.uint8)
     parts: list[list[tuple[Array, Array, Array]]] = []
     for k, f in enumerate(fractions):
         f = f.reshape(-1)
@@ -144,9 +145,16 @@ def _layers(fractions: Sequence[Array]) -> list[tuple[Array, Array, Array]]:
         for layer in range(int(met[at].max()) + 1 if at.size else 0):
             here = at[met[at] == layer]
             parts += [[]] * (layer == len(parts))
-            parts[layer] = [*parts[layer], (here, xp.full(here.size, k), f[here])]
+            parts[layer] = [*parts[layer], (here, xp.full(here.size, k, np.int32), f[here])]
         met[at] += 1
     return [tuple(xp.concatenate(arrays) for arrays in zip(*layer, strict=True)) for layer in parts]
+
+
+def _border(xp: Any, f: Array) -> tuple[Array, Array]:
+    """Where the gradient of a field is not zero, in the flat ``(component, z, x, y)``, and the gradient there."""
+    g = _gradient(xp, f).reshape(-1)
+    at = xp.flatnonzero(g)
+    return at, g[at]
 
 
 def _gradient(xp: Any, f: Array) -> Array:
