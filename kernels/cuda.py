@@ -245,7 +245,7 @@ def tgv_step(  # type: ignore[no-untyped-def]
         unpack(p, q, halo)
     tgv_primal(u, w, u_bar, w_bar, p, q, g, tau_u, tau_w, a1, a0, rho)
     if exempt is not None:
-        g[...] = u_bar - exempt
+        np.subtract(u_bar, exempt, out=g)
     tgv_dual(p, q, u_bar if exempt is None else g, w_bar, sigma_p, sigma_q, a1, a0, rho)
     if halo is not None:
         pack(p, q, halo)

@@ -7,7 +7,7 @@ import pytest
 from scipy import ndimage, special
 
 import recon
-from recon.analysis.features import PRESENT, _depths, _joint
+from recon.analysis.features import PRESENT, _depths, _joint, _opened
 from recon.series.volume import Volume
 from recon.simulate import random_particle
 
@@ -130,3 +130,15 @@ def test_a_volume_of_one_slice_has_places_too(axis):
     found = recon.features({n: Volume(v, 1.0, n) for n, v in both.items()})
     assert [(name, f.kind) for name, f in found.items()] == [("A in B 1", "inclusion")]
     assert found["A in B 1"].size == pytest.approx(25, rel=0.1)
+
+
+@pytest.mark.parametrize("radius", [0.5, 0.85, 1.0, 1.1, 2**0.5, 1.5, 3**0.5, 1.9, 2.0, 2.4])
+def test_opening_is_what_distances_say(radius):
+    """Small balls are neighbours of a voxel, larger ones distances: both against distances twice over."""
+    random = np.random.default_rng(0)
+    for shape in ((9, 8, 7), (1, 9, 8), (6, 1, 1)):
+        domain = ndimage.gaussian_filter(random.normal(size=shape), 0.8) > 0
+        domain.flat[0] = False
+        deep = ndimage.distance_transform_edt(domain)
+        expected = (ndimage.distance_transform_edt(~(deep > radius)) <= radius) & domain if (deep > radius).any() else 0
+        np.testing.assert_array_equal(_opened(domain, radius), np.broadcast_to(expected, shape))

@@ -11,6 +11,7 @@ import reference
 from problems import data_for, dense, drifted, f32, projector
 from problems import one_thread as one_thread  # a fixture
 
+from recon.series.alignment import Alignment
 from recon.solvers.iteration import Scaled
 from recon.solvers.overlap import overlap_of
 from recon.solvers.pdhg import PrimalDual
@@ -84,3 +85,18 @@ def test_other_operators_keep_what_holds_for_any():
 
     work = [np.zeros((6, 7, 4), f32) for _ in range(3)]
     assert overlap_of(Same(), 1.0, (work[0], work[1]), work[2]) > 1.9
+
+
+def test_few_tilts_do_not_take_the_overlap_of_a_coarser_grid():
+    """One tilt, moved by a pixel, is moved by half of one on the coarser grid, where that blurs differences away."""
+    tilt, shift = np.array([0.0]), np.array([[0.0, 1.0]])
+    operators = (
+        projector((8, 8, 2), tilt, None, Alignment(shift / 2)),
+        projector((16, 16, 4), tilt, None, Alignment(shift)),
+    )
+    coarse, fine = (PrimalDual(op, data_for(op, "poisson"), regulariser="tv") for op in operators)
+    coarse.advance(1)
+    fine.continue_from(coarse, 2)
+    fine.advance(1)
+    fine.weights = replace(fine.weights.with_share(1.0), omega=fine.weights.omega)
+    assert np.linalg.norm(whole(fine), 2) < 1

@@ -248,8 +248,10 @@ def _opened(domain: NDArray[np.bool_], radius: float, deep: NDArray[np.float64] 
     from scipy import ndimage
 
     out, at = np.zeros_like(domain), extent(domain, 1)
+    if radius < 1:
+        return domain.copy()
     if radius < 2:  # the ball is a voxel with its neighbours across faces, edges, corners
-        ball = ndimage.generate_binary_structure(3, int(radius**2))
+        ball = ndimage.generate_binary_structure(3, int(radius**2 + 1e-9))
         shrunk = ndimage.binary_erosion(domain[at], ball, border_value=1)
         out[at] = ndimage.binary_dilation(shrunk, ball)
         return out

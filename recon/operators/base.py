@@ -12,7 +12,8 @@ from recon.errors import BackendError, GeometryError
 from recon.parallel import Slab, slab_of
 
 Shape = tuple[int, ...]
-SETTLED = 5e-4  # a step of the power iteration, relative, at which it ends: well below the 1 % on top of a norm
+SETTLED = 5e-4  # a step of the power iteration, relative, that is small beside the 1 % on top of a norm
+AT_LEAST = 8  # steps before it may end: it may hardly climb at first, where a few slices are brighter than all others
 
 
 class Operator(Protocol):
@@ -71,7 +72,7 @@ def norm_estimate(operator: Operator, like: Array, iterations: int = 20, work: t
         x /= np.float32(norm)
         operator.adjoint(operator(x, y), x)
         before, norm = norm, norm2(x, squares, slab)
-        if n and norm <= (1 + SETTLED) * before:
+        if n + 1 >= AT_LEAST and norm <= (1 + SETTLED) * before:
             break
     return float(1.01 * norm**0.5)
 

@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from recon.backend import Array, kernels, namespace
 from recon.geometry.tilt_geometry import Shape2, Shape3, TiltGeometry
-from recon.operators.base import SETTLED, Operator
+from recon.operators.base import AT_LEAST, SETTLED, Operator
 from recon.operators.single_axis import single_axis_projector
 from recon.operators.warp import affine, ideal_geometry
 from recon.parallel import Range
@@ -272,7 +272,7 @@ def scaled_norm(
         else:
             squares.extend(sum_of_squares(part) for _, part in parts)
         before, size = size, math.fsum(squares) ** 0.5
-        if n and size <= (1 + SETTLED) * before:
+        if n + 1 >= AT_LEAST and size <= (1 + SETTLED) * before:
             break
     return float(1.01 * size**0.5)
 

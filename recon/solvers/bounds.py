@@ -50,7 +50,7 @@ def largest_gain(g: Array, sensitivity: Array, theta: float, box: Box, total: fl
 
     By linear programming duality it is the least of ``price total + sum highest max(d - price a, 0)`` over prices
     of the total, where the box allows u to be `highest`; every price gives a bound. Sums are float64, in place:
-    no array of the volume's size is made.
+    no array of the volume's size is made, but of a rank's slices that lie apart.
 
     Args:
         g, sensitivity: ``(z, x, y)`` float32; a voxel with next to no sensitivity is bounded by the box alone.

@@ -75,7 +75,7 @@ class CoupledPrimalDual(CertifiedRun):
     the same for all.
 
     The certificate is that of `PrimalDual`, with bounds on each u_k and w_k: ``<P - E* Q, W>`` is at most the sum over
-    channels of the largest ``|W_k|`` times ``sum |P_k - E* Q_k|``. The rest is a sum over channels, too. That
+    channels of twice the norm of W_k times that of ``P_k - E* Q_k``. The rest is a sum over channels, too. That
     ``<A_k^T s_k, u_k>`` is bounded as without coupling holds, since the norms do not fall when one row grows. The gap
     is that of all channels together.
 

@@ -28,7 +28,7 @@ from recon.solvers.steps import (
     without_tiny_numbers,
     without_what_does_not_exist,
 )
-from recon.solvers.weights import SAMPLED, Balance, Weights
+from recon.solvers.weights import FEW_TILTS, SAMPLED, Balance, Weights
 
 
 class PrimalDualIteration:
@@ -249,7 +249,8 @@ class PrimalDualIteration:
             assert isinstance(other, PrimalDualIteration)
             self.y[...] = self.data.feasible(other.y) * (self.data.scale > 0)
         omega = other.weights.omega * self.unit_weight / other.unit_weight
-        self.weights = replace(self.weights.with_share(other.weights.share), omega=omega, overlap=other.weights.overlap)
+        overlap = other.weights.overlap if len(self.y) > FEW_TILTS else None
+        self.weights = replace(self.weights.with_share(other.weights.share), omega=omega, overlap=overlap)
         self.coarse_iterations = (other.iteration + other.coarse_iterations) * other.voxels / self.voxels
         self._begin_to_balance()
 

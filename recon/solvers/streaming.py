@@ -46,7 +46,7 @@ from recon.solvers.steps import (
     without_what_does_not_exist,
 )
 from recon.solvers.sums import Sums
-from recon.solvers.weights import Balance, Weights, squared_change, travel_of
+from recon.solvers.weights import FEW_TILTS, Balance, Weights, squared_change, travel_of
 
 
 @dataclass
@@ -145,7 +145,8 @@ class StreamedPrimalDual(CertifiedRun):
         self._anew = True
         self.y[...] = self.data.derivative(self._stack)
         omega = other.weights.omega * self.unit_weight / other.unit_weight
-        self.weights = replace(self.weights.with_share(other.weights.share), omega=omega, overlap=other.weights.overlap)
+        overlap = other.weights.overlap if len(self.y) > FEW_TILTS else None
+        self.weights = replace(self.weights.with_share(other.weights.share), omega=omega, overlap=overlap)
         self.coarse_iterations = (other.iteration + other.coarse_iterations) * other.voxels / self.voxels
 
     def release(self) -> None:

@@ -13,6 +13,7 @@ from recon.backend import Array, namespace
 BALANCED_EVERY = 0.15  # of the iterations done so far, between two balances, and 10 at least
 SETTLED_BY = 100  # iterations after which a balance moves the weights half as far, so that they settle
 SAMPLED = 8  # of so many planes one stands for its neighbours when travel is measured
+FEW_TILTS = 2  # whose rays a coarser grid may see otherwise: a drift of a pixel is half of one there, and blurs
 SHARE = 1.5  # dual travel of data over regulariser at which both get the same step: best of 1, 1.5, 2, 4 tried
 NOTICED = 1e-3  # of |u|, travelled between balances, below which rounding would decide the primal weight
 
