@@ -80,7 +80,9 @@ def test_two_slabs_equal_the_whole(order, short, shares, shape, seed, data):
         mine, other = getattr(left, name)[..., :middle], getattr(right, name)[..., middle - shape[2] :]
         joined = np.concatenate([mine, other], axis=-1)
         apart = np.abs(joined.astype(float) - a).max(initial=0)
-        assert apart <= (1 if short and name in "pq" else 1e-5 * max(1, np.abs(a).max(initial=0))), name
+        # in 16 bits, what lies halfway between two steps may go either way, and the next step of u and w follows
+        either = 1.5 * float(max(RADII)) / 8192 * short
+        assert apart <= (1 if short and name in "pq" else 1e-5 * max(1, np.abs(a).max(initial=0)) + either), name
 
 
 @pytest.mark.parametrize("order", [1, 2])
