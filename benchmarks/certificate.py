@@ -18,6 +18,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+from convergence import CASES as CONVERGENCE
 from strength import ELEMENTS, PARTICLES, known
 
 from recon.model.noise import automatic_strength
@@ -44,18 +45,23 @@ def shell(rng: np.random.Generator) -> Particle:
 
 MADE = {**PARTICLES, "spots": spots, "shell": shell}
 CASES: dict[str, dict] = {
-    "base": {},
-    "0.1 x strength": {"strength": 0.1},
-    "10 x strength": {"strength": 10.0},
-    "1 count": {"dose": 1.0},
-    "1000 counts": {"dose": 1000.0},
-    "7 tilts": {"tilts": 7},
-    "71 tilts": {"tilts": 71},
-    "least squares": {"data_term": "least-squares"},
-    "least squares, 1000 counts": {"data_term": "least-squares", "dose": 1000.0},
-    "7 tilts, 1000 counts, 0.1 x": {"tilts": 7, "dose": 1000.0, "strength": 0.1},
-    "slabs, 1000 counts": {"particle": "slabs", "dose": 1000.0},
-    "porous, TV": {"particle": "porous", "regulariser": "tv"},
+    **{
+        name: CONVERGENCE[name]
+        for name in (
+            "base",
+            "0.1 x strength",
+            "10 x strength",
+            "1 count",
+            "1000 counts",
+            "7 tilts",
+            "71 tilts",
+            "least squares",
+            "least squares, 1000 counts",
+            "7 tilts, 1000 counts, 0.1 x",
+            "slabs, 1000 counts",
+            "porous, TV",
+        )
+    },
     "spots": {"particle": "spots"},
     "spots, 1000 counts, 0.1 x": {"particle": "spots", "dose": 1000.0, "strength": 0.1},
     "shell": {"particle": "shell"},
