@@ -8,11 +8,12 @@ from scipy.ndimage import gaussian_filter
 from scipy.signal import correlate
 
 from recon.alignment.align import align
-from recon.alignment.blobs import View, normal_matrix
+from recon.alignment.blobs import View
 from recon.alignment.coarse import centre_of_mass
 from recon.alignment.joint import JointFit, at_all_displacements
 from recon.alignment.linear import Linear
-from recon.alignment.pose import translation
+from recon.alignment.overlaps import Overlaps
+from recon.alignment.pose import Pose, translation
 from recon.errors import InputError
 from recon.geometry.tilt_geometry import TiltGeometry
 from recon.operators import project
@@ -55,19 +56,6 @@ def fit(particle):
 # ---------------------------------------------------------------- blobs
 
 
-@pytest.fixture(scope="module")
-def views():
-    """Sixty blobs in the order of their y, at three tilts, on unequal grids."""
-    rng = np.random.default_rng(5)
-    samples = np.arange(-9.0, 10, 1.5), np.arange(-12.0, 13, 1.5)
-    y = np.sort(rng.uniform(-8, 8, 60))
-    out = []
-    for _ in range(3):
-        places = y + rng.normal(0, 0.3, 60), rng.uniform(-10, 10, 60)
-        out.append((places, View.of(places, np.array([0.5, -0.4]), samples, 1.7, 3.0)))
-    return samples, out
-
-
 def gaussians(samples, v, u, density, sigma=1.7, mass=3.0):
     """The formula, blob by blob."""
     p, q = np.meshgrid(*samples, indexing="ij")
@@ -75,30 +63,41 @@ def gaussians(samples, v, u, density, sigma=1.7, mass=3.0):
     return mass / (2 * np.pi * sigma**2) * np.sum(each, axis=0)
 
 
-def test_a_view_is_a_sum_of_gaussians_and_its_slopes_are_their_differences(views):
-    samples, ((place, view), *_) = views
-    x = np.random.default_rng(6).uniform(0, 2, 60)
+def test_a_view_is_a_sum_of_gaussians_and_its_slopes_are_their_differences():
+    """Sixty blobs on unequal grids."""
+    rng = np.random.default_rng(5)
+    samples = np.arange(-9.0, 10, 1.5), np.arange(-12.0, 13, 1.5)
+    place = rng.uniform(-8, 8, 60), rng.uniform(-10, 10, 60)
+    view = View.of(place, np.array([0.5, -0.4]), samples, 1.7, 3.0)
+    x = rng.uniform(0, 2, 60)
     image = gaussians(samples, *place, x)
-    np.testing.assert_allclose(view.project(x), image, atol=2e-4 * image.max())
-    np.testing.assert_allclose(view.matrix() @ x, image.ravel(), atol=2e-4 * image.max())
+    np.testing.assert_allclose(view.project(x), image, atol=1e-8 * image.max())
+    np.testing.assert_allclose(view.matrix() @ x, image.ravel(), atol=1e-6 * image.max())
     h, (v, u) = 1e-3, place
     turn_v, turn_u = u + 0.4, 0.5 - v  # about (0.5, -0.4): v' = v cos r + u sin r, u' = u cos r - v sin r
     for slope, (dv, du) in zip(view.slopes(x), ((1, 0), (0, 1), (turn_v, turn_u)), strict=True):
         change = gaussians(samples, v + h * dv, u + h * du, x) - gaussians(samples, v - h * dv, u - h * du, x)
-        np.testing.assert_allclose(slope, change / (2 * h), atol=2e-3 * np.abs(slope).max())
+        np.testing.assert_allclose(slope, change / (2 * h), atol=2e-5 * np.abs(slope).max())
 
 
-def test_the_normal_matrix_in_bands_is_that_of_whole_matrices(views):
-    samples, pairs = views
+def test_the_normal_matrix_of_a_lattice_is_that_of_whole_matrices():
+    """Sixty of the points of a lattice, at three tilts about a turned axis, on unequal grids."""
     rng = np.random.default_rng(7)
+    axes = [1.3 * (np.arange(n) - (n - 1) / 2) for n in (4, 6, 5)]
+    y, z, x = (a.ravel() for a in np.meshgrid(axes[1], axes[0], axes[2], indexing="ij"))
+    points = np.stack([z, y, x], axis=1)[np.sort(rng.choice(120, 60, replace=False))]
+    samples = np.arange(-9.0, 10, 1.5), np.arange(-12.0, 13, 1.5)
+    pose = Pose(np.radians([-50.0, 10.0, 65.0]), rng.uniform(-2, 2, (3, 2)), np.zeros(3), 0.2)
     weights = rng.uniform(0, 2, (3, len(samples[0]), len(samples[1])))
     weights[1, 3] = 0
+    mass = np.array([3.0, 2.0, 5.0])
     expected = np.zeros((60, 60))
-    for ((v, u), _), weight in zip(pairs, weights, strict=True):
-        columns = np.stack([gaussians(samples, [a], [b], [1.0]).ravel() for a, b in zip(v, u, strict=True)], axis=1)
-        expected += columns.T @ (columns * weight.reshape(-1, 1))
-    found = normal_matrix([view for _, view in pairs], weights)
-    np.testing.assert_allclose(found, expected, atol=1e-3 * expected.max())
+    for i in range(3):
+        places = zip(*pose.land(points, i), strict=True)
+        columns = np.stack([gaussians(samples, [a], [b], [1.0], 1.3, mass[i]).ravel() for a, b in places], axis=1)
+        expected += columns.T @ (columns * weights[i].reshape(-1, 1))
+    found = Overlaps.of(points, 1.3).normal_matrix(pose, samples, weights, 1.3, mass)
+    np.testing.assert_allclose(np.tril(found), np.tril(expected), atol=1e-6 * expected.max())
 
 
 # ---------------------------------------------------------------- the joint fit

@@ -9,21 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
-
-from recon.parallel import side_by_side
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Array = NDArray[np.float64]
 
-REACH = 4.5  # standard deviations beyond which a blob is 0; a nearer end would show in the derivatives
-BANDS = 12  # of rows that are multiplied together
-TINY = 1e-9  # numbers near the smallest make products slow
+REACH = 7.0  # standard deviations beyond which a blob is 0: numbers near the smallest make products slow
 
 
 @dataclass(frozen=True)
@@ -72,36 +67,3 @@ class View:
         """`project` as a matrix ``(p q, blob)``."""
         v, u = self.v.astype(np.float32), self.u.astype(np.float32)
         return (v[:, None] * u).reshape(-1, v.shape[1])
-
-
-def normal_matrix(views: Sequence[View], weights: Array) -> NDArray[np.float32]:
-    """``sum over tilts of A^T W A``, ``(blob, blob)``, for `weights` ``(tilt, p, q)``.
-
-    A blob reaches few rows of a map, and the axis lies along v, so that it reaches about the same rows at every tilt.
-    Where blobs are in the order of their y, a row meets one run of them, and rows that meet about the same run are
-    multiplied together: a third of the time that whole matrices take.
-    """
-    blobs = views[0].v.shape[1]
-    normal = np.zeros((blobs, blobs), np.float32)
-    bands: dict[int, list[tuple[int, int, int, int]]] = {}
-    for i, view in enumerate(views):
-        for p in np.flatnonzero(weights[i].any(axis=1)).tolist():
-            met = np.flatnonzero(view.v[p])
-            if met.size:
-                first, last = int(met[0]), int(met[-1]) + 1
-                bands.setdefault((first + last) * BANDS // (2 * blobs), []).append((i, p, first, last))
-
-    def product(rows: list[tuple[int, int, int, int]]) -> tuple[slice, NDArray[np.float32]]:
-        run = slice(min(row[2] for row in rows), max(row[3] for row in rows))
-        block = np.concatenate(
-            [
-                (views[i].v[p, run] * views[i].u[:, run] * np.sqrt(weights[i, p])[:, None]).astype(np.float32)
-                for i, p, _, _ in rows
-            ]
-        )
-        block[np.abs(block) < TINY] = 0
-        return run, block.T @ block
-
-    for run, part in side_by_side([partial(product, rows) for rows in bands.values()], blobs, normal.nbytes, "cpu"):
-        normal[run, run] += part
-    return normal

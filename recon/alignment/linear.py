@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from recon.alignment.blobs import View, normal_matrix
+from recon.alignment.blobs import View
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -79,10 +79,15 @@ class Linear:
         from scipy import linalg
 
         n, count = len(pose.tilts), 3 * len(pose.tilts) + 1
-        views = _views(pose, blobs, samples, priors.width)
-        normal = normal_matrix(views, weight)
+        mass = blobs.spacing**3 * np.exp(pose.log_exposures)
+        sigma = float(np.hypot(priors.width * blobs.spacing, samples.sigma))
+        views = [
+            View.of(pose.land(blobs.points, i), pose.displacements[i], samples.places, sigma, mass[i]) for i in range(n)
+        ]
+        normal = blobs.overlaps.normal_matrix(pose, samples.places, weight, sigma, mass)
         used = np.asarray(samples.cover.any(axis=(1, 2)))
-        prior = max(1 / (priors.loose * _mean_density(views, samples, used)) ** 2, ROUNDING * float(normal.max()))
+        loose = 1 / (priors.loose * _mean_density(views, samples, used)) ** 2
+        prior = max(loose, ROUNDING * float(normal.diagonal().max()))
         normal[np.diag_indices(len(normal))] += np.float32(prior)
         factor = linalg.cho_factor(normal, lower=True, overwrite_a=True, check_finite=False)
         right = [view.adjoint(m) for view, m in zip(views, weight * samples.maps, strict=True)]
@@ -116,15 +121,6 @@ def _solve(factor: tuple[NDArray[np.float32], bool], right: Array) -> Array:
     from scipy import linalg
 
     return np.asarray(linalg.cho_solve(factor, right.astype(np.float32), check_finite=False), np.float64)
-
-
-def _views(pose: Pose, blobs: Blobs, samples: Samples, width: float) -> list[View]:
-    mass = blobs.spacing**3 * np.exp(pose.log_exposures)
-    sigma = float(np.hypot(width * blobs.spacing, samples.sigma))
-    return [
-        View.of(pose.land(blobs.points, i), pose.displacements[i], samples.places, sigma, mass[i])
-        for i in range(len(pose.tilts))
-    ]
 
 
 def _mean_density(views: list[View], samples: Samples, used: NDArray[np.bool_]) -> float:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from recon.alignment.overlaps import Overlaps
 from recon.errors import InputError
 from recon.model.grid import grid
 from recon.model.noise import noise_weights
@@ -111,12 +113,17 @@ class Blobs:
     """Round Gaussian blobs on a cubic lattice.
 
     Attributes:
-        points: ``(blob, 3)`` (z, y, x), in the order of y, see `recon.alignment.blobs.normal_matrix`.
+        points: ``(blob, 3)`` (z, y, x), in the order of y, then z, then x.
         spacing: of the lattice, pixels.
     """
 
     points: Array
     spacing: float
+
+    @cached_property
+    def overlaps(self) -> Overlaps:
+        """Pairs of them."""
+        return Overlaps.of(self.points, self.spacing)
 
     @classmethod
     def of(
