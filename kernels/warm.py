@@ -29,6 +29,7 @@ from recon.kernels import (
     cpu_coupled,
     cpu_general,
     cpu_joseph,
+    cpu_kept,
     cpu_layout,
     cpu_tgv,
     cpu_warp,
@@ -51,6 +52,7 @@ def _stacks(n):  # type: ignore[no-untyped-def]
 
 _SUMS = (1.0, 1.0, 0.0, 1.0, 1.0)
 _RAYS, _AFFINE = np.array([[1.0, 0.0, -2.0]] * 2), np.array([[1.0, 0.0, 0.0, 0.0, 1.0, 0.0]] * 2)
+_KEPT = cpu_kept.Kept((3, 4), 4, _RAYS, 1)
 
 
 def _step(dtype):  # type: ignore[no-untyped-def]
@@ -83,6 +85,10 @@ def _turned(axes):  # type: ignore[no-untyped-def]
 PROJECTION = {
     "project": (cpu_joseph._project, 2, lambda: cpu.project(_volume(), _stack(), _RAYS, 1)),
     "backproject": (cpu_joseph._backproject, 1, lambda: cpu.backproject(_stack(), _volume(), _RAYS, 1)),
+    "find_rays": (cpu_kept._find_rays, 2, lambda: cpu_kept._rays((3, 4), 4, _RAYS, 1)),
+    "find_voxels": (cpu_kept._find_voxels, 1, lambda: cpu_kept._voxels((3, 4), 4, _RAYS, 1)),
+    "project_kept": (cpu_kept._project_kept, 1, lambda: _KEPT.project(_volume(), _stack())),
+    "backproject_kept": (cpu_kept._backproject_kept, 1, lambda: _KEPT.backproject(_stack(), _volume())),
     "warp": (cpu_warp._warp, 1, lambda: cpu.warp(_stack(), _stack(), _AFFINE)),
     "warp_adjoint": (cpu_warp._warp_adjoint, 1, lambda: cpu.warp_adjoint(_stack(), _stack(), _AFFINE)),
 }

@@ -36,17 +36,28 @@ class JosephProjector:
         nz, ny, nx = geometry.volume
         self.domain_shape = (nz, nx, ny)
         self.range_shape = (geometry.n_tilts, geometry.detector[1], ny)
-        self._rays, self._fineness = namespace(like).asarray(rays_of(geometry)), geometry.fineness
-        self._kernels, self._on_device = kernels(like), is_device_array(like)
+        rays, self._fineness = rays_of(geometry), geometry.fineness
+        self._rays, self._kernels, self._on_device = namespace(like).asarray(rays), kernels(like), is_device_array(like)
+        self._kept = None
+        if not self._on_device:
+            from recon.kernels.cpu_kept import Kept
+
+            self._kept = Kept.of((nz, nx), geometry.detector[1], rays, geometry.fineness)
 
     def __call__(self, x: Array, out: Array) -> Array:
         check_array("volume (z, x, y)", x, self.domain_shape, on_device=self._on_device)
         check_array("stack (tilt, u, y)", out, self.range_shape, on_device=self._on_device)
-        self._kernels.project(x, out, self._rays, self._fineness)
+        if self._kept is not None:
+            self._kept.project(x, out)
+        else:
+            self._kernels.project(x, out, self._rays, self._fineness)
         return out
 
     def adjoint(self, y: Array, out: Array) -> Array:
         check_array("stack (tilt, u, y)", y, self.range_shape, on_device=self._on_device)
         check_array("volume (z, x, y)", out, self.domain_shape, on_device=self._on_device)
-        self._kernels.backproject(y, out, self._rays, self._fineness)
+        if self._kept is not None:
+            self._kept.backproject(y, out)
+        else:
+            self._kernels.backproject(y, out, self._rays, self._fineness)
         return out

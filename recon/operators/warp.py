@@ -92,7 +92,7 @@ class AlignedProjector:
     def __init__(self, projector: Operator, warp: DetectorWarp, like: Array) -> None:
         self.domain_shape, self.range_shape = projector.domain_shape, warp.range_shape
         self.projector, self.warp = projector, warp
-        self._ideal = namespace(like).empty(projector.range_shape, dtype=np.float32)
+        self._ideal = kernels(like).zeros(projector.range_shape)
 
     def __call__(self, x: Array, out: Array) -> Array:
         return self.warp(self.projector(x, self._ideal), out)

@@ -104,7 +104,7 @@ class WindowedProjector:
             0 if self._maps is None else math.ceil(float(np.abs(self._maps[:, 3]).max()) * (frame[1] - 1) / 2)
         )
         self.reach = 2 * self._spread + 1
-        self._ideal = None if straight else namespace(like).empty(self._ideal_shape(ny), dtype=np.float32)
+        self._ideal = None if straight else kernels(like).zeros(self._ideal_shape(ny))
         self._scratch: Array = namespace(like).empty(0, dtype=np.float32)
         self.windows: tuple[Window, ...] = ()
 
