@@ -10,4 +10,5 @@ p and q may be int16 instead, in units of the radii of their balls over `STEPS`.
 """
 
 STEPS = 8192
+PAIR, MOST_PAIRS = 12, 1 << 26  # bytes of a pair of rows that is kept on the CPU, and of all those of a direction
 MOST_CHANNELS = 6

@@ -13,13 +13,11 @@ from weakref import WeakValueDictionary
 import numpy as np
 from numba import get_num_threads
 
+from recon.kernels import MOST_PAIRS, PAIR
 from recon.kernels.compiling import ZERO, jit
 from recon.kernels.cpu_joseph import _PARTS, _TILE, _TILE_BACK, _pairs_of_ray, _pairs_of_voxel
 from recon.kernels.cpu_parallel import all_of, in_parallel
 from recon.kernels.cpu_rows import add_pairs
-
-PAIR = 12  # bytes of a row's number and two weights
-MOST = 1 << 26  # bytes of pairs that are kept for a direction
 
 # ---------------------------------------------------------------- forward
 
@@ -144,12 +142,6 @@ def _voxels(shape, nu, rays, fineness):  # type: ignore[no-untyped-def]
 # ---------------------------------------------------------------- both
 
 
-def kept_bytes(shape, nu, n_tilts, fineness):  # type: ignore[no-untyped-def]
-    """Of the pairs of rays, at most, and of voxels; for a volume ``(z, x)`` and projections of nu columns."""
-    (nz, nx), of_tilt = shape, PAIR * n_tilts
-    return of_tilt * nu * max(nz, nx), of_tilt * fineness * nz * nx
-
-
 class Kept:
     """The pairs of some rays, each direction's found when it is first asked for.
 
@@ -165,7 +157,7 @@ class Kept:
     @classmethod
     def of(cls, shape, nu, rays, fineness):  # type: ignore[no-untyped-def]
         """The same one for all who hold one for these rays, as elements and slabs do; None if it were too large."""
-        if max(kept_bytes(shape, nu, len(rays), fineness)) > MOST:
+        if PAIR * len(rays) * max(nu * max(shape), fineness * shape[0] * shape[1]) > MOST_PAIRS:
             return None
         key = (*shape, nu, fineness, rays.tobytes())
         with _sharing:

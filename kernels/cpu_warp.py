@@ -11,7 +11,7 @@ from math import ceil, floor
 
 import numpy as np
 
-from recon.kernels.compiling import ONE, ZERO, jit, leaf
+from recon.kernels.compiling import ONE, TWO, ZERO, jit, leaf
 from recon.kernels.cpu_parallel import all_of, in_parallel
 
 
@@ -42,19 +42,13 @@ def _is_shift(a):  # type: ignore[no-untyped-def]
     return a[0] == 1 and a[1] == 0 and a[3] == 0 and a[4] == 1
 
 
-# Along a column both indices grow evenly. Where the axis is rotated by little, many pixels in a row lie between the
-# same two columns, and each one row further: a loop over them vectorises.
-STEEP = 0.25  # columns a row, or rows beyond one, from which such runs are too short
-
-
-@leaf
-def _run_end(start, slope, j, n):  # type: ignore[no-untyped-def]
-    """End of the indices from j on at which start + slope index lies between the same two integers, n at most."""
-    if slope == 0:
-        return n
-    at = start + slope * j
-    room = floor(at) + 1 - at if slope > 0 else at - floor(at)
-    return j + 1 + int(min(n - j - 1.0, room / abs(slope) * (1 - 1e-6)))
+# Along a column both indices grow evenly. Where the axis is rotated by little, a few pixels in a row lie between few
+# columns, and each one row further: they are taken together, in registers.
+LANES = 8  # pixels that are taken together
+STEEP = 0.25  # columns a row, or rows beyond one, from which these would lie between more than `SPAN` columns
+SPAN = 4
+THREE = np.float32(3)
+_LANE = np.arange(LANES, dtype=np.float32)
 
 
 @leaf
@@ -110,49 +104,53 @@ def _gather_steep(source, across, along, out):  # type: ignore[no-untyped-def]
 
 
 @leaf
-def _gather(source, a, i, out):  # type: ignore[no-untyped-def]
-    """Recorded column i from the ideal projection `source` (u, y)."""
-    nu, ny = source.shape
-    p0, q0, dp, dq = a[0] * i + a[2], a[3] * i + a[5], a[1], a[4] - 1
-    steep, j = abs(dp) + abs(dq) > STEEP, 0
-    if steep:
-        _gather_steep(source, (p0, dp), (q0, a[4]), out)
-        return
-    while j < out.size:
-        p, q = p0 + dp * j, q0 + dq * j  # and j rows further: their sum may be rounded up to the next row
-        k, m = floor(p), floor(q) + j
-        end = min(_run_end(p0, dp, j, out.size), _run_end(q0, dq, j, out.size))
-        # within them, those whose next row exists, too
-        low, high = (max(j, j - m), min(end, j + ny - 1 - m)) if end - j > 1 and 0 <= k < nu - 1 else (end, end)
-        for at in range(j, min(low, end)):
-            out[at] = _pixel(source, p0 + dp * at, q0 + dq * at + at)
-        if low < high:
-            f, df, g, dg = (
-                np.float32(p0 + dp * low - k),
-                np.float32(dp),
-                np.float32(q - floor(q) + dq * (low - j)),
-                np.float32(dq),
-            )
-            rows = m + low - j
-            left, right = source[k, rows : rows + high - low + 1], source[k + 1, rows : rows + high - low + 1]
-            part = out[low:high]
-            for x in range(part.size):
-                across, along = f + df * np.float32(x), g + dg * np.float32(x)
-                here = left[x] + across * (right[x] - left[x])
-                after = left[x + 1] + across * (right[x + 1] - left[x + 1])
-                part[x] = here + along * (after - here)
-        for at in range(max(low, high), end):
-            out[at] = _pixel(source, p0 + dp * at, q0 + dq * at + at)
-        j = end
-
-
-@leaf
 def _within(start, slope, low, high, n):  # type: ignore[no-untyped-def]
     """First and last-but-one index below n at which start + slope index may lie between `low` and `high`."""
     if abs(slope) < 1e-12:
         return (0, n) if low - 1e-6 < start < high + 1e-6 else (0, 0)
     a, b = (low - start) / slope, (high - start) / slope
     return max(0, floor(min(a, b))), min(n, floor(max(a, b)) + 2)
+
+
+@leaf
+def _together(q, dq, ny):  # type: ignore[no-untyped-def]
+    """Whether `LANES` pixels, the first at row q and each one row and dq further, all lie between two of ny rows."""
+    return (floor(q) == floor(q + dq * (LANES - 1))) & (q >= 0) & (floor(q) + LANES < ny)
+
+
+@leaf
+def _gather(source, a, i, out):  # type: ignore[no-untyped-def]
+    """Recorded column i from the ideal projection `source` (u, y)."""
+    nu, ny = source.shape
+    p0, q0, dp, dq = a[0] * i + a[2], a[3] * i + a[5], a[1], a[4] - 1
+    if abs(dp) + abs(dq) > STEEP:
+        _gather_steep(source, (p0, dp), (q0, a[4]), out)
+        return
+    begin, end = _within(q0, a[4], -1.0, ny + ZERO, out.size)  # elsewhere there is nothing
+    for j in range(min(begin, out.size)):
+        out[j] = ZERO
+    for j in range(max(end, 0), out.size):
+        out[j] = ZERO
+    j = begin
+    while j < end:
+        p, q = p0 + dp * j, q0 + a[4] * j
+        k, m = floor(min(p, p + dp * (LANES - 1))), floor(q)
+        if j + LANES > end or k < 0 or k + SPAN > nu or not _together(q, dq, ny):
+            out[j] = _pixel(source, p, q)
+            j += 1
+            continue
+        part = out[j : j + LANES]
+        f, df, g, dg = np.float32(p - k), np.float32(dp), np.float32(q - m), np.float32(dq)
+        c0, c1 = source[k, m : m + LANES + 1], source[k + 1, m : m + LANES + 1]
+        c2, c3 = source[k + 2, m : m + LANES + 1], source[k + 3, m : m + LANES + 1]
+        for x in range(LANES):
+            across, along = f + df * _LANE[x], g + dg * _LANE[x]
+            w0, w1 = max(ZERO, ONE - abs(across)), max(ZERO, ONE - abs(across - ONE))
+            w2, w3 = max(ZERO, ONE - abs(across - TWO)), max(ZERO, ONE - abs(across - THREE))
+            here = w0 * c0[x] + w1 * c1[x] + w2 * c2[x] + w3 * c3[x]
+            after = w0 * c0[x + 1] + w1 * c1[x + 1] + w2 * c2[x + 1] + w3 * c3[x + 1]
+            part[x] = here + along * (after - here)
+        j += LANES
 
 
 @leaf
@@ -164,6 +162,18 @@ def _spread(value, p, q, out):  # type: ignore[no-untyped-def]
             out[m] += np.float32(across * (1 - (q - m))) * value
         if 0 <= m + 1 < out.size:
             out[m + 1] += np.float32(across * (q - m)) * value
+
+
+@leaf
+def _spread_row(values, p, dp, q, dq, out):  # type: ignore[no-untyped-def]
+    """The same of a few pixels, each one row further, the first p columns away and q rows beyond the first of `out`."""
+    for x in range(LANES):
+        across, along = p + dp * _LANE[x], q + dq * _LANE[x]
+        out[x] += max(ZERO, ONE - abs(across)) * (ONE - along) * values[x]
+    after = out[1:]
+    for x in range(LANES):
+        across, along = p + dp * _LANE[x], q + dq * _LANE[x]
+        after[x] += max(ZERO, ONE - abs(across)) * along * values[x]
 
 
 BLOCK = 32  # columns of the ideal detector that are gathered at a time
@@ -182,29 +192,21 @@ def _scatter(source, a, first, out):  # type: ignore[no-untyped-def]
     for i in range(begin, end):
         p0, q0 = a[0] * i + a[2] - first, a[3] * i + a[5]
         j, high = _within(p0, dp, -1.0, columns + ZERO, my)
+        low, last = _within(q0, a[4], -1.0, ny + ZERO, my)
+        j, high = max(j, low), min(high, last)
         while j < high:
-            p, q = p0 + dp * j, q0 + dq * j
-            k, m = floor(p), floor(q) + j
-            stop = j + 1 if steep else min(_run_end(p0, dp, j, high), _run_end(q0, dq, j, high))
-            # those whose next row exists, too
-            low, last = (max(j, j - m), min(stop, j + ny - 1 - m)) if stop - j > 1 else (stop, stop)
-            for column in range(max(k, 0), min(k + 2, columns)):
-                if low < last:
-                    row, dw = m + low - j, np.float32(-dp if column == k else dp)
-                    part, into = source[i, low:last], out[column, row : row + last - low + 1]
-                    w = np.float32(1 - abs(p0 + dp * low - column))
-                    g, dg = np.float32(q - floor(q) + dq * (low - j)), np.float32(dq)
-                    for x in range(part.size):
-                        at = np.float32(x)
-                        into[x] += (w + dw * at) * (ONE - (g + dg * at)) * part[x]
-                    after = into[1:]
-                    for x in range(part.size):
-                        at = np.float32(x)
-                        after[x] += (w + dw * at) * (g + dg * at) * part[x]
-                for at in range(j, stop):
-                    if at < low or at >= last:
-                        _spread(source[i, at], p0 + dp * at - column, q0 + dq * at + at, out[column])
-            j = stop
+            p, q = p0 + dp * j, q0 + a[4] * j
+            k, m = floor(min(p, p + dp * (LANES - 1))), floor(q)
+            if steep or j + LANES > high or not _together(q, dq, ny):
+                for column in range(max(floor(p), 0), min(floor(p) + 2, columns)):
+                    _spread(source[i, j], p - column, q, out[column])
+                j += 1
+                continue
+            part, df, g, dg = source[i, j : j + LANES], np.float32(dp), np.float32(q - m), np.float32(dq)
+            beyond = floor(max(p, p + dp * (LANES - 1))) + 2
+            for column in range(max(k, 0), min(beyond, columns)):
+                _spread_row(part, np.float32(p - column), df, g, dg, out[column, m : m + LANES + 1])
+            j += LANES
 
 
 @jit

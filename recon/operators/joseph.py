@@ -25,12 +25,17 @@ class JosephProjector:
     ``m = max(|cos t|, |sin t|)`` (Joseph, IEEE Trans. Med. Imaging 1, 192 (1982), in the form that
     serves both directions), so forward and back projection use the same numbers.
 
+    Args:
+        geometry: single-axis.
+        like: an array of the kind that it takes.
+        keep: on the CPU, keep which rows weigh how much (`recon.kernels.cpu_kept`), where that is not too much.
+
     Raises:
         GeometryError: the geometry is not single-axis; later, an array does not fit it.
         BackendError: later, an array that is not float32 in C order where the operator is.
     """
 
-    def __init__(self, geometry: TiltGeometry, like: Array) -> None:
+    def __init__(self, geometry: TiltGeometry, like: Array, *, keep: bool = True) -> None:
         if not geometry.is_single_axis:
             raise GeometryError("the native projector serves single-axis geometries; use projector = 'astra' on a GPU")
         nz, ny, nx = geometry.volume
@@ -39,7 +44,7 @@ class JosephProjector:
         rays, self._fineness = rays_of(geometry), geometry.fineness
         self._rays, self._kernels, self._on_device = namespace(like).asarray(rays), kernels(like), is_device_array(like)
         self._kept = None
-        if not self._on_device:
+        if keep and not self._on_device:
             from recon.kernels.cpu_kept import Kept
 
             self._kept = Kept.of((nz, nx), geometry.detector[1], rays, geometry.fineness)

@@ -15,15 +15,15 @@ if TYPE_CHECKING:
     from recon.series.alignment import Alignment
 
 
-def single_axis_projector(geometry: TiltGeometry, like: Array, projector: str) -> Operator:
-    """Our projector or ASTRA's; on a GPU ASTRA's serves any other geometry, too."""
+def single_axis_projector(geometry: TiltGeometry, like: Array, projector: str, *, keep: bool = True) -> Operator:
+    """Our projector, which may `keep` its weights, or ASTRA's; on a GPU ASTRA's serves any other geometry, too."""
     if projector == "astra":
         from recon.operators.astra import astra_projector
 
         return astra_projector(geometry, like)
     from recon.operators.joseph import JosephProjector
 
-    return JosephProjector(geometry, like)
+    return JosephProjector(geometry, like, keep=keep)
 
 
 def aligned_projector(

@@ -175,7 +175,7 @@ class WindowedProjector:
         geometry = TiltGeometry.single_axis(
             whole.tilts_deg, (n, whole.detector[1]), (nz, n, nx), offsets=whole.offsets, fineness=whole.fineness
         )
-        return single_axis_projector(geometry, self._like, self._how)
+        return single_axis_projector(geometry, self._like, self._how, keep=False)  # it is here for want of memory
 
     def _window(self, number: int, own: Range, held: Range, *, last: bool) -> Window:
         if self._maps is None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from recon.backend import free_memory
 from recon.errors import ResourceError
 from recon.geometry.tilt_geometry import Shape2, Shape3
+from recon.kernels import MOST_PAIRS, PAIR
 from recon.operators.warp import ROTATED
 from recon.operators.windows import spans
 from recon.solvers.steps import DUALS, FIELDS, ORDER, SCRATCH, STATE
@@ -83,7 +84,14 @@ def needed(
     if device == "cuda":
         on_host = _STACKS[method] if method == "fbp" else 4  # filtered there
         return Memory(host=results + WORD * (voxels + on_host * pixels), device=solved)
-    return Memory(host=solved + results - WORD * voxels, device=0)
+    return Memory(host=solved + results - WORD * voxels + sum(_pairs(volume, n_tilts, frame)), device=0)
+
+
+def _pairs(volume: Shape3, n_tilts: int, frame: Shape2) -> tuple[int, int]:
+    """Bytes of the pairs of rows that the projector keeps on the CPU, of both directions."""
+    nz, _, nx = volume
+    each = PAIR * n_tilts * ROTATED
+    return min(MOST_PAIRS, each * frame[1] * max(nz, nx)), min(MOST_PAIRS, each * nz * nx)
 
 
 def _words_of_a_channel(method: str) -> float:
@@ -195,7 +203,10 @@ def needed_for_regions(
     state = sum(FIELDS[ORDER[method]][name] for name in STATE)
     kept = 0.0 if device == "cuda" else recordings * (elements / 2 + 3)
     words = math.ceil((state + fields + PLACING + kept) * math.prod(volume))
-    return (solver.device if device == "cuda" else solver.host) + WORD * words
+    if device == "cuda":
+        return solver.device + WORD * words
+    # each recording has an alignment of its own, of which projections are made once
+    return solver.host + WORD * words + _pairs(volume, n_tilts, frame)[0]
 
 
 def available(device: str = "cpu") -> int:
