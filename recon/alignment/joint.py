@@ -11,16 +11,15 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from recon.alignment.foretelling import foretold
 from recon.alignment.linear import Linear, Priors
 from recon.alignment.pose import Pose, free_directions, translation
 from recon.alignment.samples import SECTION, Blobs, Samples, with_maps, with_scene
 from recon.errors import InputError
-from recon.parallel import side_by_side
 from recon.series.alignment import Alignment
 from recon.series.tilt_series import TiltSeries
 
@@ -222,41 +221,16 @@ class JointFit:
         return out
 
     def foretold(self, i: int | np.integer) -> Array:
-        """What the other tilts alone say of the smoothed map at tilt i, where it was fitted to be.
-
-        With the hat matrix H of the fit, the residual without a map is ``(1 - H)^-1`` times the one with it.
-        """
+        """What the other tilts alone say of the smoothed map at tilt i, which takes part, where it was fitted to be."""
         if self._foretold[0] is not self.linear:
-            self._foretold = self.linear, {}
-        kept = self._foretold[1]
-        if int(i) not in kept:
-            kept[int(i)] = self._without(i)
-        return kept[int(i)]
-
-    def _all_foretold(self) -> None:
-        """What the others say of each map that takes part, all at a time."""
-        need = self.linear.factor[0].nbytes
-        side_by_side(
-            [partial(self.foretold, i) for i in np.flatnonzero(self.used)], len(self.blobs.points), need, "cpu"
-        )
-
-    def _without(self, i: int | np.integer) -> Array:
-        from scipy import linalg
-
-        found, maps = self.linear, self.samples.maps[i]
-        seen = self.weight[i].ravel() > 0
-        root = np.sqrt(self.weight[i].ravel()[seen])
-        basis = found.views[i].matrix()[seen] * root.astype(np.float32)[:, None]
-        half = linalg.solve_triangular(found.factor[0], basis.T, lower=True, check_finite=False)
-        rest = root * (maps - found.prediction[i]).ravel()[seen]
-        alone = np.zeros(seen.size)
-        alone[seen] = np.linalg.solve(np.eye(len(root)) * (1 + 1e-6) - half.T @ half, rest) / root
-        return np.asarray(maps - alone.reshape(maps.shape))
+            tilts = np.flatnonzero(self.used)
+            found = foretold(self.linear, self.samples.maps, self.weight, tilts)
+            self._foretold = self.linear, dict(zip(tilts.tolist(), found, strict=True))
+        return self._foretold[1][int(i)]
 
     def agreement(self) -> Array:
         """Correlation ``(tilt,)`` of each map with what the other tilts alone say of it; nan for a tilt left out."""
         out = np.full(len(self.pose.tilts), np.nan)
-        self._all_foretold()
         for i in np.flatnonzero(self.used):
             out[i] = correlation(self.foretold(i), self.samples.maps[i], self.samples.cover[i] > 0)
         return out
@@ -264,7 +238,6 @@ class JointFit:
     def foretelling(self) -> float:
         """Weighted mean square of what the other tilts foretell of each map wrongly, 1 were it all noise."""
         samples, square = self.samples, 0.0
-        self._all_foretold()
         for i in np.flatnonzero(self.used):
             square += float((self.weight[i] * np.square(samples.maps[i] - self.foretold(i))).sum())
         return square / samples.noise / int((samples.cover > 0).sum())

@@ -61,6 +61,7 @@ class Linear:
         slopes: each tilt's weighted derivatives by its three parameters and the rotation, ``(sample, 4)``.
         absorbed: ``(blob, parameter)`` how the object would follow each parameter.
         gradient, information: of the parameters, the object solved for.
+        factor: of the normal matrix of the object.
     """
 
     views: list[View]
@@ -91,7 +92,7 @@ class Linear:
         normal[np.diag_indices(len(normal))] += np.float32(prior)
         factor = linalg.cho_factor(normal, lower=True, overwrite_a=True, check_finite=False)
         right = [view.adjoint(m) for view, m in zip(views, weight * samples.maps, strict=True)]
-        density = _solve(factor, np.sum(right, axis=0))
+        density = _solved(factor, np.sum(right, axis=0))
         prediction = np.empty_like(samples.maps)
         gradient, information = np.zeros(count), np.zeros((count, count))
         pulled = np.zeros((len(normal), count))
@@ -106,7 +107,7 @@ class Linear:
             gradient[at] += np.tensordot(weighted, samples.maps[i] - value, 2)
             information[np.ix_(at, at)] += np.tensordot(each, weighted, ([1, 2], [1, 2]))
             pulled[:, at] += np.stack([view.adjoint(w) for w in weighted], axis=1)
-        absorbed = _solve(factor, pulled)
+        absorbed = _solved(factor, pulled)
         information -= pulled.T @ absorbed
         exposures = np.arange(n) * 3 + 2
         gradient[exposures] -= (pose.log_exposures - pose.log_exposures.mean()) / EXPOSURE_PRIOR**2
@@ -115,9 +116,12 @@ class Linear:
         information[-1, -1] += priors.rotation_precision
         return cls(views, prior, density, prediction, slopes, absorbed, gradient, information, factor)
 
+    def solve(self, right: Array) -> Array:
+        """The normal equations of the object, ``(blob, ...)``."""
+        return _solved(self.factor, right)
 
-def _solve(factor: tuple[NDArray[np.float32], bool], right: Array) -> Array:
-    """The normal equations of the object, ``(blob, ...)``."""
+
+def _solved(factor: tuple[NDArray[np.float32], bool], right: Array) -> Array:
     from scipy import linalg
 
     return np.asarray(linalg.cho_solve(factor, right.astype(np.float32), check_finite=False), np.float64)
