@@ -217,7 +217,7 @@ def _matched(
     final = replace(
         final,
         method=f"{joint.how}, joint fit, re-projection matching",
-        residual=residuals(combined, final),
+        residual=residuals(combined, final, matcher),
         errors=np.where(taken[:, None], errors, np.nan),
     )
     return final, settled

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 MIDDLE = 64  # pixels along a frame's edge for residuals
+AT_FIRST, LATER = 60, 20  # iterations for residuals: from nothing, and where a matcher has come to
 
 
 @dataclass
@@ -37,6 +38,7 @@ class Matcher:
     image: NDArray[np.float32] | None = None
     omega: float | None = None
     exposed: bool = False
+    reached: PrimalDual | None = None  # the solver of the last round
 
     def __post_init__(self) -> None:
         # TV needs a third of TGV's memory and time, and alignment no more than edges
@@ -53,18 +55,23 @@ class Matcher:
     def at(self, rotation_deg: float) -> Matcher:
         """A matcher that continues from here at another rotation."""
         other = replace(self, alignment=replace(self.alignment, rotation_deg=rotation_deg))
-        if self.image is not None:
+        if self.image is not None and other.volume != self.volume:
             nz, ny, nx = other.volume  # wider or narrower where the object leaves the frame
-            other.image = centred(self.image, (nz, nx, ny))
+            other.image, other.reached = centred(self.image, (nz, nx, ny)), None
         return other
 
     def reconstruct(self, iterations: int) -> float:
         """Continue the reconstruction at the present alignment; returns the penalised likelihood."""
         operator = make_operator(self.series.evolve(alignment=self.alignment), self.volume, self.data.counts)
-        start = sirt(operator, self.data, iterations=10).value if self.image is None else self.image
+        first = self.image
+        if first is None:
+            first = sirt(operator, self.data, iterations=10).value
+        start = first if self.reached is None else None
         solver = PrimalDual(operator, self.data, regulariser="tv", a1=self.strength, start=start, omega=self.omega)
+        if self.reached is not None:  # its dual variables, too
+            solver.continue_from(self.reached)
         solver.advance(iterations)
-        self.image, self.omega = solver.u, solver.weights.omega
+        self.image, self.omega, self.reached = solver.u, solver.weights.omega, solver
         return solver.objective()
 
     def match(self) -> float:
@@ -106,10 +113,11 @@ class Matcher:
     def converge(self, rounds: int, iterations: int, accuracy: float = 0.02) -> bool:
         """Reconstruct and match in turn until no displacement moves by more than `accuracy` pixels; whether it did.
 
-        A move below a quarter of the noise's standard error counts as none.
+        A move below a quarter of the noise's standard error counts as none. The first reconstruction takes so many
+        `iterations`; one that goes on from it half of them, since maps move by little from round to round.
         """
         for _ in range(rounds):
-            self.reconstruct(iterations)
+            self.reconstruct(iterations if self.reached is None else iterations // 2)
             moved = self.match()
             for _ in range(2):
                 moved = max(moved, self.match())
@@ -138,11 +146,18 @@ class Matcher:
         return np.asarray(np.where(self.series.used[:, None], np.sqrt(variance), np.nan))
 
 
-def residuals(series: TiltSeries, alignment: Alignment) -> NDArray[np.float64]:
-    """Mean squared misfit of each map over its variance where the object is, near 1 for a good model."""
+def residuals(series: TiltSeries, alignment: Alignment, known: Matcher | None = None) -> NDArray[np.float64]:
+    """Mean squared misfit of each map over its variance where the object is, near 1 for a good model.
+
+    `known` is a matcher that came to this alignment, whose reconstruction goes on if it is as fine as is needed.
+    """
     small, bins = binned_to(series, MIDDLE)
-    matcher = Matcher(small, bins.down(alignment))
-    matcher.reconstruct(60)
+    if known is not None and known.series.frame == small.frame:
+        matcher = known
+        matcher.reconstruct(LATER)
+    else:
+        matcher = Matcher(small, bins.down(alignment))
+        matcher.reconstruct(AT_FIRST)
     mean = matcher.predict() + matcher.data.offset
     weight = np.where((matcher.data.scale > 0) & (mean > 0.05 * float(mean.max())), 1 / np.maximum(mean, 1e-12), 0)
     if small.scaled:

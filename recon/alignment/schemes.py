@@ -173,7 +173,7 @@ def align_scheme(series: TiltSeries, combined: TiltSeries, align: Align, say: Lo
         method=f"{len(groups)} axes by themselves, their motion, re-projection matching"
         if groups
         else "centre of mass, re-projection matching",
-        residual=residuals(combined, final),
+        residual=residuals(combined, final, matcher),
         errors=matcher.errors() * bins.factor,
         converged=converged,
         doubts=tuple(dict.fromkeys(doubts)),
