@@ -71,7 +71,7 @@ def test_a_view_is_a_sum_of_gaussians_and_its_slopes_are_their_differences():
     view = View.of(place, np.array([0.5, -0.4]), samples, 1.7, 3.0)
     x = rng.uniform(0, 2, 60)
     image = gaussians(samples, *place, x)
-    np.testing.assert_allclose(view.project(x), image, atol=1e-8 * image.max())
+    np.testing.assert_allclose(view.project(x), image, atol=1e-6 * image.max())
     np.testing.assert_allclose(view.matrix() @ x, image.ravel(), atol=1e-6 * image.max())
     h, (v, u) = 1e-3, place
     turn_v, turn_u = u + 0.4, 0.5 - v  # about (0.5, -0.4): v' = v cos r + u sin r, u' = u cos r - v sin r

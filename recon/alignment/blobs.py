@@ -17,13 +17,14 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Array = NDArray[np.float64]
+    Single = NDArray[np.float32]
 
-REACH = 7.0  # standard deviations beyond which a blob is 0: numbers near the smallest make products slow
+FAINT = 24.5  # exponents beyond which a Gaussian is no smaller: numbers near the smallest make products slow
 
 
 @dataclass(frozen=True)
 class View:
-    """Blobs at one tilt, on a grid of samples ``(p, q)``.
+    """Blobs at one tilt, on a grid of samples ``(p, q)``; single precision is far more than the maps have.
 
     Attributes:
         v, u: ``(p, blob)`` and ``(q, blob)``, whose product is what a blob of density 1 gives a sample.
@@ -31,39 +32,46 @@ class View:
         turn_v, turn_u: ``(blob,)`` pixels by which a blob moves when the axis turns by one radian.
     """
 
-    v: Array
-    u: Array
-    dv: Array
-    du: Array
-    turn_v: Array
-    turn_u: Array
+    v: Single
+    u: Single
+    dv: Single
+    du: Single
+    turn_v: Single
+    turn_u: Single
 
     @classmethod
     def of(
         cls, places: tuple[Array, Array], centre: Array, samples: Sequence[Array], sigma: float, mass: float
     ) -> View:
         """Blobs of standard deviation `sigma` and integral `mass` at `places` (v, u) that turn about `centre`."""
-        (v, u), reach = places, REACH * sigma
-        a, b = samples[0][:, None] - v, samples[1][:, None] - u
-        along_v = np.where(np.abs(a) < reach, np.exp(-a * a / (2 * sigma**2)), 0)
-        along_u = np.where(np.abs(b) < reach, np.exp(-b * b / (2 * sigma**2)), 0) * (mass / (2 * np.pi * sigma**2))
-        return cls(along_v, along_u, along_v * a / sigma**2, along_u * b / sigma**2, u - centre[1], centre[0] - v)
+        (v, dv), (u, du) = (_gaussian(at, place, sigma) for at, place in zip(samples, places, strict=True))
+        peak = np.float32(mass / (2 * np.pi * sigma**2))
+        turn_v, turn_u = places[1] - centre[1], centre[0] - places[0]
+        return cls(v, u * peak, dv, du * peak, turn_v.astype(np.float32), turn_u.astype(np.float32))
 
-    def project(self, x: Array) -> Array:
+    def project(self, x: Array) -> Single:
         """The map ``(p, q)`` of densities ``(blob,)``."""
-        return np.asarray((self.v * x) @ self.u.T)
+        return np.asarray((self.v * x.astype(np.float32)) @ self.u.T)
 
-    def adjoint(self, image: Array) -> Array:
-        """``(blob,)``; the adjoint of `project`."""
-        return np.asarray((self.v * (image @ self.u)).sum(axis=0))
+    def adjoint(self, images: Array) -> Single:
+        """``(..., blob)`` of maps ``(..., p, q)``; the adjoint of `project`."""
+        return np.asarray(np.einsum("...pb,pb->...b", images.astype(np.float32) @ self.u, self.v))
 
-    def slopes(self, x: Array) -> tuple[Array, Array, Array]:
+    def slopes(self, x: Array) -> tuple[Single, Single, Single]:
         """Derivatives ``(p, q)`` of `project` by the map's displacement along v and u, and by the axis's rotation."""
-        v = self.dv * x
-        turned = (v * self.turn_v) @ self.u.T + (self.v * (x * self.turn_u)) @ self.du.T
-        return v @ self.u.T, (self.v * x) @ self.du.T, turned
+        density = x.astype(np.float32)
+        v, dv = self.v * density, self.dv * density
+        along_v, turned_v = np.split(np.concatenate([dv, dv * self.turn_v]) @ self.u.T, 2)
+        along_u, turned_u = np.split(np.concatenate([v, v * self.turn_u]) @ self.du.T, 2)
+        return along_v, along_u, turned_v + turned_u
 
-    def matrix(self) -> NDArray[np.float32]:
+    def matrix(self) -> Single:
         """`project` as a matrix ``(p q, blob)``."""
-        v, u = self.v.astype(np.float32), self.u.astype(np.float32)
-        return (v[:, None] * u).reshape(-1, v.shape[1])
+        return (self.v[:, None] * self.u).reshape(-1, self.v.shape[1])
+
+
+def _gaussian(samples: Array, places: Array, sigma: float) -> tuple[Single, Single]:
+    """Gaussians about `places` at the samples, ``(sample, place)``, and their derivatives by the place."""
+    apart = ((samples[:, None] - places) / sigma).astype(np.float32)
+    value = np.exp(np.maximum(-0.5 * apart * apart, np.float32(-FAINT)))
+    return value, value * apart / np.float32(sigma)

@@ -23,6 +23,7 @@ MOST_ODD = 0.7  # of the tilts must agree
 ODD_RESIDUAL, LEAST_ODD = 2.5, 2.0  # times the typical chi-square, and chi-square, that both make a fit odd
 POOR = 2.0  # chi-square of counts, all in all, beyond which the model lacks something
 BAND, MOST_ABOVE = 2.0, 1 / 3  # standard errors above 1, and the share of maps that may lie beyond
+ROUGHLY = 0.05  # pixels to which shifts are found about either axis, of maps binned to `COARSE`
 OFF, SIGMAS = 0.5, 4.0  # pixels, standard errors: a map further than both from its re-projection is told of
 DIM = 0.1  # relative difference in brightness, likewise
 UNSURE_TURN, LARGE_TURN = 1.5, 10.0  # degrees
@@ -62,7 +63,7 @@ def other_axis(combined: TiltSeries, joint: JointStage, say: Log) -> list[str]:
         else:
             start = Alignment(cross_correlation(small))
         fit = JointFit(small, start, taken, most=FEWEST_BLOBS * 3, section=joint.fit.section)
-        fit.solve(hold="rotation")  # or it would turn to the other axis
+        fit.solve(ROUGHLY, hold="rotation")  # or it would turn to the other axis
         scores.append(float(np.nanmedian(fit.agreement())))
     own, other = series_axes(combined)
     say(

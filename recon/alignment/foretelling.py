@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     Array = NDArray[np.float64]
 
-ITERATIONS, ACCURACY = 60, 1e-5  # at most; of what is left of the weighted maps
+ITERATIONS, ACCURACY = 60, 1e-4  # at most; of what is left of the weighted maps
 BARELY = 1e-6  # by which 1 - H is kept from being singular
 
 
@@ -36,7 +36,7 @@ def foretold(found: Linear, maps: Array, weight: Array, tilts: NDArray[np.intp])
     def hat(x: Array) -> Array:
         pulled = np.stack([view.adjoint(image) for view, image in zip(views, root * x, strict=True)], axis=1)
         density = found.solve(pulled)
-        return root * np.stack([view.project(d) for view, d in zip(views, density.T, strict=True)])
+        return np.asarray(root * np.stack([view.project(d) for view, d in zip(views, density.T, strict=True)]))
 
     def dot(a: Array, b: Array) -> Array:
         return np.asarray((a * b).sum(axis=(1, 2), keepdims=True))

@@ -65,6 +65,7 @@ class JointFit:
     priors: Priors = field(init=False)
     weight: Array = field(init=False)
     _linear: Linear | None = field(init=False, default=None)
+    _spread: tuple[Linear | None, Array] = field(init=False, default=(None, np.empty(0)))
     _foretold: tuple[Linear | None, dict[int, Array]] = field(init=False, default=(None, {}))
 
     def __post_init__(self) -> None:
@@ -104,7 +105,6 @@ class JointFit:
 
         `hold` is what stays as it is, see `free_directions`.
         """
-        self._linear = None
         found = self.linear
         free = free_directions(self.pose, self.used, hold)
         try:
@@ -145,7 +145,8 @@ class JointFit:
         known = self.pose
         again = copy.copy(self)
         again.samples = with_maps(self.samples, self.linear.prediction.copy())
-        again.priors, again._linear = replace(self.priors, rotation=known.rotation), None
+        again.priors = replace(self.priors, rotation=known.rotation)
+        again._linear = Linear.at(known, self.blobs, again.samples, self.weight, again.priors, like=self.linear)
         for _ in range(most):
             if again.step(hold) < 0.003:
                 break
@@ -178,9 +179,19 @@ class JointFit:
 
     def uncertainty(self, hold: str = "") -> Array:
         """Covariance of all parameters from the counts' noise, ``(3 tilts + 1)`` squared; the object is unknown."""
-        found, samples = self.linear, self.samples
+        found = self.linear
+        if self._spread[0] is not found:
+            self._spread = found, self._noise_of_gradient()
         free = free_directions(self.pose, self.used, hold)
         inverse = free @ np.linalg.solve(free.T @ found.information @ free, free.T)
+        spread = self._spread[1].copy()
+        spread[-1, -1] += self.priors.rotation_precision
+        covariance: Array = inverse @ spread @ inverse
+        return np.asarray(covariance * self.priors.excess)  # where the model leaves more than noise, less is known
+
+    def _noise_of_gradient(self) -> Array:
+        """Covariance of the gradient, ``(3 tilts + 1)`` squared: what one count in a pixel does, squared and summed."""
+        found, samples = self.linear, self.samples
         n, count = len(self.pose.tilts), 3 * len(self.pose.tilts) + 1
         spread = np.zeros((count, count))
         shape = (len(samples.places[0]), len(samples.places[1]), count)
@@ -188,13 +199,10 @@ class JointFit:
             rows = -self.weight[i].reshape(-1, 1) * (found.views[i].matrix() @ found.absorbed.astype(np.float32))
             rows[:, [3 * i, 3 * i + 1, 3 * i + 2, count - 1]] += found.slopes[i]
             rows = (rows * samples.cover[i].reshape(-1, 1)).reshape(shape)
-            # what one count in a pixel does
             pull = np.einsum("ap,abk,bq->pqk", samples.kernels[0], rows, samples.kernels[1], optimize=True)
             pull = pull.reshape(-1, count) * np.sqrt(self._pixel_variance(i)).reshape(-1, 1)
             spread += pull.T @ pull
-        spread[-1, -1] += self.priors.rotation_precision
-        covariance: Array = inverse @ spread @ inverse
-        return np.asarray(covariance * self.priors.excess)  # where the model leaves more than noise, less is known
+        return spread
 
     def _pixel_variance(self, i: int) -> Array:
         """Of the recorded counts, from the prediction at tilt i, ``(y, x)``."""

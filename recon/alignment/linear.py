@@ -75,27 +75,26 @@ class Linear:
     factor: tuple[NDArray[np.float32], bool]
 
     @classmethod
-    def at(cls, pose: Pose, blobs: Blobs, samples: Samples, weight: Array, priors: Priors) -> Linear:
-        """Solve for the object and take the derivatives of the misfit at it; `weight` is that of the samples."""
-        from scipy import linalg
+    def at(
+        cls, pose: Pose, blobs: Blobs, samples: Samples, weight: Array, priors: Priors, like: Linear | None = None
+    ) -> Linear:
+        """Solve for the object and take the derivatives of the misfit at it.
 
+        Args:
+            pose, blobs, samples, priors: of the fit.
+            weight: ``(tilt, p, q)`` inverse variance of the samples.
+            like: the fit of other maps at this pose, with these blobs and weights, whose matrices serve again.
+        """
         n, count = len(pose.tilts), 3 * len(pose.tilts) + 1
-        mass = blobs.spacing**3 * np.exp(pose.log_exposures)
-        sigma = float(np.hypot(priors.width * blobs.spacing, samples.sigma))
-        views = [
-            View.of(pose.land(blobs.points, i), pose.displacements[i], samples.places, sigma, mass[i]) for i in range(n)
-        ]
-        normal = blobs.overlaps.normal_matrix(pose, samples.places, weight, sigma, mass)
-        used = np.asarray(samples.cover.any(axis=(1, 2)))
-        loose = 1 / (priors.loose * _mean_density(views, samples, used)) ** 2
-        prior = max(loose, ROUNDING * float(normal.diagonal().max()))
-        normal[np.diag_indices(len(normal))] += np.float32(prior)
-        factor = linalg.cho_factor(normal, lower=True, overwrite_a=True, check_finite=False)
+        if like is None:
+            views, prior, factor = _of_object(pose, blobs, samples, weight, priors)
+        else:
+            views, prior, factor = like.views, like.prior, like.factor
         right = [view.adjoint(m) for view, m in zip(views, weight * samples.maps, strict=True)]
         density = _solved(factor, np.sum(right, axis=0))
         prediction = np.empty_like(samples.maps)
         gradient, information = np.zeros(count), np.zeros((count, count))
-        pulled = np.zeros((len(normal), count))
+        pulled = np.zeros((len(blobs.points), count))
         slopes = []
         for i, view in enumerate(views):
             value = prediction[i] = np.where(samples.cover[i] > 0, view.project(density), 0)
@@ -106,7 +105,7 @@ class Linear:
             at = [3 * i, 3 * i + 1, 3 * i + 2, count - 1]
             gradient[at] += np.tensordot(weighted, samples.maps[i] - value, 2)
             information[np.ix_(at, at)] += np.tensordot(each, weighted, ([1, 2], [1, 2]))
-            pulled[:, at] += np.stack([view.adjoint(w) for w in weighted], axis=1)
+            pulled[:, at] += view.adjoint(weighted).T
         absorbed = _solved(factor, pulled)
         information -= pulled.T @ absorbed
         exposures = np.arange(n) * 3 + 2
@@ -119,6 +118,26 @@ class Linear:
     def solve(self, right: Array) -> Array:
         """The normal equations of the object, ``(blob, ...)``."""
         return _solved(self.factor, right)
+
+
+def _of_object(
+    pose: Pose, blobs: Blobs, samples: Samples, weight: Array, priors: Priors
+) -> tuple[list[View], float, tuple[NDArray[np.float32], bool]]:
+    """Views of the blobs, their prior, and their normal matrix factored."""
+    from scipy import linalg
+
+    mass = blobs.spacing**3 * np.exp(pose.log_exposures)
+    sigma = float(np.hypot(priors.width * blobs.spacing, samples.sigma))
+    views = [
+        View.of(pose.land(blobs.points, i), pose.displacements[i], samples.places, sigma, mass[i])
+        for i in range(len(pose.tilts))
+    ]
+    normal = blobs.overlaps.normal_matrix(pose, samples.places, weight, sigma, mass)
+    used = np.asarray(samples.cover.any(axis=(1, 2)))
+    loose = 1 / (priors.loose * _mean_density(views, samples, used)) ** 2
+    prior = max(loose, ROUNDING * float(normal.diagonal().max()))
+    normal[np.diag_indices(len(normal))] += np.float32(prior)
+    return views, prior, linalg.cho_factor(normal, lower=True, overwrite_a=True, check_finite=False)
 
 
 def _solved(factor: tuple[NDArray[np.float32], bool], right: Array) -> Array:

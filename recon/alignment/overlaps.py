@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     Array = NDArray[np.float64]
 
 FAR = 1e-9  # of a blob's overlap with itself: what is less counts as 0
-FAINT = 40.0  # exponents beyond which a Gaussian is no smaller: numbers near the smallest make products slow
+FAINT = np.float32(40)  # exponents beyond which a Gaussian is no smaller: numbers near the smallest make products slow
 PARTS = 8
 
 
@@ -122,17 +122,17 @@ class Overlaps:
         p, q = np.nonzero(weight)
         v, u = places[0][p] - pose.displacements[i, 0], places[1][q] - pose.displacements[i, 1]
         c, s = np.cos(pose.rotation), np.sin(pose.rotation)
-        y, x = v * c - u * s, u * c + v * s  # as the object has it
-        rows = _gaussian(self.along[:, None], y, sigma) * weight[p, q].astype(np.float32)
-        columns = _gaussian(x[:, None], self.across @ turned, sigma)
+        y, x = (v * c - u * s) / sigma, (u * c + v * s) / sigma  # as the object has it
+        rows = _gaussian(self.along[:, None] / sigma, y) * weight[p, q].astype(np.float32)
+        columns = _gaussian(x[:, None], self.across @ turned / sigma)
         # a long sum in float32, of parts with about as much each: rounding must stay below the prior of the blobs
         return np.asarray(sum(rows[:, k::PARTS] @ columns[k::PARTS] for k in range(PARTS)))
 
 
-def _gaussian(a: Array, b: Array, sigma: float) -> NDArray[np.float32]:
-    """``exp(-(a - b)^2 / sigma^2)``; only the exponential, which takes longest, is done in float32."""
-    d = (a - b) / sigma
+def _gaussian(a: Array, b: Array) -> NDArray[np.float32]:
+    """``exp(-(a - b)^2)``; only the difference is taken in float64."""
+    d = np.empty(np.broadcast_shapes(a.shape, b.shape), np.float32)
+    np.subtract(a, b, out=d, casting="same_kind")
     np.multiply(d, d, out=d)
     np.minimum(d, FAINT, out=d)
-    exponent = np.negative(d, out=d).astype(np.float32)
-    return np.asarray(np.exp(exponent, out=exponent))
+    return np.asarray(np.exp(np.negative(d, out=d), out=d))

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 MIDDLE = 64  # pixels along a frame's edge for residuals
 AT_FIRST, LATER = 60, 20  # iterations for residuals: from nothing, and where a matcher has come to
+START = 5  # iterations of SIRT before the first reconstruction
+OVERLAP = 2.0  # the bound of `recon.solvers.overlap`: to measure it would take as long as a round
 
 
 @dataclass
@@ -65,11 +67,12 @@ class Matcher:
         operator = make_operator(self.series.evolve(alignment=self.alignment), self.volume, self.data.counts)
         first = self.image
         if first is None:
-            first = sirt(operator, self.data, iterations=10).value
+            first = sirt(operator, self.data, iterations=START).value
         start = first if self.reached is None else None
         solver = PrimalDual(operator, self.data, regulariser="tv", a1=self.strength, start=start, omega=self.omega)
         if self.reached is not None:  # its dual variables, too
             solver.continue_from(self.reached)
+        solver.weights = replace(solver.weights, overlap=OVERLAP)
         solver.advance(iterations)
         self.image, self.omega, self.reached = solver.u, solver.weights.omega, solver
         return solver.objective()
