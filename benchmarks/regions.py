@@ -1,7 +1,7 @@
 """What `recon.composition` answers on simulated particles, against the truth: coverage, widths, verdicts, cost.
 
     python benchmarks/regions.py run [--kinds ...] [--seeds 0 1] [--doses 5 40 300] [--size 32] [--blind] [--likelihood]
-                                       --rows FILE
+                                       [--across 6 8] [--no-larger] --rows FILE
     python benchmarks/regions.py show --rows FILE ... [--output FILE]
     python benchmarks/regions.py cost [--size 32] [--output FILE]
 
@@ -10,8 +10,9 @@ reconstructs with all defaults, finds the places by itself and asks about them; 
 over the voxels that were asked about, over the true pure density, moved onto a blind reconstruction by rigid
 registration. Each case adds its lines to FILE (JSON lines), so that a run may be stopped and go on. `show` prints and
 writes figures: coverage of the intervals by dose, kind and element, median half-widths, verdicts that are wrong or
-open, places found, and cost in processor time over that of the reconstruction. `cost` asks about four places of one
-particle, likelihood ratios included: without intervals, and with.
+open, places found, and cost in processor time over that of the reconstruction. Places are 6 to 8 voxels wide, or `--across`; wide ones
+are asked about on larger voxels, but with `--no-larger`. `cost` asks about four places of one particle, likelihood
+ratios included: without intervals, and with.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from typing import Any
 import numpy as np
 
 from recon.alignment.align import align
+from recon.analysis import coarser
 from recon.analysis.answers import STEADY, ElementAnswer
 from recon.analysis.box import looked_at
 from recon.analysis.features import features
@@ -42,6 +44,7 @@ from recon.series.tilt_series import TiltSeries
 from recon.series.volume import Volume
 from recon.simulate import KINDS, Particle, Truth, random_particle, simulate
 
+ACROSS = (6.0, 8.0)  # voxels, of a place
 FOUND = 0.4  # Dice's coefficient of a place that was found with one that was painted
 ENOUGH = 40  # counts in the brightest pixel: from here on places have to be found and verdicts are asked for
 SAME = 0.02  # of the pure phase: truths of a place that differ by less are the same question
@@ -71,16 +74,16 @@ class Case:
     cpu: tuple[float, float]
 
 
-def recorded(kind: str, seed: int, dose: float, size: int, blind: bool) -> Case:
+def recorded(kind: str, seed: int, dose: float, size: int, blind: bool, across: tuple[float, float] = ACROSS) -> Case:
     """Simulate, align if it is blind, reconstruct."""
-    particle = random_particle(kind, size, seed)
+    particle = random_particle(kind, size, seed, across)
     series, truth = simulate(particle, size=size, dose=dose, seed=seed, drift=1.5 if size < 64 else 3.0)
     clock = [time.process_time()]
     series = align(normalise(series)) if blind else known(series, truth)
     clock.append(time.process_time())
     volumes = reconstruct(series, device="cpu")
     clock.append(time.process_time())
-    about = {"kind": kind, "seed": seed, "dose": dose, "size": size, "blind": blind}
+    about = {"kind": kind, "seed": seed, "dose": dose, "size": size, "blind": blind, "across": list(across)}
     return Case(about, particle, truth, series, volumes, (clock[1] - clock[0], clock[2] - clock[1]))
 
 
@@ -124,19 +127,22 @@ def asked_about(case: Case, likelihood: bool) -> list[dict[str, Any]]:
         case.about
         | {"region": None, "painted": len(painted), "found": len(hit), "asked": len(answers)}
         | {"cpu_align": case.cpu[0], "cpu_reconstruct": case.cpu[1], "cpu_composition": spent}
-        | {"iterations": sum(answers.iterations.values()), "likelihood": likelihood}
+        | {"iterations": sum(answers.iterations.values()), "likelihood": likelihood, "factor": answers.factor}
     )
     return rows
 
 
 def run(options: argparse.Namespace) -> None:
     options.rows.touch()
+    if options.no_larger:
+        coarser.DEEP = np.inf
     lines = [json.loads(line) for line in options.rows.read_text("utf-8").splitlines()]
     done = {(r["kind"], r["seed"], r["dose"], r["size"], r["blind"]) for r in lines if r["region"] is None}
     for seed, dose, kind in itertools.product(options.seeds, options.doses, options.kinds):
         if (kind, seed, dose, options.size, options.blind) in done:
             continue
-        rows = asked_about(recorded(kind, seed, dose, options.size, options.blind), options.likelihood)
+        case = recorded(kind, seed, dose, options.size, options.blind, tuple(options.across))
+        rows = asked_about(case, options.likelihood)
         with options.rows.open("a", encoding="utf-8") as file:
             file.writelines(json.dumps(r) + "\n" for r in rows)
         print(
@@ -257,6 +263,8 @@ def run_options(runs: argparse.ArgumentParser, seeds: list[int]) -> None:
     runs.add_argument("--seeds", nargs="+", type=int, default=seeds)
     runs.add_argument("--doses", nargs="+", type=float, default=[40.0])
     runs.add_argument("--size", type=int, default=32)
+    runs.add_argument("--across", nargs=2, type=float, default=ACROSS, metavar="VOXELS")
+    runs.add_argument("--no-larger", action="store_true")
     runs.add_argument("--blind", action="store_true")
     runs.add_argument("--rows", type=Path, required=True)
 

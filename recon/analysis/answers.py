@@ -142,6 +142,8 @@ class Composition:
         seed: of their random numbers.
         found: whether the regions were found in the volumes rather than given.
         iterations: spent, element by element.
+        factor: edge of the voxels on which they were asked about, in those of the volumes, see
+            `recon.analysis.coarser`.
     """
 
     regions: Mapping[str, RegionAnswer]
@@ -150,6 +152,7 @@ class Composition:
     seed: int
     found: bool
     iterations: Mapping[str, int] = field(default_factory=dict)
+    factor: int = 1
 
     def __iter__(self) -> Any:
         return iter(self.regions)

@@ -138,11 +138,11 @@ def _reaching(
             labels, n = ndimage.label(_opened(here & hull, THINNEST))
             pieces = [_whole(labels == i, here, hull) for i in range(1, n + 1)]
             if k == body and hull[here].mean() >= EMBEDDED:  # a body inside its host: what sticks out of it
-                rest = here & ~_opened(here, SLIMMER * _depth(here))
+                rest = here & ~_opened(here, SLIMMER * depth(here))
                 labels, n = ndimage.label(_opened(rest, THINNEST))
                 pieces = [labels == i for i in range(1, n + 1)]
         small = [p for piece in pieces if piece.sum() <= LARGEST * land.sum() for p in _split(piece)]
-        small = [p for p in small if _depth(p) >= THICK and _joint(p, domain) <= JOINT]
+        small = [p for p in small if depth(p) >= THICK and _joint(p, domain) <= JOINT]
         out += [_feature(element, host, own, p, domain) for p in small]
     return out
 
@@ -162,7 +162,7 @@ def _told_apart(
         blend, rest = here & mixed, here & ~mixed
         if not (blend.any() and rest.any()) or hull[here].mean() < INSIDE:
             continue
-        if min(_depth(blend), _depth(rest)) < THICK:
+        if min(depth(blend), depth(rest)) < THICK:
             continue
         for piece in (rest, blend):
             new, last = _parts(_depths(own, piece), piece)[piece], parts.max()
@@ -193,7 +193,7 @@ def _body(parts: NDArray[np.int32], blends: set[int], hull: NDArray[np.bool_]) -
     largest = int(np.argmax(sizes))
     if hull[parts == largest].mean() < EMBEDDED:
         return largest
-    thick = {int(k) for k in np.flatnonzero(sizes) if _depth(parts == k) >= THICK}
+    thick = {int(k) for k in np.flatnonzero(sizes) if depth(parts == k) >= THICK}
     pure = [k for k in thick if k not in blends]
 
     def touching(k: int) -> tuple[int, int]:
@@ -223,7 +223,7 @@ def _split(piece: NDArray[np.bool_]) -> list[NDArray[np.bool_]]:
         part = np.zeros_like(piece)
         part[at] = parts == k
         found.append(part)
-    return found if sum(_depth(p) >= THICK for p in found) > 1 else [piece]
+    return found if sum(depth(p) >= THICK for p in found) > 1 else [piece]
 
 
 def _whole(piece: NDArray[np.bool_], here: NDArray[np.bool_], hull: NDArray[np.bool_]) -> NDArray[np.bool_]:
@@ -232,13 +232,13 @@ def _whole(piece: NDArray[np.bool_], here: NDArray[np.bool_], hull: NDArray[np.b
 
     deep = _to_border(here)
     most = SLIMMER * float(deep.max())
-    for radius in np.arange(min(_depth(piece) + THICKER, most), most + 1e-6, FINER):
+    for radius in np.arange(min(depth(piece) + THICKER, most), most + 1e-6, FINER):
         labels, n = ndimage.label(_opened(here & ~_opened(here, radius, deep), THINNEST))
         shared = np.bincount(labels[piece], minlength=n + 1)
         shared[0] = 0
         whole = np.asarray(labels == np.argmax(shared))
         enough = shared.max() >= piece.sum() / 2 and piece.sum() <= whole.sum() <= 3 * piece.sum()
-        if enough and hull[whole].mean() >= SURROUNDED and _depth(whole) >= THICK:
+        if enough and hull[whole].mean() >= SURROUNDED and depth(whole) >= THICK:
             return whole
     return piece
 
@@ -285,7 +285,7 @@ def _steepness(own: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.asarray(np.sqrt(gz * gz + gy * gy + gx * gx))
 
 
-def _depth(domain: NDArray[np.bool_]) -> float:
+def depth(domain: NDArray[np.bool_]) -> float:
     """How far the voxel that lies deepest in a domain is from what does not belong to it."""
     return float(_to_border(domain).max())
 
@@ -346,4 +346,4 @@ def _apart(found: list[Feature]) -> list[Feature]:
     return out
 
 
-__all__ = ["Feature", "features"]
+__all__ = ["Feature", "depth", "features"]

@@ -17,6 +17,7 @@ from recon import backend
 from recon.analysis.answers import Composition
 from recon.analysis.asking import Asked, Asking, peak
 from recon.analysis.box import Box, looked_at
+from recon.analysis.coarser import Question
 from recon.analysis.features import Feature, features
 from recon.analysis.intervals import Errors, answer
 from recon.analysis.layout import Layout, lay_out, lay_out_anew
@@ -94,16 +95,23 @@ def composition(
             continue
         if (place.fraction > 0.5)[inside].mean() > 0.9:
             raise InputError(f"region {place.name!r} covers the whole particle; nothing is left to compare it with")
+    q = Question(series, volumes, asked).on_larger_voxels
+    if q.factor > 1:
+        if log is not None:
+            log(f"regions are deep enough to be asked about on voxels {q.factor} times as large")
+        inside = mask(q.volumes)
+        found = features(q.volumes, inside)
     results, off, again, spent = _asked(
-        series, volumes, asked, lay_out(volumes, inside, asked, found), inside, regions is None, replicates, seed,
-        likelihood, backend.resolve_device(device), log,
+        q.series, q.volumes, q.places, lay_out(q.volumes, inside, q.places, found), inside, regions is None, replicates,
+        seed, likelihood, backend.resolve_device(device), log,
     )  # fmt: skip
+    results = {n: replace(r, means=r.means / q.factor**3) for n, r in results.items()}
     answers, aligned = {}, series.alignment.errors is not None
     for k, place in enumerate(asked):
         errors = {n: Errors.of(r.fractions[:, k], off[n][:, k], aligned) for n, r in results.items()}
         shown = {n: float(np.average(v.values, weights=place.weight)) for n, v in volumes.items()}
         answers[place.name] = answer(k, place, results, errors, shown, None if again is None else float(again[k]))
-    return Composition(answers, labels, replicates, seed, regions is None, spent)
+    return Composition(answers, labels, replicates, seed, regions is None, spent, q.factor)
 
 
 def _asked(

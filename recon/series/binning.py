@@ -25,13 +25,15 @@ class Binning:
         """The alignment of the binned maps."""
         dv, du = self.centre
         shifts = (alignment.shifts - [dv, 0.0]) / self.factor
-        return replace(alignment, shifts=shifts, axis_offset=(alignment.axis_offset - du) / self.factor)
+        errors = None if alignment.errors is None else alignment.errors / self.factor
+        return replace(alignment, shifts=shifts, axis_offset=(alignment.axis_offset - du) / self.factor, errors=errors)
 
     def up(self, alignment: Alignment) -> Alignment:
         """The alignment of the maps as they were."""
         dv, du = self.centre
         shifts = alignment.shifts * self.factor + [dv, 0.0]
-        return replace(alignment, shifts=shifts, axis_offset=alignment.axis_offset * self.factor + du)
+        errors = None if alignment.errors is None else alignment.errors * self.factor
+        return replace(alignment, shifts=shifts, axis_offset=alignment.axis_offset * self.factor + du, errors=errors)
 
 
 def binned_to(series: TiltSeries, edge: int) -> tuple[TiltSeries, Binning]:
