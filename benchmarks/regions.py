@@ -11,8 +11,8 @@ over the voxels that were asked about, over the true pure density, moved onto a 
 registration. Each case adds its lines to FILE (JSON lines), so that a run may be stopped and go on. `show` prints and
 writes figures: coverage of the intervals by dose, kind and element, median half-widths, verdicts that are wrong or
 open, places found, and cost in processor time over that of the reconstruction. Places are 6 to 8 voxels wide, or
-`--across`; wide ones are asked about on larger voxels, but with `--no-larger`. `cost` asks about four places of one particle, likelihood
-ratios included: without intervals, and with.
+`--across`; wide ones are asked about on larger voxels, but with `--no-larger`. `cost` asks about four places of one
+particle, likelihood ratios included: without intervals, and with.
 """
 
 from __future__ import annotations
