@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from itertools import repeat
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -77,31 +79,38 @@ def register(volumes: dict[str, NDArray[np.float32]], truth: dict[str, NDArray[n
     first = np.array([s.start for s in near])
 
     def moved(
-        image: NDArray[np.float32], motion: NDArray[np.float64], about: NDArray[np.float64]
+        image: NDArray[np.float32], motion: NDArray[np.float64], about: NDArray[np.float64], step: int = 1
     ) -> NDArray[np.float32]:
+        """The image moved, every so many voxels of it."""
         angle = np.radians(motion[3])
         c, s = np.cos(angle), np.sin(angle)
         matrix = np.array([[1, 0, 0], [0, c, -s], [0, s, c]])
-        offset = about - matrix @ (about + motion[:3])
-        return np.asarray(ndimage.affine_transform(image, matrix, offset, order=1))
+        offset, few = about - matrix @ (about + motion[:3]), tuple(-(-n // step) for n in image.shape)
+        return np.asarray(ndimage.affine_transform(image, step * matrix, offset, output_shape=few, order=1))
 
-    def cost(motion: NDArray[np.float64]) -> float:
-        return sum(
-            float(np.square(volumes[n][near] - moved(truth[n][near], motion, centre - first), dtype=np.float64).sum())
-            / scale[n]
-            for n in names
-        )
+    def square(name: str, motion: NDArray[np.float64], step: int) -> float:
+        every, there = (slice(None, None, step),) * 3, moved(truth[name][near], motion, centre - first, step)
+        return step**3 * float(np.square(volumes[name][near][every] - there, dtype=np.float64).sum()) / scale[name]
 
-    start = np.array([*(mass[0] - mass[1]), 0.0])
-    simplex = np.vstack([start, start + np.diag([1.0, 1.0, 1.0, 2.0])])
-    found = optimize.minimize(
-        cost, start, method="Nelder-Mead", options={"initial_simplex": simplex, "xatol": 0.02, "fatol": 1e-4}
-    )
-    best = {n: moved(truth[n], found.x, centre) for n in names}
+    found = np.array([*(mass[0] - mass[1]), 0.0])
+    with ThreadPoolExecutor(len(names)) as pool:
+        for step, size in ((2, 1.0), (1, 0.1)):  # most of the way on an eighth of the voxels
+            found = optimize.minimize(
+                lambda motion, step: sum(pool.map(square, names, repeat(motion), repeat(step))),
+                found,
+                (step,),
+                method="Nelder-Mead",
+                options={
+                    "initial_simplex": np.vstack([found, found + size * np.diag([1.0, 1.0, 1.0, 2.0])]),
+                    "xatol": 0.02,
+                    "fatol": 1e-4,
+                },
+            ).x
+    best = {n: moved(truth[n], found, centre) for n in names}
     errors = {
         n: float(np.sqrt(np.square(volumes[n] - best[n], dtype=np.float64).sum() / scale[n])) for n in names
     }  # fmt: skip
-    return Comparison(errors, (float(found.x[0]), float(found.x[1]), float(found.x[2])), float(found.x[3]), best)
+    return Comparison(errors, (float(found[0]), float(found[1]), float(found[2])), float(found[3]), best)
 
 
 def demo(
