@@ -274,9 +274,11 @@ def _depths(own: NDArray[np.float32], domain: NDArray[np.bool_]) -> NDArray[np.f
     """How deep each voxel lies in a domain, to a part of a voxel: its border is where the density crosses `PRESENT`."""
     from scipy import ndimage
 
-    depth, nearest = ndimage.distance_transform_edt(domain, return_indices=True)
-    before = np.clip((PRESENT - own) / np.maximum(_steepness(own), FLAT), 0, 1)
-    return np.where(domain, depth - before[tuple(nearest)], 0)
+    out, at = np.zeros(domain.shape), extent(domain, 2)
+    depth, nearest = ndimage.distance_transform_edt(domain[at], return_indices=True)
+    before = np.clip((PRESENT - own[at]) / np.maximum(_steepness(own[at]), FLAT), 0, 1)
+    out[at] = np.where(domain[at], depth - before[tuple(nearest)], 0)
+    return out
 
 
 def _steepness(own: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -310,9 +312,11 @@ def _parts(depth: NDArray[np.float64], domain: NDArray[np.bool_]) -> NDArray[np.
     from skimage.morphology import h_maxima
     from skimage.segmentation import watershed
 
-    smooth = ndimage.gaussian_filter(depth, 0.5)
+    out, at = np.zeros(domain.shape, np.int32), extent(domain, 3)
+    smooth = ndimage.gaussian_filter(depth[at], 0.5)
     markers, _ = ndimage.label(h_maxima(smooth, NECK), np.ones((3, 3, 3)))
-    return np.asarray(watershed(-smooth, markers, mask=domain), dtype=np.int32)
+    out[at] = watershed(-smooth, markers, mask=domain[at])
+    return out
 
 
 def _feature(
