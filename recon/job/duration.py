@@ -13,6 +13,7 @@ from recon.alignment.start import FINE
 from recon.analysis.halves import ITERATIONS as ITERATIONS_OF_A_HALF
 from recon.job.file import Job
 from recon.job.file.sections import Reconstruct
+from recon.reconstruction.strength import SLICES
 from recon.series.settings import PRIMAL_DUAL
 
 ITERATIONS = 430  # of one element to the default tolerance, on the grid of the result
@@ -92,7 +93,7 @@ def duration(
     return Duration(
         reading=n_elements * n_tilts * pixels * 4 * READ,
         alignment=0.2 if found else (1 if isolated else THICKER) * (ALIGN + ALIGN_PIXEL * n_tilts * small),
-        search=searched(how, n_elements) * SEARCH * one,
+        search=searched(how, n_elements) * SEARCH * one * (SLICES / shape[1] if shape[1] >= 2 * SLICES else 1.0),
         reconstruction=n_elements * solved * one,
         uncertainty=n_elements * solved * how.uncertainty * one,
         regions=n_elements * FREE_STEPS * one * (REGIONS + PER_PLACE * places) if places else 0.0,

@@ -13,6 +13,7 @@ from recon.model.noise import noise_weights
 from recon.operators import Operator, aligned_projector, make_projector
 from recon.operators.channel import SomeProjections, Spread
 from recon.operators.slabs import SlabProjector
+from recon.operators.warp import affine
 from recon.operators.windows import WindowedProjector
 from recon.parallel import ALONE, Ranks, rows_of
 from recon.series.selection import select
@@ -56,6 +57,14 @@ def make_operator(
     if series.scheme is not None:
         return make_projector(series.aligned_geometry(shape), like, projector)
     return aligned_projector(series.tilts_deg, series.alignment, series.frame, shape, like, projector)
+
+
+def seeing(series: TiltSeries, slices: int) -> TiltSeries:
+    """The series without pixels that show other than so many slices in the middle of the volume."""
+    maps = affine(series.alignment, series.frame, (slices, series.frame[1]))
+    j, i = np.indices(series.frame)
+    row = maps[:, 3, None, None] * i + maps[:, 4, None, None] * j + maps[:, 5, None, None]
+    return series.evolve(weights=(series.seen * ((row >= 0) & (row <= slices - 1))).astype(np.float32))
 
 
 def some(series: TiltSeries, index: NDArray[np.intp]) -> TiltSeries:

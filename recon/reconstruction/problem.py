@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from recon.errors import ResourceError
-from recon.model.assembly import make_data_term, make_operator, reachable
+from recon.model.assembly import make_data_term, make_operator, reachable, seeing
 from recon.model.grid import Grid, grid
 from recon.operators import Operator
 from recon.operators.windows import WindowedProjector
@@ -42,6 +42,7 @@ class Problem:
         device: ``"cpu"`` or ``"cuda"``.
         ranks: that share the volume by slices; then operator and data are this rank's part.
         streaming: how it is worked on where the memory that it may take does not hold it.
+        slices: of a part in the middle, which is all that is solved for; None for all of them.
     """
 
     series: TiltSeries
@@ -53,6 +54,7 @@ class Problem:
     device: str
     ranks: Ranks = ALONE
     streaming: Streaming | None = None
+    slices: int | None = None
 
     @classmethod
     def of(
@@ -62,11 +64,15 @@ class Problem:
         settings: Settings | None = None,
         device: str = "cpu",
         ranks: Ranks = ALONE,
+        slices: int | None = None,
         **options: Any,
     ) -> Problem:
         """The problem of one element; `options` are fields of `Settings`, in place of them or beside them."""
         settings = replace(settings or Settings(), **options)
         where = grid(series, settings.thickness)
+        if slices is not None:
+            (nz, _, nx), (_, mx) = where.shape, where.margin
+            where, series = Grid((nz, slices, nx), (0, mx)), seeing(series, slices)
         data = make_data_term(series, element, settings.data_term, device, ranks)
         streamed = _streamed(series, where, settings, device, ranks)
         if streamed:
@@ -75,9 +81,9 @@ class Problem:
             )
             plan = _plan(series, where, settings, device, windows.halo)
             windows.split(plan.windows, plan.halo)
-            return cls(series, element, where, windows, reachable(data, windows), settings, device, ranks, plan)
+            return cls(series, element, where, windows, reachable(data, windows), settings, device, ranks, plan, slices)
         operator = make_operator(series, where.shape, data.counts, settings.projector, ranks, element)
-        return cls(series, element, where, operator, reachable(data, operator), settings, device, ranks)
+        return cls(series, element, where, operator, reachable(data, operator), settings, device, ranks, None, slices)
 
     def coarser(self, factor: int) -> Problem:
         """The same problem with maps and volume binned by `factor`."""
@@ -88,11 +94,16 @@ class Problem:
             thickness = max(1, round(int(thickness) / factor))
         # a grid that is too coarse to be shared is solved by every rank for itself
         ranks = self.ranks if small.frame[0] >= 2 * HALO * self.ranks.size else ALONE
-        return Problem.of(small, self.element, self.settings, self.device, ranks, thickness=thickness)
+        slices = None if self.slices is None else self.slices // factor
+        return Problem.of(small, self.element, self.settings, self.device, ranks, slices, thickness=thickness)
 
     def on(self, series: TiltSeries) -> Problem:
         """The same problem for another series of the element."""
-        return Problem.of(series, self.element, self.settings, self.device, self.ranks)
+        return Problem.of(series, self.element, self.settings, self.device, self.ranks, self.slices)
+
+    def in_the_middle(self, slices: int) -> Problem:
+        """The problem of so many slices in the middle, of the pixels that show these."""
+        return Problem.of(self.series, self.element, self.settings, self.device, self.ranks, slices)
 
     @property
     def rows(self) -> Slab:

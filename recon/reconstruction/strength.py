@@ -25,6 +25,8 @@ with their root from some hundred on, where what voxels cannot hold is wrong by 
 any dose. So it goes with the root of 1 + counts / `MODEL_COUNTS`, of a bright pixel (`noise_and_model`), and what is
 best for a part of the counts tells what is best for all.
 
+Of a tall volume the slices in its middle are enough, `SLICES`: all have the same noise and hardly depend on each other.
+
 Which counts happen to be kept moves the least: of few counts, each way by a fifth. So what is found is weighed against
 the rule, factor 1, as two measurements of one thing are, by how far each is from the best in general (`weighed`).
 benchmarks/strength.py says how good the choice is, benchmarks/strength_rivals.py how good others are.
@@ -60,6 +62,9 @@ HELD_COUNTS = 50.0  # that tell strengths apart: as many are held out, or half o
 KEPT_COUNTS = 200.0  # at most as many are reconstructed: with more, what the model gets wrong of both parts would sway
 # standard deviations of logarithms, simulated: of the best factor among objects, of what few counts find about it
 OBJECTS, SEARCH = 0.4, 0.2
+# Slices in which the strength is looked for, where there are twice as many; of particles of 64^3 and 96^3 four slices
+# found strengths that were as good (benchmarks/strength.py --rows)
+SLICES = 64
 BLUR = np.float32(1 / 8)  # outer samples of the quadratic B-spline
 
 
@@ -110,7 +115,9 @@ def choose(
         factors=tuple(float(f) for f in factors),
         error=tuple(float(terms[f].sum()) for f in factors),
         split=parts.how,
-        iterations=float(path.solver.iteration + path.solver.coarse_iterations),
+        iterations=float(path.solver.iteration + path.solver.coarse_iterations)
+        * parts.kept.where.shape[1]
+        / problem.where.shape[1],
     )
 
 
@@ -138,8 +145,10 @@ def split(problem: Problem, seed: int = 0) -> Split:
     """The data in two parts, as the module says; the same seed divides counts alike."""
     series, element = problem.series, problem.element
     unit = part = automatic_strength(series, element)
+    bright = bright_counts(series, element)
+    problem = few_slices(problem)
+    series = problem.series
     if is_counts(series, element):
-        bright = bright_counts(series, element)
         share = kept_share(bright)
         kept, held = thinned(series, element, share, seed)
         unit, part = (noise_and_model(unit, bright, x) for x in (1.0, share))
@@ -148,6 +157,18 @@ def split(problem: Problem, seed: int = 0) -> Split:
         kept, held = by_tilts(series, element)
         part, how, bright = unit * 0.5**0.5, BY_TILTS, np.inf
     return Split(problem.on(kept), _of_all_rows(problem.on(held)), unit, part, how, bright)
+
+
+def few_slices(problem: Problem) -> Problem:
+    """The problem of `SLICES` in the middle, where the volume has twice as many and these their share of the counts."""
+    series, tall = problem.series, problem.where.shape[1]
+    shared = problem.ranks.size > 1 or series.scheme is not None or any(f is not None for f in series.footprints)
+    if shared or tall < 2 * SLICES:
+        return problem
+    few = problem.in_the_middle(SLICES)
+    e = series.index(problem.element)
+    there, all_of_it = (float((s.counts[e] * s.seen_by(e)).sum(dtype=np.float64)) for s in (few.series, series))
+    return few if there * tall >= 0.5 * SLICES * all_of_it else problem
 
 
 def _of_all_rows(problem: Problem) -> DataTerm:

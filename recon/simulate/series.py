@@ -9,11 +9,13 @@ and drift, rotation and offset move the rays, so nothing is interpolated.
 from __future__ import annotations
 
 import itertools
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from recon.backend import cores
 from recon.errors import JobError
 from recon.geometry.tilt_geometry import TiltGeometry
 from recon.series.alignment import Alignment
@@ -96,16 +98,23 @@ class Particle:
             low, high = (np.clip(end, 0, n).astype(int).tolist() for end in (middle - far, middle + far + 1))
             reach.append([slice(*ends) for ends in zip(low, high, strict=True)])
         forms = [s.form() for s in self.shapes]
-        for k, z in enumerate(axis[:, 0] / size):
-            last = np.full((n, n), -1, np.int8 if len(self.shapes) < 128 else np.int64)
-            for i, (shape, form, (planes, rows, columns)) in enumerate(zip(self.shapes, forms, reach, strict=True)):
-                if planes.start <= k < planes.stop and rows.start < rows.stop and columns.start < columns.stop:
-                    y_there = y[rows, columns] if turn_deg else y[rows]
-                    x_there = x[rows, columns] if turn_deg else x[:, columns]
-                    last[rows, columns][_inside(shape, form, z, y_there, x_there)] = i
-            if (last >= 0).any():
-                plane = np.moveaxis(density[last], -1, 0)
-                out[:, k // samples] += plane.reshape(-1, size, samples, size, samples).mean(axis=(2, 4)) / samples
+
+        def draw(plane: int) -> None:
+            """All planes of points in a plane of voxels."""
+            for k in range(plane * samples, (plane + 1) * samples):
+                z = axis[k, 0] / size
+                last = np.full((n, n), -1, np.int8 if len(self.shapes) < 128 else np.int64)
+                for i, (shape, form, (planes, rows, columns)) in enumerate(zip(self.shapes, forms, reach, strict=True)):
+                    if planes.start <= k < planes.stop and rows.start < rows.stop and columns.start < columns.stop:
+                        y_there = y[rows, columns] if turn_deg else y[rows]
+                        x_there = x[rows, columns] if turn_deg else x[:, columns]
+                        last[rows, columns][_inside(shape, form, z, y_there, x_there)] = i
+                if (last >= 0).any():
+                    points = np.moveaxis(density[last], -1, 0).reshape(-1, size, samples, size, samples)
+                    out[:, plane] += points.mean(axis=(2, 4)) / samples
+
+        with ThreadPoolExecutor(cores()) as pool:
+            list(pool.map(draw, range(size)))
         return out
 
     def inside(self, region: str, size: int) -> NDArray[np.bool_]:
@@ -296,10 +305,14 @@ def simulate(
     true = TiltGeometry.from_angles(tilts, 0.0, (size, size)) if geometry is None else actual or geometry
     true = true.moved(alignment.displacements, rotation_deg)
     v, u = np.meshgrid(fine, fine, indexing="ij")
-    for i in range(tilts.size):
+
+    def expose(i: int) -> None:
         at = true.centre[i][:, None, None] + true.v[i][:, None, None] * v + true.u[i][:, None, None] * u
         ideal = particle.integrals(true.ray[i], at / size)
         expected[:, i] = ideal.reshape(-1, size, samples, size, samples).mean(axis=(2, 4))
+
+    with ThreadPoolExecutor(cores()) as pool:
+        list(pool.map(expose, range(tilts.size)))
     scale = dose / expected.max()  # counts per (edge x unit density)
     offset = background * dose
     mean = exposures[:, None, None] * (expected * scale + offset)
