@@ -1,7 +1,7 @@
 """How good is ``strength = "auto"``: its error against that of the best strength, on simulated particles.
 
     python benchmarks/strength.py [--size 32] [--rows N] [--doses 1 5 40 300 1000] [--particles ...] [--seed 0]
-                                  [--tilts N] [--curves FILE] [--output FILE]
+                                  [--tilts N] [--slices N] [--curves FILE] [--output FILE]
 
 Six particles of two elements each, at several doses, alignment, exposures and background known: what is left is
 the strength. Every element is reconstructed (TGV, Poisson) at multiples (`CONSTANTS`) of the noise rule
@@ -9,7 +9,8 @@ the strength. Every element is reconstructed (TGV, Poisson) at multiples (`CONST
 multiple and of the choice over the least error, and what the choice cost in reconstructions; then medians and worst.
 `--particles` takes kinds of `recon.simulate` as well, large bodies with small inclusions among them. With `--rows` only
 so many rows in the middle of the maps and of the volume are taken, of a particle that has not drifted: large frames at
-the cost of small ones, but the search has fewer counts to go by. With `--curves`, errors at the multiples are those of
+the cost of small ones, but the search has fewer counts to go by. With `--slices` the search has so many slices in
+the middle of the volume, as it has of tall ones. With `--curves`, errors at the multiples are those of
 earlier results, of the same cells and solver, and only the search and the reconstruction at its choice run. The file
 is written after each particle, so that a run may be stopped.
 """
@@ -27,6 +28,7 @@ from typing import Any
 import numpy as np
 
 from recon.model.noise import STRENGTH_PER_NOISE, automatic_strength
+from recon.reconstruction import strength as search
 from recon.reconstruction.problem import Problem
 from recon.reconstruction.strength import A0_PER_A1, choose
 from recon.series.tilt_series import TiltSeries
@@ -187,11 +189,13 @@ def main() -> None:
     parser.add_argument("--doses", type=float, nargs="+", default=[1, 5, 40, 300, 1000])
     parser.add_argument("--particles", nargs="+", choices=list({**PARTICLES, **KINDS}), default=list(PARTICLES))
     parser.add_argument("--rows", type=int)
+    parser.add_argument("--slices", type=int, default=search.SLICES)
     parser.add_argument("--tilts", type=int, default=15, help="from -70 to 70 degrees")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--curves", type=Path)
     parser.add_argument("--output", type=Path)
     args = parser.parse_args()
+    search.SLICES = args.slices
     curves = []
     if args.curves is not None:
         earlier = json.loads(args.curves.read_text())
@@ -234,8 +238,8 @@ def write(args: argparse.Namespace, cells: list[dict], seconds: float) -> dict[s
     cost = [c["cost"] for c in cells]
     present["chosen"] |= {"median_cost": float(np.median(cost)), "largest_cost": max(cost)}
     result = {
-        "size": args.size, "rows": args.rows, "tilts": args.tilts, "seed": args.seed, "constants": CONSTANTS,
-        "strength_per_noise": STRENGTH_PER_NOISE,
+        "size": args.size, "rows": args.rows, "slices": args.slices, "tilts": args.tilts, "seed": args.seed,
+        "constants": CONSTANTS, "strength_per_noise": STRENGTH_PER_NOISE,
         "present": present, "summary": summary, "cells": cells,
         "seconds": round(seconds, 1),
     }  # fmt: skip
