@@ -62,9 +62,8 @@ HELD_COUNTS = 50.0  # that tell strengths apart: as many are held out, or half o
 KEPT_COUNTS = 200.0  # at most as many are reconstructed: with more, what the model gets wrong of both parts would sway
 # standard deviations of logarithms, simulated: of the best factor among objects, of what few counts find about it
 OBJECTS, SEARCH = 0.4, 0.2
-# Slices in which the strength is looked for, where there are twice as many. Strengths that 16 of 32 slices gave left 60
-# volumes with 0.947 to 1.064 times the error, 1.000 in the median (benchmarks/strength.py --slices 16); more slices have
-# more counts.
+# Slices in which the strength is looked for, where there are twice as many. Strengths that 16 of 32 slices gave left
+# 60 volumes with 0.947 to 1.064 times the error, 1.000 in the median (benchmarks/strength.py --slices 16).
 SLICES = 64
 BLUR = np.float32(1 / 8)  # outer samples of the quadratic B-spline
 
