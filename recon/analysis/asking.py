@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from recon.backend import Array
     from recon.operators import Operator
 
-EVERY = 25  # iterations after which means are looked at
+EVERY, LOOK = 25, 5  # iterations over which means are compared, and after which they are looked at
 SETTLED = 3e-3  # of the pure phase: a change of every mean at which a fit is done
 FIRST, NEXT = 400, 150  # iterations at most, of the first fit and of each other
 # Iterations before the first look at means. What is freed of the regulariser may stand still at first: of 18 first fits
@@ -160,14 +160,18 @@ class Asking:
     ) -> NDArray[np.float64]:
         """The means, once they have settled, after at least and at most so many iterations."""
         self._advance(least)
-        before = self._means(parts)
-        for _ in range(least, most, EVERY):
-            self._advance(EVERY)
-            now = self._means(parts)
+        looks = [self._means(parts)]
+        for _ in range(least, most, LOOK):
+            for _ in range(LOOK):  # `advance` would leave the last one unrelaxed
+                self.solver.go_on(self.solver.iteration + most, check=False)
+            self.iterations += LOOK
+            looks.append(self._means(parts))
+            if len(looks) <= EVERY // LOOK:
+                continue
+            now, before = looks[-1], looks[-1 - EVERY // LOOK]
             if np.abs(now - before).max() <= settled * max(now[-1], 1e-30):
                 break
-            before = now
-        return now
+        return looks[-1]
 
     def _log_ratio(self, part: tuple[Array, Array], density: float, pure: float, fitted: Sequence[Array]) -> float:
         """log likelihood of "some" minus that of "none", each with the rest fitted anew."""
