@@ -7,9 +7,12 @@ lie well below 1 unless nothing else tells what a map shows.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
+
+from recon.backend import is_device_array, namespace, to_device, to_host
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -31,12 +34,14 @@ def foretold(found: Linear, maps: Array, weight: Array, tilts: NDArray[np.intp])
         tilts: positions of those that are asked for.
     """
     root = np.sqrt(weight[tilts])
-    views = [found.views[i] for i in tilts]
+    views, xp = [found.views[i] for i in tilts], namespace(found.factor)
+    place = partial(to_device, device="cuda" if is_device_array(found.factor) else "cpu")
 
     def hat(x: Array) -> Array:
-        pulled = np.stack([view.adjoint(image) for view, image in zip(views, root * x, strict=True)], axis=1)
+        pulled = xp.stack([view.adjoint(image) for view, image in zip(views, place(root * x), strict=True)], axis=1)
         density = found.solve(pulled)
-        return np.asarray(root * np.stack([view.project(d) for view, d in zip(views, density.T, strict=True)]))
+        back = xp.stack([view.project(d) for view, d in zip(views, density.T, strict=True)])
+        return np.asarray(root * to_host(back))
 
     def dot(a: Array, b: Array) -> Array:
         return np.asarray((a * b).sum(axis=(1, 2), keepdims=True))

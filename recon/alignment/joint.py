@@ -19,6 +19,7 @@ from recon.alignment.foretelling import foretold
 from recon.alignment.linear import Linear, Priors
 from recon.alignment.pose import Pose, free_directions, translation
 from recon.alignment.samples import SECTION, Blobs, Samples, with_maps, with_scene
+from recon.backend import to_host
 from recon.errors import InputError
 from recon.series.alignment import Alignment
 from recon.series.tilt_series import TiltSeries
@@ -47,6 +48,7 @@ class JointFit:
         used: ``(tilt,)`` False for a tilt that takes no part.
         most: blobs, about.
         section: thickness of an object that leaves the frame, in widths of the frame.
+        device: ``"cpu"`` or ``"cuda"``, where the object is solved for.
         pose: shifts, exposures and rotation at present.
         blobs: whose sum the object is.
         samples: of the maps.
@@ -59,6 +61,7 @@ class JointFit:
     used: NDArray[np.bool_]
     most: int = MOST_BLOBS
     section: float = SECTION
+    device: str = "cpu"
     pose: Pose = field(init=False)
     blobs: Blobs = field(init=False)
     samples: Samples = field(init=False)
@@ -78,7 +81,8 @@ class JointFit:
 
     def place(self) -> None:
         """Put blobs where the object can be at the present pose, and sample the maps as finely as these."""
-        self.blobs = Blobs.of(self.series, self.pose, self.used, self.most, FINEST, self.section)
+        found = Blobs.of(self.series, self.pose, self.used, self.most, FINEST, self.section)
+        self.blobs = replace(found, device=self.device)
         self.priors = Priors(WIDTH, LOOSE)
         self.sample(Samples.of(self.series, self.used, SMOOTHING * self.blobs.spacing))
 
@@ -196,7 +200,7 @@ class JointFit:
         spread = np.zeros((count, count))
         shape = (len(samples.places[0]), len(samples.places[1]), count)
         for i in range(n):
-            rows = -self.weight[i].reshape(-1, 1) * (found.views[i].matrix() @ found.absorbed.astype(np.float32))
+            rows = -self.weight[i].reshape(-1, 1) * to_host(found.views[i].matrix() @ found.absorbed)
             rows[:, [3 * i, 3 * i + 1, 3 * i + 2, count - 1]] += found.slopes[i]
             rows = (rows * samples.cover[i].reshape(-1, 1)).reshape(shape)
             pull = np.einsum("ap,abk,bq->pqk", samples.kernels[0], rows, samples.kernels[1], optimize=True)

@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from recon.alignment.blobs import View
+from recon.backend import is_device_array, namespace, to_device, to_host
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from recon.alignment.pose import Pose
     from recon.alignment.samples import Blobs, Samples
+    from recon.backend import Array as Anywhere
 
     Array = NDArray[np.float64]
 
@@ -61,18 +63,20 @@ class Linear:
         slopes: each tilt's weighted derivatives by its three parameters and the rotation, ``(sample, 4)``.
         absorbed: ``(blob, parameter)`` how the object would follow each parameter.
         gradient, information: of the parameters, the object solved for.
-        factor: of the normal matrix of the object.
+        factor: of the normal matrix of the object, see `factored`.
+
+    Views, densities, what is absorbed and the factor are on the blobs' device.
     """
 
     views: list[View]
     prior: float
-    density: Array
+    density: Anywhere
     prediction: Array
     slopes: list[Array]
-    absorbed: Array
+    absorbed: Anywhere
     gradient: Array
     information: Array
-    factor: tuple[NDArray[np.float32], bool]
+    factor: Anywhere
 
     @classmethod
     def at(
@@ -90,24 +94,28 @@ class Linear:
             views, prior, factor = _of_object(pose, blobs, samples, weight, priors)
         else:
             views, prior, factor = like.views, like.prior, like.factor
-        right = [view.adjoint(m) for view, m in zip(views, weight * samples.maps, strict=True)]
-        density = _solved(factor, np.sum(right, axis=0))
-        prediction = np.empty_like(samples.maps)
+        xp, device = namespace(views[0].v), blobs.device
+        right = to_device(weight * samples.maps, device)
+        each_right = [view.adjoint(m) for view, m in zip(views, right, strict=True)]
+        density = solved(factor, xp.stack(each_right).sum(axis=0))
+        on_device = xp.stack([xp.stack([*view.slopes(density), view.project(density)]) for view in views])
+        # in the order of the parameters, (tilt, 4, p, q)
+        each = to_host(on_device).astype(np.float64)[:, [0, 1, 3, 2]]
+        each[:, 2] *= samples.cover > 0
+        weighted = each * weight[:, None]
+        prediction, rest = each[:, 2].copy(), samples.maps - each[:, 2]
         gradient, information = np.zeros(count), np.zeros((count, count))
-        pulled = np.zeros((len(blobs.points), count))
-        slopes = []
+        pulled = xp.zeros((count, len(blobs.points)), dtype=np.float32)
         for i, view in enumerate(views):
-            value = prediction[i] = np.where(samples.cover[i] > 0, view.project(density), 0)
-            slope_v, slope_u, turned = view.slopes(density)
-            each = np.stack([slope_v, slope_u, value, turned])
-            weighted = each * weight[i]
-            slopes.append(weighted.reshape(4, -1).T)
             at = [3 * i, 3 * i + 1, 3 * i + 2, count - 1]
-            gradient[at] += np.tensordot(weighted, samples.maps[i] - value, 2)
-            information[np.ix_(at, at)] += np.tensordot(each, weighted, ([1, 2], [1, 2]))
-            pulled[:, at] += view.adjoint(weighted).T
-        absorbed = _solved(factor, pulled)
-        information -= pulled.T @ absorbed
+            gradient[at] += np.tensordot(weighted[i], rest[i], 2)
+            information[np.ix_(at, at)] += np.tensordot(each[i], weighted[i], ([1, 2], [1, 2]))
+            part = view.adjoint(to_device(weighted[i], device))
+            pulled[3 * i : 3 * i + 3] = part[:3]
+            pulled[-1] += part[3]
+        absorbed = solved(factor, pulled.T)
+        information -= to_host(pulled @ absorbed)
+        slopes = list(weighted.reshape(n, 4, -1).swapaxes(1, 2))
         exposures = np.arange(n) * 3 + 2
         gradient[exposures] -= (pose.log_exposures - pose.log_exposures.mean()) / EXPOSURE_PRIOR**2
         information[exposures, exposures] += 1 / EXPOSURE_PRIOR**2
@@ -115,40 +123,60 @@ class Linear:
         information[-1, -1] += priors.rotation_precision
         return cls(views, prior, density, prediction, slopes, absorbed, gradient, information, factor)
 
-    def solve(self, right: Array) -> Array:
-        """The normal equations of the object, ``(blob, ...)``."""
-        return _solved(self.factor, right)
+    def solve(self, right: Anywhere) -> Anywhere:
+        """The normal equations of the object, ``(blob, ...)``, on the device."""
+        return solved(self.factor, right)
 
 
 def _of_object(
     pose: Pose, blobs: Blobs, samples: Samples, weight: Array, priors: Priors
-) -> tuple[list[View], float, tuple[NDArray[np.float32], bool]]:
+) -> tuple[list[View], float, Anywhere]:
     """Views of the blobs, their prior, and their normal matrix factored."""
-    from scipy import linalg
-
     mass = blobs.spacing**3 * np.exp(pose.log_exposures)
     sigma = float(np.hypot(priors.width * blobs.spacing, samples.sigma))
     views = [
-        View.of(pose.land(blobs.points, i), pose.displacements[i], samples.places, sigma, mass[i])
+        View.of(pose.land(blobs.points, i), pose.displacements[i], samples.places, sigma, mass[i], blobs.device)
         for i in range(len(pose.tilts))
     ]
     normal = blobs.overlaps.normal_matrix(pose, samples.places, weight, sigma, mass)
     used = np.asarray(samples.cover.any(axis=(1, 2)))
     loose = 1 / (priors.loose * _mean_density(views, samples, used)) ** 2
     prior = max(loose, ROUNDING * float(normal.diagonal().max()))
-    normal[np.diag_indices(len(normal))] += np.float32(prior)
-    return views, prior, linalg.cho_factor(normal, lower=True, overwrite_a=True, check_finite=False)
+    diagonal = namespace(normal).arange(len(normal))
+    normal[diagonal, diagonal] += np.float32(prior)
+    return views, prior, factored(normal)
 
 
-def _solved(factor: tuple[NDArray[np.float32], bool], right: Array) -> Array:
-    from scipy import linalg
+def factored(normal: Anywhere) -> Anywhere:
+    """The lower factor of Cholesky of a matrix, of which only the lower triangle is read; it may be overwritten."""
+    found: Anywhere
+    if is_device_array(normal):
+        found = namespace(normal).linalg.cholesky(normal)
+    else:
+        from scipy import linalg
 
-    return np.asarray(linalg.cho_solve(factor, right.astype(np.float32), check_finite=False), np.float64)
+        found = linalg.cholesky(normal, lower=True, overwrite_a=True, check_finite=False)
+    return found
+
+
+def solved(factor: Anywhere, right: Anywhere) -> Anywhere:
+    """The solution ``(blob, ...)`` of a system whose matrix was `factored`, float32."""
+    right = right.astype(np.float32)
+    found: Anywhere
+    if is_device_array(factor):
+        from cupyx.scipy.linalg import solve_triangular
+
+        found = solve_triangular(factor, solve_triangular(factor, right, lower=True), trans=1, lower=True)
+    else:
+        from scipy import linalg
+
+        found = linalg.cho_solve((factor, True), right, check_finite=False)
+    return found
 
 
 def _mean_density(views: list[View], samples: Samples, used: NDArray[np.bool_]) -> float:
     """The uniform density that gives the total of the maps."""
-    one = np.ones(views[0].v.shape[1])
+    one = namespace(views[0].v).ones(views[0].v.shape[1], dtype=np.float32)
     each = [float(view.project(one).sum()) for view, taken in zip(views, used, strict=True) if taken]
     signal = float((samples.maps * (samples.cover > 0)).sum())
     return max(signal, 1e-12) / max(sum(each), 1e-12)

@@ -14,16 +14,19 @@ too. All this takes a fifth of the time of the product of the maps' matrices.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from recon.backend import namespace, to_device
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from recon.alignment.pose import Pose
+    from recon.backend import Array as Anywhere
 
     Array = NDArray[np.float64]
 
@@ -44,14 +47,16 @@ class Overlaps:
         middle: ``(pair,)`` the pair's middle.
         blocks: of each level, the layers whose blobs meet there: the first one's blobs, the second one's, pairs of
             columns ``(blob, blob)``, and the distance between the layers, pixels.
+        device: ``"cpu"`` or ``"cuda"``, where `middle`, pairs and what is made of them are.
     """
 
     size: int
     across: Array
     along: Array
     apart: Array
-    middle: NDArray[np.int32]
-    blocks: tuple[tuple[tuple[slice, slice, NDArray[np.int32], float], ...], ...]
+    middle: Anywhere
+    blocks: tuple[tuple[tuple[slice, slice, Anywhere, float], ...], ...]
+    device: str = "cpu"
 
     @classmethod
     def of(cls, points: Array, spacing: float) -> Overlaps:
@@ -88,9 +93,17 @@ class Overlaps:
             blocks=tuple(blocks),
         )
 
+    def on(self, device: str) -> Overlaps:
+        """The same on a device."""
+        blocks = tuple(
+            tuple((first, second, to_device(pairs, device), distance) for first, second, pairs, distance in level)
+            for level in self.blocks
+        )
+        return replace(self, middle=to_device(self.middle, device), blocks=blocks, device=device)
+
     def normal_matrix(
         self, pose: Pose, places: tuple[Array, Array], weights: Array, sigma: float, mass: Array
-    ) -> NDArray[np.float32]:
+    ) -> Anywhere:
         """``sum over tilts of A^T W A``, ``(blob, blob)``, 0 above layers on the diagonal; columns are contiguous.
 
         Args:
@@ -99,40 +112,51 @@ class Overlaps:
             weights: ``(tilt, p, q)`` of the samples.
             sigma: standard deviation of a blob in the maps, pixels.
             mass: ``(tilt,)`` integral of a blob of density 1.
+
+        Returns:
+            float32, on the device.
         """
+        xp = namespace(self.middle)
         turned = np.stack([np.sin(pose.tilts), np.cos(pose.tilts)])  # of (z, x)
         near = np.exp(-np.square(self.apart @ turned) / (4 * sigma**2)).astype(np.float32)
-        found = np.empty((len(self.along), len(self.across), len(pose.tilts)), np.float32)
+        near = to_device(near, self.device)
+        found = xp.empty((len(self.along), len(self.across), len(pose.tilts)), dtype=np.float32)
         peak = (mass / (2 * np.pi * sigma**2)) ** 2
         for i in range(len(pose.tilts)):
             found[..., i] = self._weight_of_middles(pose, i, places, weights[i] * peak[i], sigma, turned[:, i])
-        upper = np.zeros((self.size, self.size), np.float32)
-        for level, blocks in zip(found, self.blocks, strict=True):
-            of_pairs = np.einsum("pt,pt->p", level.take(self.middle, axis=0), near)
+        upper = xp.zeros((self.size, self.size), dtype=np.float32)
+        for level, blocks in enumerate(self.blocks):
+            of_pairs = xp.einsum("pt,pt->p", found[level].take(self.middle, axis=0), near)
             for first, second, pairs, distance in blocks:
                 part = float(np.exp(-(distance**2) / (4 * sigma**2)))
                 if part > FAR:
                     upper[first, second] = (of_pairs * np.float32(part)).take(pairs)
-        return upper.T
+        normal: Anywhere = upper.T
+        return normal
 
     def _weight_of_middles(
         self, pose: Pose, i: int, places: tuple[Array, Array], weight: Array, sigma: float, turned: Array
-    ) -> NDArray[np.float32]:
+    ) -> Anywhere:
         """W at tilt i, ``(level, middle)``; samples without weight are left out."""
         p, q = np.nonzero(weight)
         v, u = places[0][p] - pose.displacements[i, 0], places[1][q] - pose.displacements[i, 1]
         c, s = np.cos(pose.rotation), np.sin(pose.rotation)
         y, x = (v * c - u * s) / sigma, (u * c + v * s) / sigma  # as the object has it
-        rows = _gaussian(self.along[:, None] / sigma, y) * weight[p, q].astype(np.float32)
-        columns = _gaussian(x[:, None], self.across @ turned / sigma)
+        rows = self._gaussian(self.along[:, None] / sigma, y)
+        rows *= to_device(weight[p, q].astype(np.float32), self.device)
+        columns = self._gaussian(x[:, None], self.across @ turned / sigma)
         # a long sum in float32, of parts with about as much each: rounding must stay below the prior of the blobs
-        return np.asarray(sum(rows[:, k::PARTS] @ columns[k::PARTS] for k in range(PARTS)))
+        found: Anywhere = rows[:, ::PARTS] @ columns[::PARTS]
+        for k in range(1, PARTS):
+            found += rows[:, k::PARTS] @ columns[k::PARTS]
+        return found
 
-
-def _gaussian(a: Array, b: Array) -> NDArray[np.float32]:
-    """``exp(-(a - b)^2)``; only the difference is taken in float64."""
-    d = np.empty(np.broadcast_shapes(a.shape, b.shape), np.float32)
-    np.subtract(a, b, out=d, casting="same_kind")
-    np.multiply(d, d, out=d)
-    np.minimum(d, FAINT, out=d)
-    return np.asarray(np.exp(np.negative(d, out=d), out=d))
+    def _gaussian(self, a: Array, b: Array) -> Anywhere:
+        """``exp(-(a - b)^2)``; only the difference is taken in float64."""
+        xp = namespace(self.middle)
+        d: Anywhere = (to_device(a, self.device) - to_device(b, self.device)).astype(np.float32)
+        xp.multiply(d, d, out=d)
+        xp.minimum(d, FAINT, out=d)
+        xp.negative(d, out=d)
+        xp.exp(d, out=d)
+        return d

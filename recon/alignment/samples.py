@@ -115,15 +115,17 @@ class Blobs:
     Attributes:
         points: ``(blob, 3)`` (z, y, x), in the order of y, then z, then x.
         spacing: of the lattice, pixels.
+        device: ``"cpu"`` or ``"cuda"``, where a fit to them is solved.
     """
 
     points: Array
     spacing: float
+    device: str = "cpu"
 
     @cached_property
     def overlaps(self) -> Overlaps:
         """Pairs of them."""
-        return Overlaps.of(self.points, self.spacing)
+        return Overlaps.of(self.points, self.spacing).on(self.device)
 
     @classmethod
     def of(
