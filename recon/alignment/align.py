@@ -49,6 +49,7 @@ def align(
     reference: Sequence[str] | str | None = None,
     resampled: bool = False,
     log: Log | None = None,
+    device: str = "auto",
 ) -> TiltSeries:
     """Estimate the alignment; it goes into the model, the counts stay as they are.
 
@@ -62,6 +63,7 @@ def align(
         resampled: interpolate the maps into the aligned frame, as that paper did, instead.
         log: called with a line for each stage; by default the logger ``recon`` gets them, and doubts are a
             `recon.ReconWarning` each.
+        device: ``"auto"``, ``"cpu"`` or ``"cuda"``, where the joint fit and reconstructions are solved.
 
     A projection of which only some of the reference's elements have a map is aligned by those, see `rest`.
 
@@ -72,12 +74,14 @@ def align(
 
     Raises:
         JobError: an unknown method.
+        BackendError: CUDA asked for where it cannot be used.
         InputError: an unknown reference element, maps that hold nothing to align on or have nothing in common, fewer
             than three tilts that can be used; with "auto", a frame of fewer than 8 pixels along a side.
     """
     series = TiltSeries.of(series, "align")
     if method not in METHODS:
         raise JobError(f"align method {method!r} is unknown; use one of {', '.join(METHODS)}")
+    device = backend.resolve_device(device)
     told = [MARK + line for line in warnings(series)]  # by what found them
     tell = teller(log)
 
@@ -104,21 +108,23 @@ def align(
     if method == "none":
         aligned = series.evolve("align: none", alignment=Alignment.identity(series.n_tilts))
     elif by_image:
-        aligned = align_on_image(series, lambda own: align(own, method, log=lambda line: _plain(say, line)), say)
+        aligned = align_on_image(
+            series, lambda own: align(own, method, log=lambda line: _plain(say, line), device=device), say, device
+        )
     elif method == "cross-correlation":
         start = Alignment(cross_correlation(combined))
         say("align: cross-correlation done")
         final = split_offset(axis_by_artefacts(combined, start), combined.used)
-        final = replace(final, method=method, residual=residuals(combined, final))
+        final = replace(final, method=method, residual=residuals(combined, final, device=device))
         aligned = series.evolve(_note(final), alignment=final)
     elif series.scheme is not None:
         series = screen(series)
         combined = combine(series, reference)
-        aligned = align_scheme(series, combined, lambda half: _automatic(half, reference, say), say)
+        aligned = align_scheme(series, combined, lambda half: _automatic(half, reference, say, device), say, device)
     else:
-        aligned = _automatic(series, reference, say)
+        aligned = _automatic(series, reference, say, device)
     if method != "none" and aligned.element_weights is not None and not by_image:
-        aligned = align_rest(aligned, combine(aligned, reference).used, say)
+        aligned = align_rest(aligned, combine(aligned, reference).used, say, device=device)
     for doubt in aligned.alignment.doubts:
         if MARK + doubt not in told:
             say(MARK + doubt)
@@ -142,8 +148,8 @@ def _note(a: Alignment) -> str:
 
 
 @backend.one_blas_thread()
-def _automatic(series: TiltSeries, reference: Sequence[str] | None, say: Log) -> TiltSeries:
-    series, joint = _consistent(series, reference, say)
+def _automatic(series: TiltSeries, reference: Sequence[str] | None, say: Log, device: str = "cpu") -> TiltSeries:
+    series, joint = _consistent(series, reference, say, device)
     combined = combine(series, reference)
     taken, found = combined.used, joint.bins.up(joint.fit.found())
     covariance = joint.fit.uncertainty()
@@ -170,13 +176,15 @@ def _automatic(series: TiltSeries, reference: Sequence[str] | None, say: Log) ->
     return series.evolve(_note(final), alignment=final)
 
 
-def _consistent(series: TiltSeries, reference: Sequence[str] | None, say: Log) -> tuple[TiltSeries, JointStage]:
+def _consistent(
+    series: TiltSeries, reference: Sequence[str] | None, say: Log, device: str
+) -> tuple[TiltSeries, JointStage]:
     """The series without maps that contradict the others, and the joint fit of the rest."""
     series = screen(series) if series.exposures_from == "assumed" else series  # else `normalise` has
     first = int(combine(series, reference).used.sum())
     while True:
         combined = combine(series, reference)
-        joint = joint_stage(combined, say)
+        joint = joint_stage(combined, say, device)
         agreement, taken = joint.fit.agreement(), combined.used
         typical = float(np.median(agreement[taken]))
         if typical < COMMON or taken.sum() < MOST_ODD * first:
@@ -207,7 +215,7 @@ def _matched(
     fine, bins = binned_to(combined, FINE)
     if exposed:
         fine = fine.evolve(exposures=joint.fit.exposures[None])
-    matcher = Matcher(fine, bins.down(found), exposed=exposed)
+    matcher = Matcher(fine, bins.down(found), exposed=exposed, device=joint.fit.device)
     settled = matcher.converge(ROUNDS_EXPOSED if exposed else ROUNDS, 40)
     if exposed:
         combined = combined.evolve(exposures=matcher.series.exposures)
@@ -217,7 +225,7 @@ def _matched(
     final = replace(
         final,
         method=f"{joint.how}, joint fit, re-projection matching",
-        residual=residuals(combined, final, matcher),
+        residual=residuals(combined, final, matcher, joint.fit.device),
         errors=np.where(taken[:, None], errors, np.nan),
     )
     return final, settled

@@ -36,7 +36,8 @@ def exposures_of(series: TiltSeries, joint: JointStage, *, shared: bool = True) 
         if mine.sum() < MIN_TILTS:
             unknown.append(name)
             continue
-        fit = JointFit(small, joint.fit.found(), mine, most=joint.fit.most // 2, section=joint.fit.section)
+        like = joint.fit
+        fit = JointFit(small, like.found(), mine, like.most // 2, like.section, like.device)
         fit.solve(hold="geometry")
         own = exposure_errors_of(fit, hold="geometry")
         if np.median(own[mine]) < WELL_KNOWN and fit.pose.log_exposures[mine].std() < 1:

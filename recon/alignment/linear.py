@@ -152,6 +152,8 @@ def factored(normal: Anywhere) -> Anywhere:
     found: Anywhere
     if is_device_array(normal):
         found = namespace(normal).linalg.cholesky(normal)
+        if not np.isfinite(float(found[-1, -1])):  # CuPy does not say so
+            raise np.linalg.LinAlgError("the normal matrix of the object is not positive definite")
     else:
         from scipy import linalg
 

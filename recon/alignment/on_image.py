@@ -59,13 +59,14 @@ def looked_at(own: TiltSeries) -> TiltSeries:
     return own.evolve(isolated=look(own).isolated(own.used))
 
 
-def align_on_image(series: TiltSeries, align: Align, say: Log) -> TiltSeries:
+def align_on_image(series: TiltSeries, align: Align, say: Log, device: str = "cpu") -> TiltSeries:
     """The series with the alignment of its image.
 
     Args:
         series: with an image that has its own tilts, normalised.
         align: of a series on its image.
         say: called with a line for each stage.
+        device: ``"cpu"`` or ``"cuda"``.
 
     Raises:
         InputError: the image cannot be aligned, or has fewer than three tilts in common with the maps.
@@ -92,17 +93,17 @@ def align_on_image(series: TiltSeries, align: Align, say: Log) -> TiltSeries:
     own_shifts = np.where(own.used[:, None], found.shifts, np.nan)
     series = series.evolve(alignment=final, image_shifts=own_shifts)
     if series.exposures_from in ("open", "re-projections"):
-        series, doubts = _exposed(series, shared & series.used)
+        series, doubts = _exposed(series, shared & series.used, device)
         final = replace(final, doubts=(*final.doubts, *doubts))
         series = series.evolve(alignment=final)
     if not (shared | ~series.used).all():
-        series = align_rest(series, shared & series.used, say)
+        series = align_rest(series, shared & series.used, say, device=device)
     combined = combine(series, common_elements(series))
-    final = replace(series.alignment, residual=residuals(combined, series.alignment))
+    final = replace(series.alignment, residual=residuals(combined, series.alignment, device=device))
     return series.evolve(f"align: {final}", alignment=final)
 
 
-def _exposed(series: TiltSeries, aligned: NDArray[np.bool_]) -> tuple[TiltSeries, list[str]]:
+def _exposed(series: TiltSeries, aligned: NDArray[np.bool_], device: str) -> tuple[TiltSeries, list[str]]:
     """Exposures of an object that leaves the frame, from the maps whose alignment is known."""
     combined = combine(series, common_elements(series))
     small, bins = binned_to(combined, FINE)
@@ -111,7 +112,7 @@ def _exposed(series: TiltSeries, aligned: NDArray[np.bool_]) -> tuple[TiltSeries
     most = blobs_for(small, taken)
 
     def fitted(section: float) -> JointStage:
-        fit = JointFit(small, at, taken, most, section)
+        fit = JointFit(small, at, taken, most, section, device)
         settled = fit.solve(hold="geometry")
         return JointStage(fit, bins, "image", settled)
 

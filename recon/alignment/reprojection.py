@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from recon.alignment.pose import translation
+from recon.backend import namespace, to_device, to_host
 from recon.model.assembly import make_data_term, make_operator
 from recon.model.grid import grid
 from recon.model.noise import automatic_strength, noise_weights
@@ -20,6 +21,8 @@ from recon.solvers.sirt import sirt
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from recon.backend import Array
+
 MIDDLE = 64  # pixels along a frame's edge for residuals
 AT_FIRST, LATER = 60, 20  # iterations for residuals: from nothing, and where a matcher has come to
 START = 5  # iterations of SIRT before the first reconstruction
@@ -30,16 +33,18 @@ OVERLAP = 2.0  # the bound of `recon.solvers.overlap`: to measure it would take 
 class Matcher:
     """Matches maps with re-projections of a reconstruction that is kept from round to round.
 
-    With `exposed` the exposures are matched with the displacements, where nothing else tells them.
+    With `exposed` the exposures are matched with the displacements, where nothing else tells them. The image is
+    reconstructed and kept on `device`, the maps are matched on the host.
     """
 
     series: TiltSeries
     alignment: Alignment
     smoothing: float = 0.0
     softness: float = 1.0
-    image: NDArray[np.float32] | None = None
+    image: Array | None = None
     omega: float | None = None
     exposed: bool = False
+    device: str = "cpu"
     reached: PrimalDual | None = None  # the solver of the last round
 
     def __post_init__(self) -> None:
@@ -59,17 +64,20 @@ class Matcher:
         other = replace(self, alignment=replace(self.alignment, rotation_deg=rotation_deg))
         if self.image is not None and other.volume != self.volume:
             nz, ny, nx = other.volume  # wider or narrower where the object leaves the frame
-            other.image, other.reached = centred(self.image, (nz, nx, ny)), None
+            other.image, other.reached = centred(to_host(self.image), (nz, nx, ny)), None
         return other
 
     def reconstruct(self, iterations: int) -> float:
         """Continue the reconstruction at the present alignment; returns the penalised likelihood."""
-        operator = make_operator(self.series.evolve(alignment=self.alignment), self.volume, self.data.counts)
-        first = self.image
-        if first is None:
-            first = sirt(operator, self.data, iterations=START).value
-        start = first if self.reached is None else None
-        solver = PrimalDual(operator, self.data, regulariser="tv", a1=self.strength, start=start, omega=self.omega)
+        moved = {field.name: to_device(getattr(self.data, field.name), self.device) for field in fields(self.data)}
+        data = replace(self.data, **moved)
+        operator = make_operator(self.series.evolve(alignment=self.alignment), self.volume, data.counts)
+        start: Array | None = None
+        if self.image is None:
+            start = sirt(operator, data, iterations=START).value
+        elif self.reached is None:
+            start = to_device(self.image, self.device)
+        solver = PrimalDual(operator, data, regulariser="tv", a1=self.strength, start=start, omega=self.omega)
         if self.reached is not None:  # its dual variables, too
             solver.continue_from(self.reached)
         solver.weights = replace(solver.weights, overlap=OVERLAP)
@@ -107,11 +115,10 @@ class Matcher:
 
     def predict(self) -> NDArray[np.float32]:
         """Exposed re-projections in the recorded frames ``(tilt, u, y)``, without background."""
-        operator = make_operator(self.series.evolve(alignment=self.alignment), self.volume, self.data.counts)
-        out = np.empty(operator.range_shape, np.float32)
         assert self.image is not None
-        operator(self.image, out)
-        return np.asarray(out * self.data.scale)
+        operator = make_operator(self.series.evolve(alignment=self.alignment), self.volume, self.image)
+        out = namespace(self.image).empty(operator.range_shape, dtype=np.float32)
+        return np.asarray(to_host(operator(self.image, out)) * self.data.scale)
 
     def converge(self, rounds: int, iterations: int, accuracy: float = 0.02) -> bool:
         """Reconstruct and match in turn until no displacement moves by more than `accuracy` pixels; whether it did.
@@ -149,7 +156,9 @@ class Matcher:
         return np.asarray(np.where(self.series.used[:, None], np.sqrt(variance), np.nan))
 
 
-def residuals(series: TiltSeries, alignment: Alignment, known: Matcher | None = None) -> NDArray[np.float64]:
+def residuals(
+    series: TiltSeries, alignment: Alignment, known: Matcher | None = None, device: str = "cpu"
+) -> NDArray[np.float64]:
     """Mean squared misfit of each map over its variance where the object is, near 1 for a good model.
 
     `known` is a matcher that came to this alignment, whose reconstruction goes on if it is as fine as is needed.
@@ -159,7 +168,7 @@ def residuals(series: TiltSeries, alignment: Alignment, known: Matcher | None = 
         matcher = known
         matcher.reconstruct(LATER)
     else:
-        matcher = Matcher(small, bins.down(alignment))
+        matcher = Matcher(small, bins.down(alignment), device=device)
         matcher.reconstruct(AT_FIRST)
     mean = matcher.predict() + matcher.data.offset
     weight = np.where((matcher.data.scale > 0) & (mean > 0.05 * float(mean.max())), 1 / np.maximum(mean, 1e-12), 0)

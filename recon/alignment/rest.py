@@ -15,6 +15,7 @@ import numpy as np
 from recon.alignment.joint import at_all_displacements
 from recon.alignment.reprojection import Matcher
 from recon.alignment.start import FINE, Log
+from recon.backend import to_host
 from recon.errors import InputError
 from recon.model.assembly import make_operator, some
 from recon.series.alignment import Alignment
@@ -53,7 +54,9 @@ class _Known:
         return np.asarray(operator(self.image, np.empty(operator.range_shape, np.float32))[0], dtype=np.float64)
 
 
-def align_rest(series: TiltSeries, aligned: NDArray[np.bool_], say: Log, cut: bool = False) -> TiltSeries:
+def align_rest(
+    series: TiltSeries, aligned: NDArray[np.bool_], say: Log, cut: bool = False, device: str = "cpu"
+) -> TiltSeries:
     """The series with the projections aligned that have maps and were not.
 
     Args:
@@ -61,6 +64,7 @@ def align_rest(series: TiltSeries, aligned: NDArray[np.bool_], say: Log, cut: bo
         aligned: ``(tilt,)`` those whose alignment is known.
         say: called with a line for each round.
         cut: the frame cuts the object in the others: what exposes them is matched, too.
+        device: where elements are reconstructed.
 
     Raises:
         InputError: a projection has no element that three others which are aligned show.
@@ -68,7 +72,7 @@ def align_rest(series: TiltSeries, aligned: NDArray[np.bool_], say: Log, cut: bo
     aligned = aligned.copy()
     fine, bins = binned_to(series, FINE)
     while (rest := np.flatnonzero(series.present.any(axis=0) & ~aligned)).size:
-        known = _reconstructed(series, fine, bins, aligned)
+        known = _reconstructed(series, fine, bins, aligned, device)
         within = [i for i in rest if any(series.present[e, i] for e in known)]
         if not within:
             names = ", ".join(n for n, there in zip(series.elements, series.present[:, rest[0]], strict=True) if there)
@@ -87,7 +91,7 @@ def align_rest(series: TiltSeries, aligned: NDArray[np.bool_], say: Log, cut: bo
 
 
 def _reconstructed(
-    series: TiltSeries, fine: TiltSeries, bins: Binning, aligned: NDArray[np.bool_]
+    series: TiltSeries, fine: TiltSeries, bins: Binning, aligned: NDArray[np.bool_], device: str
 ) -> dict[int, _Known]:
     """The elements, by position, of which enough projections are aligned."""
     out = {}
@@ -100,10 +104,10 @@ def _reconstructed(
         index = np.flatnonzero(there)
         at = bins.down(series.alignment)
         part = some(kept.evolve(alignment=at), index)
-        matcher = Matcher(part, part.alignment)
+        matcher = Matcher(part, part.alignment, device=device)
         matcher.reconstruct(ITERATIONS)
         assert matcher.image is not None
-        out[e] = _Known(one, matcher.image)
+        out[e] = _Known(one, to_host(matcher.image))
     return out
 
 

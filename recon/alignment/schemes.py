@@ -95,7 +95,7 @@ def halves(scheme: TiltGeometry) -> list[Half]:
     return out
 
 
-def align_scheme(series: TiltSeries, combined: TiltSeries, align: Align, say: Log) -> TiltSeries:
+def align_scheme(series: TiltSeries, combined: TiltSeries, align: Align, say: Log, device: str = "cpu") -> TiltSeries:
     """The series with its alignment, and with the scheme as it really was.
 
     Args:
@@ -103,6 +103,7 @@ def align_scheme(series: TiltSeries, combined: TiltSeries, align: Align, say: Lo
         combined: the sum of its reference elements, as one element.
         align: of a single-axis series.
         say: called with a line for each stage.
+        device: of the last matching, ``"cpu"`` or ``"cuda"``.
 
     Raises:
         InputError: a half cannot be aligned; or maps belong to no half and the object is not isolated: it fills a map,
@@ -157,7 +158,7 @@ def align_scheme(series: TiltSeries, combined: TiltSeries, align: Align, say: Lo
     series, combined = series.evolve(scheme=scheme), combined.evolve(scheme=scheme)
     fine, bins = binned_to(combined, FINE)
     exposed = lone.size > 0 and series.exposures_from == "open"  # else totals say it, or the halves' fits have
-    matcher = Matcher(fine, bins.down(Alignment(shifts)), exposed=exposed)
+    matcher = Matcher(fine, bins.down(Alignment(shifts)), exposed=exposed, device=device)
     converged = matcher.converge(ROUNDS_EXPOSED if exposed else 8, 40)
     if exposed:
         exposures = np.broadcast_to(matcher.series.exposures, series.exposures.shape).copy()
@@ -173,16 +174,16 @@ def align_scheme(series: TiltSeries, combined: TiltSeries, align: Align, say: Lo
         method=f"{len(groups)} axes by themselves, their motion, re-projection matching"
         if groups
         else "centre of mass, re-projection matching",
-        residual=residuals(combined, final, matcher),
+        residual=residuals(combined, final, matcher, device),
         errors=matcher.errors() * bins.factor,
         converged=converged,
         doubts=tuple(dict.fromkeys(doubts)),
     )
     note = f"align: {final.method}; largest shift {np.abs(final.shifts).max():.1f} pixels"
-    return _taken_back(series.evolve(note, alignment=final), say)
+    return _taken_back(series.evolve(note, alignment=final), say, device)
 
 
-def _taken_back(series: TiltSeries, say: Log) -> TiltSeries:
+def _taken_back(series: TiltSeries, say: Log, device: str) -> TiltSeries:
     """The series in which maps serve again that the frame cuts, matched with what the others say of them.
 
     By their totals they could not be exposed, nor placed by their centres of mass; but of the few maps of a scheme each
@@ -198,11 +199,11 @@ def _taken_back(series: TiltSeries, say: Log) -> TiltSeries:
     weights[back] = mask
     left_out = tuple((i, why) for i, why in series.left_out if i not in back)
     try:
-        tried = align_rest(series.evolve(weights=weights, left_out=left_out), taken, say, cut=True)
+        tried = align_rest(series.evolve(weights=weights, left_out=left_out), taken, say, cut=True, device=device)
     except InputError as exc:  # too few of the others show what they show; without them it is aligned
         say(f"align: maps in which the frame cuts the object stay left out: {exc}")
         return series
-    found = residuals(combine(tried), tried.alignment)
+    found = residuals(combine(tried), tried.alignment, device=device)
     odd = [i for i in back if found[i] > UNLIKE * float(np.median(found[taken]))]
     told = [i + 1 for i in back if i not in odd]
     if not told:

@@ -67,8 +67,8 @@ def check_alignable(frame: tuple[int, int]) -> None:
         )
 
 
-def joint_stage(combined: TiltSeries, say: Log) -> JointStage:
-    """The joint fit from a coarse start, first with few blobs."""
+def joint_stage(combined: TiltSeries, say: Log, device: str = "cpu") -> JointStage:
+    """The joint fit from a coarse start, first with few blobs, on a device."""
     taken = combined.used
     if combined.isolated:
         start, how = Alignment(centre_of_mass(combined)), "centre of mass"
@@ -83,7 +83,7 @@ def joint_stage(combined: TiltSeries, say: Log) -> JointStage:
     def fitted(section: float) -> JointStage:
         present = bins.down(start)
         for share in (8, 1):
-            fit = JointFit(small, present, taken, max(most // share, FEWEST_BLOBS), section)
+            fit = JointFit(small, present, taken, max(most // share, FEWEST_BLOBS), section, device)
             hold = "rotation" if share > 1 else ""  # what few blobs cannot draw would turn the axis
             settled = fit.solve(hold=hold)
             if share > 1 and fit.relocate():

@@ -94,11 +94,14 @@ class Stages:
     def align(self, series: TiltSeries) -> TiltSeries:
         """The alignment, given or found."""
         job = self.job
-        with self.timed("align"):
+        with self.timed("align"), backend.device_errors():
             if job.align.file is not None:
                 series = given_alignment(job, series)
             else:
-                series = align(series, job.align.method, reference=align_reference(job, series), log=self.watch.log)
+                series = align(
+                    series, job.align.method, reference=align_reference(job, series), log=self.watch.log,
+                    device=self.device,
+                )  # fmt: skip
             self.watch.log(series.history[-1])
         return series
 
