@@ -35,10 +35,10 @@ class Array:
         return taken(found) if callable(found) else on(found)
 
     def __getitem__(self, index):
-        return on(self.host[off(index)])
+        return on(self.host[at(index)])
 
     def __setitem__(self, index, value):
-        self.host[off(index)] = off(value)
+        self.host[at(index)] = off(value)
 
     def __len__(self):
         return len(self.host)
@@ -71,6 +71,13 @@ def off(value):
     if isinstance(value, np.ndarray):
         raise TypeError("unsupported type numpy.ndarray")
     return type(value)(map(off, value)) if type(value) in (tuple, list) else value
+
+
+def at(index):
+    """As `off`, but NumPy arrays may be indices."""
+    if type(index) in (tuple, list):
+        return type(index)(map(at, index))
+    return index if isinstance(index, np.ndarray) else off(index)
 
 
 def taken(function):

@@ -13,6 +13,7 @@ from recon.alignment.joint import JointFit
 from recon.alignment.linear import factored, solved
 from recon.alignment.reprojection import Matcher
 from recon.backend import cuda_unavailable, to_device, to_host
+from recon.geometry.tilt_geometry import TiltGeometry
 from recon.preparation.normalise import normalise
 from recon.series.alignment import Alignment
 from recon.series.combine import combine
@@ -80,10 +81,13 @@ def test_maps_are_matched_with_what_the_device_projects(device, particle):
     np.testing.assert_allclose(there.predict(), here.predict(), atol=1e-3 * float(here.predict().max()))
 
 
-@pytest.mark.parametrize("kind", ["particle", "section"])
+@pytest.mark.parametrize("kind", ["particle", "section", "cone"])
 def test_the_alignment_is_the_same_on_the_device(device, particle, kind):
-    """A section leaves the frame: its exposures are found, too."""
+    """A section leaves the frame: its exposures are found, too. A cone is matched only."""
     series = particle
+    if kind == "cone":
+        cone = TiltGeometry.conical(55, np.arange(0, 360, 40.0), detector=(24, 24))
+        series = normalise(simulate(size=24, geometry=cone, dose=300, rotation_deg=0, axis_offset=0, samples=2)[0])
     if kind == "section":
         series = section(np.zeros((9, 2), int)).evolve(exposures_from="open")
     here, there = (align(series, device=where, log=lambda line: None) for where in ("cpu", "cuda"))
