@@ -183,7 +183,7 @@ def align_scheme(series: TiltSeries, combined: TiltSeries, align: Align, say: Lo
     return _taken_back(series.evolve(note, alignment=final), say, device)
 
 
-def _taken_back(series: TiltSeries, say: Log, device: str) -> TiltSeries:
+def _taken_back(series: TiltSeries, say: Log, device: str = "cpu") -> TiltSeries:
     """The series in which maps serve again that the frame cuts, matched with what the others say of them.
 
     By their totals they could not be exposed, nor placed by their centres of mass; but of the few maps of a scheme each
