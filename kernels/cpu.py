@@ -17,6 +17,7 @@ from recon.kernels.cpu_joseph import backproject, project
 from recon.kernels.cpu_layout import add, exchange, exchange_add, pad_rows
 from recon.kernels.cpu_memory import zeros
 from recon.kernels.cpu_parallel import all_of, in_parallel
+from recon.kernels.cpu_ramp import ramp_dual, ramp_filter
 from recon.kernels.cpu_tgv import STEP_NEEDS_W_BAR, tgv_dual, tgv_primal, tgv_step
 from recon.kernels.cpu_warp import warp, warp_adjoint
 
@@ -36,6 +37,8 @@ __all__ = [
     "poisson_dual",
     "project",
     "project_rays",
+    "ramp_dual",
+    "ramp_filter",
     "tgv_divergence",
     "tgv_dual",
     "tgv_primal",

@@ -44,6 +44,7 @@ KERNELS = {
         "excess_sums",
     ),
     "data.cu": ("poisson_dual", "least_squares_dual"),
+    "ramp.cu": ("ramp_filter", "ramp_dual"),
     "coupled.cu": tuple(
         f"{name}<{n}>" for name in ("coupled_dual", "coupled_norms") for n in range(1, MOST_CHANNELS + 1)
     ),
@@ -265,6 +266,27 @@ def least_squares_dual(y, projection, counts, offset, scale, weight, sigma, rho)
     """The same for D = weight/2 |s A u + b - counts|^2: y' = (y + sigma r) / (1 + sigma / weight)."""
     floats = (y, projection, counts, offset, scale, weight)
     _launch("data.cu", "least_squares_dual", y.shape, floats, (), y.shape, (sigma, rho))
+
+
+def ramp_filter(stack, kept, scale, room, factors, rest, less):  # type: ignore[no-untyped-def]
+    """``stack -= rest smooth(scale stack - less kept) / scale``, 0 where the scale is 0.
+
+    Arrays (tilt, u, y), `room` is overwritten; `factors` (2, u) are gain and pass, see `recon.kernels.cpu_ramp`.
+    """
+    tilts, _, ny = stack.shape
+    floats = (stack, kept, scale, room, factors)
+    _launch("ramp.cu", "ramp_filter", (1, tilts, ny), floats, (), stack.shape, (rest, less))
+
+
+def ramp_dual(y, kept, ahead, stack, scale, factors, rest, sigma, rho):  # type: ignore[no-untyped-def]
+    """``move = scale stack - kept + (y - ahead) / sigma``; ``kept += rho move``,
+    ``y += rho (ahead - y + rest sigma smooth(move))``.
+
+    Arrays (tilt, u, y), `ahead` is overwritten; `factors` (2, u) are gain and pass. All are 0 where the scale is.
+    """
+    tilts, _, ny = y.shape
+    floats = (y, kept, ahead, stack, scale, factors)
+    _launch("ramp.cu", "ramp_dual", (1, tilts, ny), floats, (), y.shape, (rest, sigma, rho))
 
 
 def tgv_divergence(q, a0, out, largest):  # type: ignore[no-untyped-def]

@@ -31,6 +31,7 @@ from recon.kernels import (
     cpu_joseph,
     cpu_kept,
     cpu_layout,
+    cpu_ramp,
     cpu_tgv,
     cpu_warp,
 )
@@ -53,6 +54,8 @@ def _stacks(n):  # type: ignore[no-untyped-def]
 _SUMS = (1.0, 1.0, 0.0, 1.0, 1.0)
 _RAYS, _AFFINE = np.array([[1.0, 0.0, -2.0]] * 2), np.array([[1.0, 0.0, 0.0, 0.0, 1.0, 0.0]] * 2)
 _KEPT = cpu_kept.Kept((3, 4), 4, _RAYS, 1)
+
+_FACTORS = np.zeros((2, 4), np.float32)
 
 
 def _step(dtype):  # type: ignore[no-untyped-def]
@@ -94,6 +97,8 @@ PROJECTION = {
 }
 SOLVER = {
     "poisson_dual": (cpu._poisson_dual, 0.5, lambda: cpu.poisson_dual(*_stacks(5), _X, _X)),
+    "ramp_filter": (cpu_ramp._ramp_filter, 1, lambda: cpu.ramp_filter(*_stacks(4), _FACTORS, _X, _X)),
+    "ramp_dual": (cpu_ramp._ramp_dual, 1, lambda: cpu.ramp_dual(*_stacks(5), _FACTORS, _X, _X, _X)),
     "tgv_step": (cpu_tgv._tgv_step, 8, lambda: _step(np.float32)),
     "tgv_divergence": (cpu_certificate._tgv_divergence, 2, lambda: _divergence(np.float32)),
     "gradient_adjoint": (cpu_certificate._gradient_adjoint, 1, lambda: _adjoint(np.float32)),

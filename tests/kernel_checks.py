@@ -136,6 +136,19 @@ def check_data_steps(kernels, shape, rho, **how):
     stacks = [a[name] for name in ("y", "projection", "counts", "offset", "scale")]
     compare(kernels, "poisson_dual", *stacks, f32(0.8), rho, **how)
     compare(kernels, "least_squares_dual", *stacks, a["weight"], f32(0.8), rho, **how)
+    check_ramp(kernels, shape, rho, **how)
+
+
+def check_ramp(kernels, shape, rho, **how):
+    a = reference.data_problem(shape, seed=sum(shape))
+    stacks = [a[name] for name in ("projection", "y", "scale")]
+    factors = np.random.default_rng(3).uniform(0, 0.9, (2, shape[1])).astype(np.float32)
+    room = np.full(shape, np.nan, np.float32)
+    # what is scratch is left as it came
+    compare(kernels, "ramp_filter", *stacks, room, factors, f32(0.8), f32(1), skip=(3,), **how)
+    y, v = (a[name] * (a["scale"] > 0) for name in ("y", "counts"))
+    numbers = (f32(0.8), f32(0.3), rho)
+    compare(kernels, "ramp_dual", y, v, y / 2, stacks[0], a["scale"], factors, *numbers, skip=(2,), **how)
 
 
 sizes = st.integers(1, 7)

@@ -163,6 +163,18 @@ def data_problem(shape, seed=0):
     return {name: a.astype(np.float32) for name, a in stacks.items()}
 
 
+def smooth(width, length):
+    """``(1 + length^2 D* D)^-1`` with D the differences of neighbours among so many pixels, in float64."""
+    differences = np.diff(np.eye(width), axis=0)
+    return np.linalg.inv(np.eye(width) + length**2 * differences.T @ differences)
+
+
+def ramp(tilts, width, rows):
+    """The metric of `recon.solvers.ramp` on stacks (tilt, u, y), without scale."""
+    of_line = np.eye(width) - (1 - max(np.pi / tilts, 0.2)) * smooth(width, width / tilts)
+    return np.kron(np.kron(np.eye(tilts), of_line), np.eye(rows))
+
+
 def affine_maps(n_tilts, seed=0, shift=2.0):
     """Random detector warps (tilt, 6): small rotations, scalings and shifts."""
     random = np.random.default_rng(seed)

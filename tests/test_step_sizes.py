@@ -21,10 +21,23 @@ TILTS = {"series": np.arange(-70, 71, 20), "one": np.array([0.0]), "two": np.arr
 SHAPES = [(6, 7, 4), (8, 9, 1), (1, 8, 5), (2, 3, 9)]
 
 
+def root_of_ramp(solver: PrimalDual) -> np.ndarray:
+    """``R^1/2`` of stacks, the identity without a ramp."""
+    if solver.ramp is None:
+        return np.eye(solver.y.size)
+    used = (solver.data.scale > 0).ravel()
+    values, vectors = np.linalg.eigh(used[:, None] * reference.ramp(*solver.y.shape) * used)
+    return vectors * np.sqrt(np.maximum(values, 0)) @ vectors.T
+
+
 def whole(solver: PrimalDual) -> np.ndarray:
     """``S^1/2 K T^1/2`` with the solver's steps S and T."""
     shape, weights = solver.u.shape, solver.weights
-    a = (weights.sigma_y * weights.tau) ** 0.5 * solver.data.scale.ravel()[:, None] * dense(solver.operator)
+    a = (
+        (weights.sigma_y * weights.tau) ** 0.5
+        * root_of_ramp(solver)
+        @ (solver.data.scale.ravel()[:, None] * dense(solver.operator))
+    )
     d = (weights.sigma_p * weights.tau) ** 0.5
     differences = d * reference.matrix(reference.gradient, shape)
     if not len(solver.w):
@@ -68,7 +81,7 @@ def test_the_whole_operator_is_below_one_in_its_steps(tilts, share, regulariser)
     assert solver.weights.eta >= careful  # what is known of the overlap never makes steps shorter
     assert 0.6 < np.linalg.norm(whole(solver), 2) < 1
     if tilts == "series" and share == 1.0:
-        assert solver.weights.eta > 1.15 * careful
+        assert solver.weights.eta > 1.08 * careful
 
 
 def test_other_operators_keep_what_holds_for_any():

@@ -34,6 +34,11 @@ class Operator(Protocol):
     def adjoint(self, y: Array, out: Array) -> Array: ...
 
 
+def tilts_across(operator: Operator) -> int:
+    """Projections about the axis along y, u across it, where an operator says so (`tilts_across`); 0 for any others."""
+    return int(getattr(operator, "tilts_across", 0))
+
+
 def check_array(name: str, a: Array, shape: Shape, *, on_device: bool) -> None:
     """Raise unless `a` is what a kernel can address: kind, precision, order and shape.
 

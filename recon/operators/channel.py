@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from recon.backend import Array, namespace
-from recon.operators.base import Operator
+from recon.operators.base import Operator, tilts_across
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -30,6 +30,7 @@ class SomeProjections:
         self.operator = operator
         self.domain_shape = operator.domain_shape
         self.range_shape: Shape3 = (n, columns, rows)
+        self.tilts_across = tilts_across(operator)
         self._index = namespace(like).asarray(index)
         self._part = namespace(like).empty(operator.range_shape, dtype=np.float32)
 

@@ -41,6 +41,7 @@ class JosephProjector:
         nz, ny, nx = geometry.volume
         self.domain_shape = (nz, nx, ny)
         self.range_shape = (geometry.n_tilts, geometry.detector[1], ny)
+        self.tilts_across = geometry.n_tilts
         rays, self._fineness = rays_of(geometry), geometry.fineness
         self._rays, self._kernels, self._on_device = namespace(like).asarray(rays), kernels(like), is_device_array(like)
         self._kept = None

@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike
 from recon.backend import Array, is_device_array, kernels, namespace
 from recon.geometry.tilt_geometry import Shape2, Shape3, TiltGeometry
 from recon.operators.single_axis import single_axis_projector
-from recon.operators.warp import affine, ideal_geometry
+from recon.operators.warp import affine, ideal_geometry, tilts_of
 from recon.parallel import HALO, Range, Ranks, Slab, check_ranks
 from recon.series.alignment import Alignment
 
@@ -61,6 +61,7 @@ class SlabProjector:
         self.domain_shape = self._projectors[held].domain_shape
         first, end = self.rows.own()
         self.range_shape = (whole.n_tilts, frame[1], end - first)
+        self.tilts_across = tilts_of(alignment, whole.n_tilts)
         straight = alignment.rotation_deg == 0 and not alignment.shifts[:, 0].any() and whole.detector == frame
         self._maps = None if straight else affine(alignment, frame, whole.detector, whole.offsets, whole.fineness)
         self._frame = frame

@@ -59,6 +59,11 @@ def affine(
     return np.ascontiguousarray(np.stack(columns, axis=1))
 
 
+def tilts_of(alignment: Alignment, n_tilts: int) -> int:
+    """`recon.operators.base.tilts_across` of recorded frames."""
+    return n_tilts if abs(np.sin(np.radians(alignment.rotation_deg))) < 0.5**0.5 else 0
+
+
 class DetectorWarp:
     """Ideal projections ``(tilt, u, y)`` to recorded frames ``(tilt, u, y)`` by bilinear interpolation.
 
@@ -69,6 +74,7 @@ class DetectorWarp:
         rows, columns = ideal.detector
         self.domain_shape = (ideal.n_tilts, columns, rows)
         self.range_shape = (ideal.n_tilts, recorded[1], recorded[0])
+        self.tilts_across = tilts_of(alignment, ideal.n_tilts)
         maps = affine(alignment, recorded, ideal.detector, ideal.offsets, ideal.fineness)
         self._affine = namespace(like).asarray(maps)
         self._kernels, self._on_device = kernels(like), is_device_array(like)
@@ -91,7 +97,7 @@ class AlignedProjector:
 
     def __init__(self, projector: Operator, warp: DetectorWarp, like: Array) -> None:
         self.domain_shape, self.range_shape = projector.domain_shape, warp.range_shape
-        self.projector, self.warp = projector, warp
+        self.projector, self.warp, self.tilts_across = projector, warp, warp.tilts_across
         self._ideal = kernels(like).zeros(projector.range_shape)
 
     def __call__(self, x: Array, out: Array) -> Array:

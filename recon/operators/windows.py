@@ -17,7 +17,7 @@ from recon.backend import Array, kernels, namespace
 from recon.geometry.tilt_geometry import Shape2, Shape3, TiltGeometry
 from recon.operators.base import AT_LEAST, SETTLED, Operator
 from recon.operators.single_axis import single_axis_projector
-from recon.operators.warp import affine, ideal_geometry
+from recon.operators.warp import affine, ideal_geometry, tilts_of
 from recon.parallel import Range
 from recon.series.alignment import Alignment
 
@@ -96,6 +96,7 @@ class WindowedProjector:
         self.domain_shape: Shape3 = (nz, nx, ny)
         self.whole = ideal_geometry(tilts_deg, alignment, frame, volume)
         self.range_shape: Shape3 = (self.whole.n_tilts, frame[1], frame[0])
+        self.tilts_across = tilts_of(alignment, self.whole.n_tilts)
         straight = alignment.rotation_deg == 0 and not alignment.shifts[:, 0].any() and self.whole.detector == frame
         whole = self.whole
         self._maps = None if straight else affine(alignment, frame, whole.detector, whole.offsets, whole.fineness)
@@ -148,6 +149,11 @@ class WindowedProjector:
         for w in self.windows:
             part = namespace(y).ascontiguousarray(ideal[..., slice(*w.own)])
             yield w, self._plain(w.own).adjoint(part, room(w))
+
+    def gram(self, y: Array, out: Array, room: Callable[[Window], Array]) -> Array:
+        """``A A^T y``; `room` as of `backward`."""
+        parts = self.backward(y, room)
+        return self.forward(lambda _: next(parts)[1], out)
 
     def ones(self, w: Window) -> Array:
         """A window's own slices, all 1."""

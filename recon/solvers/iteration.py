@@ -13,6 +13,7 @@ from recon.parallel import Halos, slab_of, stop_if_unwanted
 from recon.solvers.data_terms import DataTerm
 from recon.solvers.grids import enlarge
 from recon.solvers.overlap import overlap_of
+from recon.solvers.ramp import Ramp, Ramped
 from recon.solvers.steps import (
     FIELDS,
     ORDER,
@@ -28,7 +29,7 @@ from recon.solvers.steps import (
     without_tiny_numbers,
     without_what_does_not_exist,
 )
-from recon.solvers.weights import FEW_TILTS, SAMPLED, Balance, Weights
+from recon.solvers.weights import FEW_TILTS, SAMPLED, Balance, Weights, squared_change
 
 
 class PrimalDualIteration:
@@ -45,7 +46,8 @@ class PrimalDualIteration:
 
     (Chambolle, Pock, JMIV 40, 120 (2011); TGV: Bredies, Kunisch, Pock, SIAM J. Imaging Sci. 3, 492
     (2010)), with the step sizes of `Weights`. It converges for any primal weight omega and any share; how fast depends
-    on them.
+    on them. Where u runs across the tilt axis, the step of y is taken in a metric that makes up for low frequencies
+    being seen by all tilts; v then stands for ``s A u``, see `recon.solvers.ramp`.
 
     The iteration is over-relaxed, z <- z + 1.6 (T(z) - z) (Condat, J. Optim. Theory Appl. 158, 460 (2013)): mostly
     fewer iterations than restarted Halpern (Lu, Yang, arXiv:2407.16144), which needs z_0 beside z and so half as much
@@ -113,10 +115,12 @@ class PrimalDualIteration:
             self.u[...] = start
         self.w, self.p, self.q = field("w"), field("p", dual), field("q", dual)
         self.w_bar = field("w_bar") if self._k.STEP_NEEDS_W_BAR else zeros((0, *shape))
+        self.ramp = None if method == "plain" else Ramp.of(operator, data.scale)
         self.y, self._stack = (zeros(operator.range_shape) for _ in range(2))
+        self.v, self._ahead = (zeros((len(self.y) * (self.ramp is not None), *self.y.shape[1:])) for _ in range(2))
         # A^T s, and the norms of the blocks
         self._sensitivity = operator.adjoint(data.scale, xp.empty(shape, dtype=np.float32))
-        norm_a = norm_estimate(Scaled(operator, data.scale), self.u, work=(self.u_bar, self.g))
+        norm_a = self._norm()
         norm_d = norm_of_differences((*shape[:2], self.slab.n))
         across = 4 * (self.slab.n > 1) / norm_d**2
         weights = Weights(norm_a, norm_d, order, plain=method == "plain", across=across)
@@ -124,7 +128,7 @@ class PrimalDualIteration:
         first = self.unit_weight if omega is None else omega
         self.weights = weights if omega is None and weights.plain else replace(weights, omega=first)
         if start is not None:
-            self.y[...] = data.derivative(operator(self.u, self._stack))
+            self._derive_y()
         self._exempt: Array | None = None  # a part of u whose gradient costs nothing
         self.iteration, self.coarse_iterations = 0, 0.0
         self._halos = None if self.slab.whole else Halos(self.slab, (self.u, self.w, self.p, self.q))
@@ -136,11 +140,11 @@ class PrimalDualIteration:
     def step(self, rho: float = 1.0) -> None:
         """One iteration, over-relaxed by `rho`; the formulas are those of the class."""
         work = self._u_bar_of_step, self.w_bar, self._g_of_step, self._stack
-        arrays = Arrays(self.u, self.w, self.p, self.q, self.y, *work)
+        arrays = Arrays(self.u, self.w, self.p, self.q, self.y, self.v, self._ahead, *work)
         last = rho == 1.0  # a certificate may follow, which looks at two slices
         primal_dual_step(
             arrays, self.operator, self.data, self.weights, self.strengths, rho, self._halos, last=last,
-            exempt=self._exempt,
+            exempt=self._exempt, ramp=self.ramp,
         )  # fmt: skip
         if last:
             self._arrive()
@@ -181,7 +185,13 @@ class PrimalDualIteration:
 
     def _state(self) -> list[Array]:
         self._arrive()
-        return [self.u, self.w, self.p, self.q, self.y]
+        return [self.u, self.w, self.p, self.q, self.y, self.v]
+
+    def _derive_y(self) -> None:
+        """The y that belongs to u, and its v."""
+        self.y[...] = self.data.derivative(self.operator(self.u, self._stack))
+        if self.ramp is not None:
+            self._xp.multiply(self.data.scale, self._stack, out=self.v)
 
     def _watched(self) -> list[Array]:
         """The part of the state on which travel is measured: planes that stand for their neighbours, and y."""
@@ -190,6 +200,18 @@ class PrimalDualIteration:
         return [u[planes], w[:, planes], p[:, planes], q[:, planes], self.y]
 
     # ------------------------------------------------------------------ weights
+
+    def _norm(self) -> float:
+        """``|s A|``, with a ramp ``|R^(1/2) s A|``."""
+        if self.ramp is None:
+            return norm_estimate(Scaled(self.operator, self.data.scale), self.u, work=(self.u_bar, self.g))
+
+        def gram(stack: Array) -> Array:
+            stack *= self.data.scale
+            stack *= self.data.scale
+            return self.operator(self.operator.adjoint(stack, self.g), stack)
+
+        return self.ramp.norm(gram, self.slab.sum)
 
     def _first_weight(self, norm_a: float) -> float:
         pixels = self.slab.sum(float((self.data.scale > 0).sum()))
@@ -204,8 +226,8 @@ class PrimalDualIteration:
 
     def _measure_overlap(self) -> None:
         """At a start that no coarser grid has measured it for; all scratch."""
-        scaled = Scaled(self.operator, self.data.scale)
-        overlap = overlap_of(scaled, self.weights.norm_a, (self.u_bar, self.g), self._stack) if len(self.p) else 2.0
+        seen = Scaled(self.operator, self.data.scale) if self.ramp is None else Ramped(self.operator, self.ramp)
+        overlap = overlap_of(seen, self.weights.norm_a, (self.u_bar, self.g), self._stack) if len(self.p) else 2.0
         self.weights = replace(self.weights, overlap=overlap)
 
     def _begin_to_balance(self) -> None:
@@ -219,7 +241,8 @@ class PrimalDualIteration:
             return
         watched = self._watched()
         part = len(watched[0]) / len(self.u)
-        travel = self.balance.travelled(watched, self.units(), part, self.weights, self.slab.sum)
+        of_y = squared_change if self.ramp is None else self.ramp.squared_change
+        travel = self.balance.travelled(watched, self.units(), part, self.weights, self.slab.sum, of_y)
         size = norm2(self.u, self.g, self.slab)  # g is scratch between iterations
         self.weights = self.weights.balanced(travel, self.balance.pace(self.iteration), size)
         without_tiny_numbers(self.u)
@@ -243,9 +266,8 @@ class PrimalDualIteration:
                 new = enlarge(np.float32(scale) * other.component(name, k), self.g, factor, other.slab, self.slab)
                 part[...] = new if part.dtype == new.dtype else self._xp.rint(new, out=new)
                 without_what_does_not_exist(name, part, k, at_end=self.slab.at_end)
-        if factor > 1:
-            self.y[...] = self.data.derivative(self.operator(self.u, self._stack))
-        else:
+        self._derive_y()
+        if factor == 1:
             assert isinstance(other, PrimalDualIteration)
             self.y[...] = self.data.feasible(other.y) * (self.data.scale > 0)
         omega = other.weights.omega * self.unit_weight / other.unit_weight
@@ -258,7 +280,7 @@ class PrimalDualIteration:
         """Give back the memory of what only further iterations would need; `continue_from` takes what is left."""
         self._arrive()
         self.balance.before = []
-        del self.u_bar, self.g, self.w_bar, self._sensitivity, self._u_bar_of_step, self._g_of_step
+        del self.u_bar, self.g, self.w_bar, self._sensitivity, self._ahead, self._u_bar_of_step, self._g_of_step
 
     def change_strength(self, a1: float, a0: float) -> None:
         """Go on with other strengths from where it stands."""

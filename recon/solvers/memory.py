@@ -24,9 +24,9 @@ WORD = 4  # bytes of a float32
 # of p, which a GPU has two arrays of; what is left of the solver on the coarser grid, and a component of it.
 _CHECK = {"cpu": {"tgv": 3, "tv": 1, "none": 1}, "cuda": {"tgv": 3, "tv": 2, "none": 1}}
 _COARSER = 1 / 8
-# Arrays of the stack's size: counts, scale, offset; y, y at the last balance, A u; four in float64 in a check. FBP pads
-# rows to the double and more for its filter, and transforms in float64.
-_STACKS = {"tgv": 14, "tv": 14, "none": 14, "sirt": 10, "fbp": 45}
+# Arrays of the stack's size: counts, scale, offset; y, y at the last balance, v, A u and the step of y; four in float64
+# in a check. FBP pads rows to the double and more for its filter, and transforms in float64.
+_STACKS = {"tgv": 16, "tv": 16, "none": 16, "sirt": 10, "fbp": 45}
 # SIRT: u, its step, the column sums and what makes them; FBP: the volume alone.
 _BASELINE = {"sirt": 5, "fbp": 1}
 
@@ -126,9 +126,10 @@ PLACING = 12  # words of a voxel: what disjoint fields cover, gradient and scrat
 BLOCKS = (1, 2, 5, 10)  # iterations, which end where weights are balanced
 # Time in which the state of a voxel is written and read, in that of an iteration: 104 bytes at 2 GB/s, 22 ns
 _TRAVEL = 2.4
-# Arrays of the stack's size: counts, scale, offset, a weight; y, the next and the last one; A u; four in float64
-_STACKS_IN_WINDOWS = 16
-_STACKS_OF_WINDOW = 6  # counts, scale, offset, a weight, y, A u
+# Arrays of the stack's size: counts, scale, offset, a weight; y, the next and the last one; v and the next one; A u;
+# four in float64
+_STACKS_IN_WINDOWS = 18
+_STACKS_OF_WINDOW = 8  # counts, scale, offset, a weight, y, v, the step of y, A u
 
 
 def streaming(

@@ -2,7 +2,10 @@
 
 It is the largest eigenvalue of ``A* A / |A|^2 + grad* grad / |grad|^2``, the gradient within slices: 1 to 2. Rays see
 the mean along them best, differences see it least, so for rays of many directions it is little above 1. It is found by
-power iteration, from a start that is the same in all slices; 5 % come on top, since it climbs from below.
+power iteration, from a start that is the same in all slices; 5 % come on top, since it climbs from below. In the metric
+of a ramp, where A is `recon.solvers.ramp.Ramped`, rays see high frequencies as well as others. There it climbs more
+slowly, and is up to a tenth more on finer grids than on coarse ones (measured on 16^3 to 96^3, 7 to 71 tilts): 15 % on
+top.
 """
 
 from __future__ import annotations
@@ -15,9 +18,10 @@ from recon.backend import Array, namespace
 from recon.operators import Operator, norm2
 from recon.operators.windows import Window, WindowedProjector, sum_of_squares
 from recon.parallel import slab_of
+from recon.solvers.ramp import Ramp, Ramped
 from recon.solvers.resident import WindowedState
 
-ITERATIONS, ON_TOP = 30, 1.05
+ITERATIONS, ON_TOP, ON_TOP_OF_RAMP = 30, 1.05, 1.15
 
 
 def overlap_of(operator: Operator, norm_a: float, work: tuple[Array, Array], y: Array) -> float:
@@ -43,11 +47,11 @@ def overlap_of(operator: Operator, norm_a: float, work: tuple[Array, Array], y: 
         _add_differences(x, g)
         x, g = g, x
         found = norm2(x, g, slab)
-    return min(max(ON_TOP * found, 1.0), 2.0)
+    return _with_reserve(found, ramped=isinstance(operator, Ramped))
 
 
 def overlap_in_windows(
-    operator: WindowedProjector, scale: Array, norm_a: float, kept: WindowedState, y: Array
+    operator: WindowedProjector, scale: Array, norm_a: float, kept: WindowedState, y: Array, ramp: Ramp | None = None
 ) -> float:
     """That of ``s A`` of a volume in windows; `kept` has room in its store, `y` is overwritten."""
     nz, _, nx = operator.volume
@@ -71,6 +75,8 @@ def overlap_in_windows(
     for _ in range(ITERATIONS):
         size = max(math.fsum(squares) ** 0.5, 1e-30)
         operator.forward(lambda w: scaled(w, "u_bar"), y)
+        if ramp is not None:
+            ramp.filter(y, namespace(y).empty_like(y))
         y *= scale
         y *= scale
         squares = []
@@ -80,7 +86,11 @@ def overlap_in_windows(
             squares.append(sum_of_squares(part))
             kept.store.put(("g", w.number), part)
         found = math.fsum(squares) ** 0.5
-    return min(max(ON_TOP * found, 1.0), 2.0)
+    return _with_reserve(found, ramped=ramp is not None)
+
+
+def _with_reserve(found: float, *, ramped: bool) -> float:
+    return min(max((ON_TOP_OF_RAMP if ramped else ON_TOP) * found, 1.0), 2.0)
 
 
 def _start(like: Array, plane: tuple[int, ...]) -> Array:

@@ -16,6 +16,7 @@ from recon.operators.own import ALIKE, check_adjoint, inner, random, shaped
 from recon.solvers.bounds import largest_gain
 from recon.solvers.data_terms import DataTerm
 from recon.solvers.pdhg import PrimalDual
+from recon.solvers.steps import dual_step
 from recon.solvers.weights import Weights
 
 NORM_ITERATIONS = 30  # of the power method
@@ -171,7 +172,7 @@ class OwnPrimalDual(PrimalDual):
         moved = self.own.project(self.d + np.float32(s.sigma_p) * self.own(self.u_bar.swapaxes(1, 2)))
         self.d += relax * (moved - self.d)
         self.operator(self.u_bar, self._stack)
-        self.data.dual_step(self.y, self._stack, s.sigma_y, relax)
+        dual_step(self.y, self.v, self._ahead, self._stack, self.data, s.sigma_y, relax, self.ramp)
         self.iteration += 1
 
     def _watched(self) -> list[Array]:

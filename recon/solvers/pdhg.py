@@ -17,6 +17,8 @@ from recon.solvers.data_terms import DataTerm
 from recon.solvers.iteration import PrimalDualIteration
 from recon.solvers.solution import State
 
+OF_MAPS = ("y", "v", "y0")  # of a state's arrays those that have the shape of the maps
+
 
 class PrimalDual(PrimalDualIteration, CertifiedRun):
     """`PrimalDualIteration` until a certificate says that it is done, with a history, to be stopped and gone on with.
@@ -136,7 +138,7 @@ class PrimalDual(PrimalDualIteration, CertifiedRun):
 
         To be taken between two iterations.
         """
-        arrays = dict(zip("uwpqy", self._state(), strict=True))
+        arrays = dict(zip("uwpqyv", self._state(), strict=True))
         if self.balance.before:
             arrays |= dict(zip(("u0", "w0", "p0", "q0", "y0"), self.balance.before, strict=True))
         return State(arrays, asdict(self.numbers()), list(self.history))
@@ -165,12 +167,12 @@ class PrimalDual(PrimalDualIteration, CertifiedRun):
         """The arrays of `state`, and which slices of them this rank has; with its own every rank keeps a state."""
         arrays = self.state().arrays
         rows = rows_of(self.operator, self.y.shape[-1])
-        return {name: (a, rows if name in ("y", "y0") else self.slab) for name, a in arrays.items()}
+        return {name: (a, rows if name in OF_MAPS else self.slab) for name, a in arrays.items()}
 
     def _mine(self, name: str, array: Array, saved: Array) -> Array:
         """The part of a saved array that this rank holds; what lies in files is read as far as that."""
         if self.slab.whole:
             return saved if hasattr(saved, "__cuda_array_interface__") else np.asarray(saved)
-        if name in ("y", "y0"):
+        if name in OF_MAPS:
             return rows_of(self.operator, array.shape[-1]).cut(saved)
         return self.slab.cut(saved, halo=array.shape[-1] == self.slab.size)

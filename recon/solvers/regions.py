@@ -75,11 +75,11 @@ class RegionSolver(PrimalDual):
         self.data = data
         for own, there in zip([*self._state(), self.c], state, strict=True):
             own[...] = there
-        self.y[...] = data.derivative(self.operator(self.u, self._stack))
+        self._derive_y()
         self._begin_to_balance()
 
     def snapshot(self) -> list[Array]:
-        """Copies of u, w, p, q, y and c."""
+        """Copies of u, w, p, q, y, v and c."""
         return [a.copy() for a in (*self._state(), self.c)]
 
     def step(self, rho: float = 1.0) -> None:

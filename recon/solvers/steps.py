@@ -12,6 +12,7 @@ from recon.kernels import STEPS
 from recon.operators import Operator
 from recon.parallel import Halos, Slab
 from recon.solvers.data_terms import DataTerm
+from recon.solvers.ramp import Ramp
 from recon.solvers.weights import Weights
 
 ORDER = {"none": 0, "tv": 1, "tgv": 2}
@@ -33,13 +34,15 @@ RELAXATION = 1.6  # z <- z + 1.6 (T(z) - z); below 2. Of 1.4 to 1.95, 1.6 and 1.
 @dataclass(frozen=True, eq=False)
 class Arrays:
     """What one iteration works on: the state and scratch of a volume or of a part of it, as `PrimalDualIteration` names
-    them; `stack` takes the projection."""
+    them; `stack` takes the projection, `ahead` is scratch like it."""
 
     u: Array
     w: Array
     p: Array
     q: Array
     y: Array
+    v: Array
+    ahead: Array
     u_bar: Array
     w_bar: Array
     g: Array
@@ -69,6 +72,7 @@ def primal_dual_step(
     *,
     last: bool = True,
     exempt: Array | None = None,
+    ramp: Ramp | None = None,
 ) -> None:
     """One iteration, over-relaxed by `rho`, in place; the formulas are those of `PrimalDualIteration`.
 
@@ -86,7 +90,27 @@ def primal_dual_step(
     if halos:
         halos.leave(last=last)
     operator(a.u_bar, a.stack)
-    data.dual_step(a.y, a.stack, weights.sigma_y, relax)
+    dual_step(a.y, a.v, a.ahead, a.stack, data, weights.sigma_y, relax, ramp)
+
+
+def dual_step(
+    y: Array,
+    v: Array,
+    ahead: Array,
+    stack: Array,
+    data: DataTerm,
+    sigma: float,
+    rho: np.float32,
+    ramp: Ramp | None,
+) -> None:
+    """y, and with a ramp v, relaxed by rho, from ``A u_bar`` in `stack`; `ahead` and this are overwritten."""
+    if ramp is None:
+        data.dual_step(y, stack, sigma, rho)
+        return
+    ramp.ahead(stack, v, ahead)
+    ahead[...] = y
+    data.dual_step(ahead, stack, sigma, np.float32(1))
+    ramp.dual_step(y, v, ahead, stack, sigma, rho)
 
 
 def without_tiny_numbers(u: Array) -> None:

@@ -19,7 +19,7 @@ import numpy as np
 
 from recon.backend import Array, kernels, namespace
 from recon.files import from_json
-from recon.operators.windows import Window, WindowedProjector, scaled_norm, sum_of_squares
+from recon.operators.windows import Window, WindowedProjector, sum_of_squares
 from recon.parallel import ALONE, Slab
 from recon.series.volume import Parameters
 from recon.solvers.certified import CertifiedRun, Numbers
@@ -27,6 +27,7 @@ from recon.solvers.data_terms import DataTerm
 from recon.solvers.grids import enlarge_window
 from recon.solvers.overlap import overlap_in_windows
 from recon.solvers.patience import not_interrupted
+from recon.solvers.ramp import Ramp, norm_in_windows
 from recon.solvers.resident import Place, WindowedState
 from recon.solvers.scratch import Wait
 from recon.solvers.solution import State
@@ -88,6 +89,8 @@ class StreamedPrimalDual(CertifiedRun):
         self.kept = WindowedState(operator, place, FIELDS[order], dual, data.counts)
         zeros = self._k.zeros
         self.y, self._next, self._y0, self._stack = (zeros(operator.range_shape) for _ in range(4))
+        self.ramp = Ramp.of(operator, data.scale)
+        self.v, self._next_v = (zeros((len(self.y) * (self.ramp is not None), *self.y.shape[1:])) for _ in range(2))
         self._forwards = True
         self._anew = True  # whether travel is to be measured from the next state on
         self._found = _Found([])
@@ -97,7 +100,7 @@ class StreamedPrimalDual(CertifiedRun):
             self._seen_voxels += float(self._xp.sum(part > 0))
             self._most = max(self._most, float(self._xp.max(part)))
             self.store.put(("sensitivity", w.number), part)
-        norm_a = scaled_norm(operator, data.scale, self.kept.own_room, self.y, self._stack)
+        norm_a = norm_in_windows(operator, data.scale, self.kept.own_room, (self.y, self._stack), self.ramp)
         self.y[...] = 0
         norm_d = norm_of_differences(operator.volume)
         self.weights = Weights(norm_a, norm_d, order, across=4 * (operator.volume[1] > 1) / norm_d**2)
@@ -144,6 +147,8 @@ class StreamedPrimalDual(CertifiedRun):
         self.kept.start_anew()
         self._anew = True
         self.y[...] = self.data.derivative(self._stack)
+        if self.ramp is not None:
+            self._xp.multiply(self.data.scale, self._stack, out=self.v)
         omega = other.weights.omega * self.unit_weight / other.unit_weight
         overlap = other.weights.overlap if len(self.y) > FEW_TILTS else None
         self.weights = replace(self.weights.with_share(other.weights.share), omega=omega, overlap=overlap)
@@ -193,7 +198,9 @@ class StreamedPrimalDual(CertifiedRun):
         if self.weights.overlap is None:
             scale, norm_a = self.data.scale, self.weights.norm_a
             overlap = (
-                overlap_in_windows(self.operator, scale, norm_a, self.kept, self._next) if self.kept.parts["p"] else 2.0
+                overlap_in_windows(self.operator, scale, norm_a, self.kept, self._next, self.ramp)
+                if self.kept.parts["p"]
+                else 2.0
             )
             self.weights = replace(self.weights, overlap=overlap)
         stop = end
@@ -241,14 +248,16 @@ class StreamedPrimalDual(CertifiedRun):
                     self.kept.soon(following)
             state = self.kept.state(number, w)
             a, data = self._arrays(state, w)
+            ramp = None if self.ramp is None else replace(self.ramp, scale=data.scale)
             if self._anew:
                 self.kept.measure_from(state, w)
             if mark:
                 self.store.put(("mark", w.number), self.kept.own(a.u, w))
             for n in range(steps):
                 rho = 1.0 if last and n + 1 == steps else RELAXATION
-                primal_dual_step(a, w.operator, data, self.weights, self.strengths, rho)
+                primal_dual_step(a, w.operator, data, self.weights, self.strengths, rho, ramp=ramp)
             self._keep_rows(a.y, w, self._next)
+            self._keep_rows(a.v, w, self._next_v)
             if due:
                 without_tiny_numbers(a.u)
                 found.size += sum_of_squares(self.kept.own(a.u, w))
@@ -267,13 +276,14 @@ class StreamedPrimalDual(CertifiedRun):
                 saved()
                 waits.append(self.kept.load(number, following))
             number = (number + 1) % self.place.slots
-        self.y, self._next = self._next, self.y
+        self.y, self._next, self.v, self._next_v = self._next, self.y, self._next_v, self.v
         self.kept.end_block()
         self._forwards, self._anew = not self._forwards, False
         self.balance.begun, self.balance.last, self.iteration = begun, since, end
         if due:
             part = len(self.kept.planes) / self.operator.volume[0]
-            changes = (*found.changes, squared_change(self.y, self._y0))
+            of_y = squared_change if self.ramp is None else self.ramp.squared_change
+            changes = (*found.changes, of_y(self.y, self._y0))
             travel = travel_of(changes, self.units(), part, self.weights)
             self.weights = self.weights.balanced(travel, self.balance.pace(end), found.size**0.5)
             self.balance.last = end
@@ -330,7 +340,7 @@ class StreamedPrimalDual(CertifiedRun):
 
     def state(self) -> State:
         """Everything that later iterations depend on, as that of `PrimalDual`; arrays are put together when read."""
-        arrays: dict[str, Any] = {**self.kept.arrays(sampled=False), "y": self.y}
+        arrays: dict[str, Any] = {**self.kept.arrays(sampled=False), "y": self.y, "v": self.v}
         if not self._anew:
             arrays |= {f"{n}0": a for n, a in self.kept.arrays(sampled=True).items()} | {"y0": self._y0}
         return State(arrays, asdict(self.numbers()), list(self.history))
@@ -342,14 +352,14 @@ class StreamedPrimalDual(CertifiedRun):
             ValueError: the state is that of another problem or method.
         """
         numbers = from_json(Numbers, state.numbers, "the state", "it is that of another version")
-        if numbers.scheme != self.method or not {*STATE, "y"} <= set(state.arrays):
-            raise ValueError(f"the state holds {', '.join(state.arrays)}, the solver {', '.join((*STATE, 'y'))}")
+        if numbers.scheme != self.method or not {*STATE, "y", "v"} <= set(state.arrays):
+            raise ValueError(f"the state holds {', '.join(state.arrays)}, the solver {', '.join((*STATE, 'y', 'v'))}")
         self._anew = "u0" not in state.arrays
         for name in STATE:
             self.kept.take(name, np.asarray(state.arrays[name]), sampled=False)
             if not self._anew:
                 self.kept.take(name, np.asarray(state.arrays[f"{name}0"]), sampled=True)
-        self.y[...] = self._xp.asarray(state.arrays["y"])
+        self.y[...], self.v[...] = (self._xp.asarray(state.arrays[name]) for name in "yv")
         if not self._anew:
             self._y0[...] = self._xp.asarray(state.arrays["y0"])
         self.kept.start_anew()
@@ -376,14 +386,15 @@ class StreamedPrimalDual(CertifiedRun):
     def _arrays(self, state: dict[str, Array], w: Window) -> tuple[Arrays, DataTerm]:
         """What a window works on, and its part of the data."""
         xp, rows = self._xp, slice(*w.rows)
-        y = xp.ascontiguousarray(self.y[..., rows])
-        y = y.copy() if xp.may_share_memory(y, self.y) else y
+        y, v = (self._xp.array(a[..., rows], order="C") for a in (self.y, self.v))
         w_bar = (
             self.kept.view("w_bar", w, 3) if self._k.STEP_NEEDS_W_BAR and self.kept.parts["w"] else self.kept.nothing(w)
         )
         arrays = Arrays(
             **state,
             y=y,
+            v=v,
+            ahead=xp.empty_like(v),
             u_bar=self.kept.view("u_bar", w, 0),
             w_bar=w_bar,
             g=self.kept.view("g", w),
@@ -394,7 +405,7 @@ class StreamedPrimalDual(CertifiedRun):
 
     def _keep_rows(self, part: Array, w: Window, out: Array) -> None:
         """A window's own rows into the stack of all."""
-        for t, (first, end) in enumerate(w.own_rows):
+        for t, (first, end) in enumerate(w.own_rows[: len(out)]):
             out[t, :, first:end] = part[t, :, first - w.rows[0] : end - w.rows[0]]
 
 

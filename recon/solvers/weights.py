@@ -14,7 +14,8 @@ BALANCED_EVERY = 0.15  # of the iterations done so far, between two balances, an
 SETTLED_BY = 100  # iterations after which a balance moves the weights half as far, so that they settle
 SAMPLED = 8  # of so many planes one stands for its neighbours when travel is measured
 FEW_TILTS = 2  # whose rays a coarser grid may see otherwise: a drift of a pixel is half of one there, and blurs
-SHARE = 1.5  # dual travel of data over regulariser at which both get the same step: best of 1, 1.5, 2, 4 tried
+SHARE = 2.0  # dual travel of data over regulariser at which both get the same step: best of 1, 1.5, 2, 3, 4 tried
+LIMITS = (0.02, 10.0)  # of the share
 NOTICED = 1e-3  # of |u|, travelled between balances, below which rounding would decide the primal weight
 
 
@@ -29,7 +30,7 @@ class Weights:
     The textbook's (`plain`) have ``tau = sigma = 0.99 / |K|``.
 
     Attributes:
-        norm_a: ``|s A|``.
+        norm_a: ``|s A|``, in the metric of the step of y, see `recon.solvers.ramp`.
         norm_d: ``|grad|``.
         order: of the regulariser: 0 none, 1 TV, 2 TGV.
         omega: primal weight.
@@ -53,7 +54,7 @@ class Weights:
 
     def with_share(self, share: float) -> Weights:
         """The same with another share, within limits; without a regulariser there is nothing to share."""
-        return replace(self, share=float(np.clip(share, 0.1, 10.0)) if self.order else 1.0)
+        return replace(self, share=float(np.clip(share, *LIMITS)) if self.order else 1.0)
 
     @cached_property
     def n_a(self) -> float:
@@ -179,6 +180,7 @@ class Balance:
         part: float,
         weights: Weights,
         total: Callable[[float], float] = float,
+        of_y: Callable[[Array, Array], float] | None = None,
     ) -> Travel:
         """Travel since the last balance.
 
@@ -188,11 +190,13 @@ class Balance:
             part: of all planes that are sampled.
             weights: whose norms are those of the blocks.
             total: sums over the ranks that have other slices.
+            of_y: `squared_change` of y, in the metric of its step.
         """
-        sums = (
+        sums = [
             total(sum(squared_change(row, row0) for row, row0 in zip(a, b, strict=True)))
-            for a, b in zip(watched, self.before, strict=True)
-        )
+            for a, b in zip(watched[:-1], self.before[:-1], strict=True)
+        ]
+        sums.append(total((of_y or squared_change)(watched[-1], self.before[-1])))
         return travel_of(tuple(sums), units, part, weights)
 
 
