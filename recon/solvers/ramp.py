@@ -36,6 +36,7 @@ from recon.backend import Array, kernels, namespace
 from recon.operators import Operator
 from recon.operators.base import tilts_across
 from recon.operators.windows import Window, WindowedProjector, scaled_norm
+from recon.parallel import slab_of
 
 LEAST = 0.2  # of 0.05 to 0.5: below, strong regularisation of many tilts takes longer, above, weak
 # of Lanczos' method, at least and at most; a step that hardly climbs ends it, and as much comes on top as it may miss
@@ -146,6 +147,7 @@ class Ramped:
     def __init__(self, operator: Operator, ramp: Ramp) -> None:
         self.operator, self.ramp = operator, ramp
         self.domain_shape, self.range_shape = operator.domain_shape, operator.range_shape
+        self.slab = slab_of(operator, operator.domain_shape[-1])
 
     def __call__(self, x: Array, out: Array) -> Array:
         return self.operator(x, out)
