@@ -120,7 +120,7 @@ class PrimalDualIteration:
         self.v, self._ahead = (zeros((len(self.y) * (self.ramp is not None), *self.y.shape[1:])) for _ in range(2))
         # A^T s, and the norms of the blocks
         self._sensitivity = operator.adjoint(data.scale, xp.empty(shape, dtype=np.float32))
-        norm_a = self._norm()
+        norm_a = self._norm_of_rays()
         norm_d = norm_of_differences((*shape[:2], self.slab.n))
         across = 4 * (self.slab.n > 1) / norm_d**2
         weights = Weights(norm_a, norm_d, order, plain=method == "plain", across=across)
@@ -201,7 +201,7 @@ class PrimalDualIteration:
 
     # ------------------------------------------------------------------ weights
 
-    def _norm(self) -> float:
+    def _norm_of_rays(self) -> float:
         """``|s A|``, with a ramp ``|R^(1/2) s A|``."""
         if self.ramp is None:
             return norm_estimate(Scaled(self.operator, self.data.scale), self.u, work=(self.u_bar, self.g))
