@@ -83,7 +83,7 @@ class Parameters:
         a1, a0: strengths of the regulariser.
         scheme: ``"relaxed"`` or ``"plain"``.
         upper: bound on u in the certificate.
-        operator_norm: ``|s A|``.
+        operator_norm: ``|s A|``, of PDHG in the metric of its steps (`recon.solvers.ramp`).
         primal_weight, share: see `recon.solvers.PrimalDual`.
         coarse_iterations: what the start cost on coarser grids, in iterations on this one.
         windows, block: slabs that the volume was worked on in, and iterations on each at a time, where memory did not
