@@ -216,7 +216,7 @@ class Asking:
         solver.u[...] = xp.asarray(volume)
         for dual in (solver.w, solver.p, solver.q):
             dual[...] = 0
-        solver.anew(self.problem.data, [solver.u, solver.w, solver.p, solver.q, solver.y, solver.c])
+        solver.anew(self.problem.data, [solver.u, solver.w, solver.p, solver.q, solver.y, solver.v, solver.c])
         self._advance(WARM)
         stands, balanced = solver.snapshot(), solver.weights
         out = []
