@@ -92,7 +92,7 @@ def align(
     if method == "auto":
         check_alignable(series.frame)
     if method != "none":
-        backend.compile_kernels(say)
+        backend.compile_kernels(say, solver=device == "cpu")
     recorded, series = series, series_in(series, unit_of(series))
     by_image = reference is None and series.image_tilts_deg is not None
     if reference is None and (series.image is None or by_image) and series.element_weights is not None:
