@@ -19,11 +19,11 @@ from recon.series.settings import PRIMAL_DUAL
 ITERATIONS = 430  # of one element to the default tolerance, on the grid of the result
 HALF = 1.2 * ITERATIONS_OF_A_HALF  # with the start on coarser grids and the checks, see benchmarks/resolution.py
 SEARCH = 380  # more where the strength is searched for, see benchmarks/strength.py
-PER_VOXEL, PER_RAY = 10.8e-9, 0.77e-9  # seconds of one core, an iteration and a voxel: regulariser; and for each tilt
+PER_VOXEL, PER_RAY = 8.6e-9, 0.6e-9  # seconds of one core, an iteration and a voxel: regulariser; and for each tilt
 OVERHEAD = 6e-4  # seconds an iteration, whatever the size
 CUDA = 1 / 140  # of one core's time, an H100
 SHARED = 0.65  # power of the number of cores by which they are faster than one
-ALIGN, ALIGN_PIXEL = 1.5, 8e-5  # seconds; and for each tilt and pixel of the frame it is matched on
+ALIGN, ALIGN_PIXEL = 0.5, 4e-5  # seconds; and for each tilt and pixel of the frame it is matched on
 THICKER = 4.0  # times as long where the object leaves the frame, and models of several thicknesses are tried
 # Iterations of an element for regions: its fit and the simulated recordings, and more for each place; how many places
 # are found where none are named, typically; and how much longer such an iteration takes, in a box around the particle.
