@@ -153,6 +153,7 @@ class Kept:
 
     def __init__(self, shape, nu, rays, fineness):  # type: ignore[no-untyped-def]
         self._of, self._rays, self._voxels = (shape, nu, rays, fineness), None, None
+        self._finding = threading.Lock()  # by one thread: those of others would take memory for nothing
 
     @classmethod
     def of(cls, shape, nu, rays, fineness):  # type: ignore[no-untyped-def]
@@ -168,13 +169,15 @@ class Kept:
 
     def project(self, volume, out):  # type: ignore[no-untyped-def]
         """As `cpu_joseph.project`."""
-        self._rays = self._rays or _rays(*self._of)
+        with self._finding:
+            self._rays = self._rays or _rays(*self._of)
         groups = min(get_num_threads(), _PARTS * out.shape[0])
         _project_kept(all_of(groups), groups, volume, out, *self._rays)
 
     def backproject(self, stack, out):  # type: ignore[no-untyped-def]
         """As `cpu_joseph.backproject`."""
-        self._voxels = self._voxels or _voxels(*self._of)
+        with self._finding:
+            self._voxels = self._voxels or _voxels(*self._of)
         _backproject_kept(all_of(-(-len(out) // _TILE_BACK)), stack, out, *self._voxels)
 
 

@@ -88,6 +88,8 @@ def test_voxels_stay_where_larger_ones_would_not_do(solved, inclusion, monkeypat
     assert given.on_larger_voxels.factor == 1  # its border counts
     odd = replace(q, volumes={n: replace(v, values=v.values[:-1]) for n, v in q.volumes.items()})
     assert odd.on_larger_voxels.factor == 1  # of no whole number of them
+    weights = (np.random.default_rng(0).random(q.series.counts.shape[1:]) > 0.1).astype(np.float32)
+    assert replace(q, series=q.series.evolve(weights=weights)).on_larger_voxels.factor == 1  # few would be left whole
     unknown = replace(q, volumes={n: replace(v, solution=None) for n, v in q.volumes.items()})
     assert unknown.on_larger_voxels.factor == 1
     monkeypatch.setattr(coarser, "DEEP", 2.0)

@@ -66,6 +66,10 @@ def test_all_slices_where_those_in_the_middle_show_little(series, monkeypatch):
     moved = series.evolve(counts=np.roll(series.counts, 16, axis=2))
     problem = Problem.of(moved, "Zn")
     assert few_slices(problem) is problem
+    # nor does a background that is known make up for it
+    bright = moved.evolve(counts=moved.counts + 50, background=moved.background + 50)
+    problem = Problem.of(bright, "Zn")
+    assert few_slices(problem) is problem
 
 
 def test_coarser_grids_have_fewer_slices(series):

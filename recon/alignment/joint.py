@@ -95,7 +95,13 @@ class JointFit:
     def linear(self) -> Linear:
         """The fit linearised at the present pose."""
         if self._linear is None:
-            self._linear = Linear.at(self.pose, self.blobs, self.samples, self.weight, self.priors)
+            try:
+                self._linear = Linear.at(self.pose, self.blobs, self.samples, self.weight, self.priors)
+            except np.linalg.LinAlgError as exc:
+                raise InputError(
+                    "the maps are too bright or too uneven for one fit to all of them; align elsewhere and give "
+                    "align.file, or set align.method = 'none'"
+                ) from exc
         return self._linear
 
     def at(self, pose: Pose) -> None:

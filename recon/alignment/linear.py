@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
     Array = NDArray[np.float64]
 
-ROUNDING = 1e-6  # of the normal matrix, which is float32: least prior that leaves it positive definite
+# Of the normal matrix, which is float32: the prior that mostly leaves it positive definite, and the most that is tried
+ROUNDING, MOST_ROUNDING = 1e-6, 1e-3
 EXPOSURE_PRIOR = 0.5  # of log exposures; decides only where the maps do not
 ROTATION_PRIOR = 0.17  # radians, 10 degrees, about the side of the frame that the user named; decides likewise
 
@@ -138,13 +139,20 @@ def _of_object(
         View.of(pose.land(blobs.points, i), pose.displacements[i], samples.places, sigma, mass[i], blobs.device)
         for i in range(len(pose.tilts))
     ]
-    normal = blobs.overlaps.normal_matrix(pose, samples.places, weight, sigma, mass)
     used = np.asarray(samples.cover.any(axis=(1, 2)))
-    loose = 1 / (priors.loose * _mean_density(views, samples, used)) ** 2
-    prior = max(loose, ROUNDING * float(normal.diagonal().max()))
-    diagonal = namespace(normal).arange(len(normal))
-    normal[diagonal, diagonal] += np.float32(prior)
-    return views, prior, factored(normal)
+    least, rounding = 1 / (priors.loose * _mean_density(views, samples, used)) ** 2, ROUNDING
+    while True:
+        normal = blobs.overlaps.normal_matrix(pose, samples.places, weight, sigma, mass)
+        prior = max(least, rounding * float(normal.diagonal().max()))
+        diagonal = namespace(normal).arange(len(normal))
+        normal[diagonal, diagonal] += np.float32(prior)
+        try:
+            return views, prior, factored(normal)
+        except np.linalg.LinAlgError:
+            # what rounds off grows with the largest eigenvalue, which may be far above the diagonal
+            rounding *= 10
+            if rounding > MOST_ROUNDING or not np.isfinite(prior):
+                raise
 
 
 def factored(normal: Anywhere) -> Anywhere:

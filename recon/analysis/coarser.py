@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 # Voxels from its border to its middle that a place has at least on larger voxels. In a particle of 128^3 places of 3
 # were found again in nearly all recordings, less deep ones, down to the 1.9 of `recon.features`, in 5 to 9 of 10.
 DEEP = 3.0
+KEPT = 0.95  # of the weight of the pixels that larger ones have at least
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,8 +50,8 @@ class Question:
     def on_larger_voxels(self) -> Question:
         """The same question, where all places are deep enough for voxels that are larger by a whole factor.
 
-        Only of places over whose inside means are taken: over all of one that was given, they depend on how finely its
-        border is drawn.
+        Only of places over whose inside means are taken, as those that were found: over all of a shape or an array,
+        they depend on how finely its border is drawn.
         """
         if any(place.weight is place.fraction for place in self.places):
             return self
@@ -71,6 +72,8 @@ class Question:
             return None
         small, bins = binned(self.series, factor)
         small = small.evolve(alignment=bins.down(self.series.alignment))
+        if any(small.seen_by(e).mean() < KEPT * self.series.seen_by(e).mean() for e in range(len(small.elements))):
+            return None  # a larger pixel is left out with any pixel in it
         volumes = {n: _larger(v, factor) for n, v in self.volumes.items()}
         for volume in volumes.values():
             made = volume.made

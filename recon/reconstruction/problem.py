@@ -155,7 +155,10 @@ class Problem:
         """
         if min(self.series.frame) < 2 * SMALLEST_FRAME:
             return self.solver(a1, a0)
-        coarse = self.coarser(2).coarse_to_fine(a1 / 2, a0 / 4, tolerance)
+        half = self.coarser(2)
+        if rows_of(half.operator, 0).ranks.max(float(bool((half.data.scale > 0).any()))) == 0:
+            return self.fresh_solver(a1, a0)  # each of its pixels holds one that is left out
+        coarse = half.coarse_to_fine(a1 / 2, a0 / 4, tolerance)
         coarse.run(tolerance, COARSE_ITERATIONS)
         coarse.release()
         solver = self.fresh_solver(a1, a0)

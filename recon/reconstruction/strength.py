@@ -160,15 +160,16 @@ def split(problem: Problem, seed: int = 0) -> Split:
 
 
 def few_slices(problem: Problem) -> Problem:
-    """The problem of `SLICES` in the middle, where the volume has twice as many and these their share of the counts."""
+    """The problem of `SLICES` in the middle, where there are twice as many, and their share of the element there."""
     series, tall = problem.series, problem.where.shape[1]
     shared = problem.ranks.size > 1 or series.scheme is not None or any(f is not None for f in series.footprints)
     if shared or tall < 2 * SLICES:
         return problem
     few = problem.in_the_middle(SLICES)
     e = series.index(problem.element)
-    there, all_of_it = (float((s.counts[e] * s.seen_by(e)).sum(dtype=np.float64)) for s in (few.series, series))
-    return few if there * tall >= 0.5 * SLICES * all_of_it else problem
+    own = series.counts[e] - series.offset(e)
+    there, all_of_it = (float((own * s.seen_by(e)).sum(dtype=np.float64)) for s in (few.series, series))
+    return few if there * tall >= 0.5 * SLICES * all_of_it > 0 else problem
 
 
 def _of_all_rows(problem: Problem) -> DataTerm:

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike, NDArray
 
+MOST = 8  # threads: each has some planes of points to itself
+
 
 @dataclass(frozen=True)
 class Ellipsoid:
@@ -113,7 +115,7 @@ class Particle:
                     points = np.moveaxis(density[last], -1, 0).reshape(-1, size, samples, size, samples)
                     out[:, plane] += points.mean(axis=(2, 4)) / samples
 
-        with ThreadPoolExecutor(cores()) as pool:
+        with ThreadPoolExecutor(min(cores(), MOST)) as pool:
             list(pool.map(draw, range(size)))
         return out
 
@@ -311,7 +313,7 @@ def simulate(
         ideal = particle.integrals(true.ray[i], at / size)
         expected[:, i] = ideal.reshape(-1, size, samples, size, samples).mean(axis=(2, 4))
 
-    with ThreadPoolExecutor(cores()) as pool:
+    with ThreadPoolExecutor(min(cores(), MOST)) as pool:
         list(pool.map(expose, range(tilts.size)))
     scale = dose / expected.max()  # counts per (edge x unit density)
     offset = background * dose

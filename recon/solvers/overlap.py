@@ -4,8 +4,8 @@ It is the largest eigenvalue of ``A* A / |A|^2 + grad* grad / |grad|^2``, the gr
 the mean along them best, differences see it least, so for rays of many directions it is little above 1. It is found by
 power iteration, from a start that is the same in all slices; 5 % come on top, since it climbs from below. In the metric
 of a ramp, where A is `recon.solvers.ramp.Ramped`, rays see high frequencies as well as others. There it climbs more
-slowly, and is up to a tenth more on finer grids than on coarse ones (measured on 16^3 to 96^3, 7 to 71 tilts): 15 % on
-top.
+slowly, and is up to a tenth more on finer grids than on coarse ones (measured on 16^3 to 96^3, 7 to 71 tilts; on slices
+that are one voxel thick up to 30 %, where the shares of the blocks leave room): 15 % on top.
 """
 
 from __future__ import annotations
