@@ -95,10 +95,10 @@ def test_a_step_is_the_minimum_that_it_stands_for(term):
 
 
 def test_no_ramp_where_it_does_not_apply():
-    """Few tilts, and rows that run across the axis instead of along it."""
+    """Few tilts, rows that run across the axis instead of along it, and a volume one voxel thick."""
     shape, tilts = (6, 6, 6), MANY
     across = projector(shape, tilts, None, Alignment(np.zeros((len(tilts), 2)), 90.0))
-    for operator in (projector(shape, MANY[:3]), across):
+    for operator in (projector(shape, MANY[:3]), across, projector((1, 6, 6), tilts)):
         data = data_for(operator, "poisson")
         assert Ramp.of(operator, data.scale) is None
         solver = PrimalDual(operator, data)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -40,7 +41,11 @@ class DataTerm(ABC):
         counts: recorded values, 0 where `scale` is 0.
         scale: exposure of each pixel, 0 for pixels left out.
         offset: background, counts per pixel, 0 where `scale` is 0.
+        takes_any_dual: whether `feasible` takes any dual into the domain of ``D*``, and not only what rounding made of
+            one that was there: steps in the metric of a ramp leave it (`recon.solvers.ramp`).
     """
+
+    takes_any_dual: ClassVar[bool] = True
 
     counts: Array
     scale: Array

@@ -115,7 +115,7 @@ class PrimalDualIteration:
             self.u[...] = start
         self.w, self.p, self.q = field("w"), field("p", dual), field("q", dual)
         self.w_bar = field("w_bar") if self._k.STEP_NEEDS_W_BAR else zeros((0, *shape))
-        self.ramp = None if method == "plain" else Ramp.of(operator, data.scale)
+        self.ramp = None if method == "plain" or not data.takes_any_dual else Ramp.of(operator, data.scale)
         self.y, self._stack = (zeros(operator.range_shape) for _ in range(2))
         self.v, self._ahead = (zeros((len(self.y) * (self.ramp is not None), *self.y.shape[1:])) for _ in range(2))
         # A^T s, and the norms of the blocks

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
@@ -54,6 +54,8 @@ class OwnDataTerm(DataTerm):
     A subclass has `counts`, `scale` (s) and `offset` (b), arrays of one shape with the pixels in no particular order,
     and defines `terms`, `conjugate` and `prox_conjugate`. Pixels with ``scale`` 0 carry no data and must add nothing.
     """
+
+    takes_any_dual: ClassVar[bool] = False
 
     @abstractmethod
     def prox_conjugate(self, dual: Array, sigma: float) -> Array:

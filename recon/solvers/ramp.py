@@ -60,10 +60,11 @@ class Ramp:
 
     @classmethod
     def of(cls, operator: Operator, scale: Array) -> Ramp | None:
-        """That of an operator, None where tilts are too few, or u does not run across their axis."""
+        """That of an operator, None where tilts are too few, u does not run across their axis, or a volume is one voxel
+        thick: there all tilts see the same, and v would be late."""
         tilts, width = tilts_across(operator), operator.range_shape[1]
         r = max(math.pi / max(tilts, 1), LEAST)
-        if r >= 1 or width == 1:
+        if r >= 1 or width == 1 or operator.domain_shape[0] == 1:
             return None
         xp, length = namespace(scale), width / tilts
         factors, inverse = (xp.asarray(_factors(width, a)) for a in (length, length / r**0.5))

@@ -89,7 +89,7 @@ class StreamedPrimalDual(CertifiedRun):
         self.kept = WindowedState(operator, place, FIELDS[order], dual, data.counts)
         zeros = self._k.zeros
         self.y, self._next, self._y0, self._stack = (zeros(operator.range_shape) for _ in range(4))
-        self.ramp = Ramp.of(operator, data.scale)
+        self.ramp = Ramp.of(operator, data.scale) if data.takes_any_dual else None
         self.v, self._next_v = (zeros((len(self.y) * (self.ramp is not None), *self.y.shape[1:])) for _ in range(2))
         self._forwards = True
         self._anew = True  # whether travel is to be measured from the next state on
