@@ -86,8 +86,6 @@ def _turned(axes):  # type: ignore[no-untyped-def]
 
 # name -> (kernel, seconds that compiling it took on one core, a call)
 PROJECTION = {
-    "project": (cpu_joseph._project, 2, lambda: cpu.project(_volume(), _stack(), _RAYS, 1)),
-    "backproject": (cpu_joseph._backproject, 1, lambda: cpu.backproject(_stack(), _volume(), _RAYS, 1)),
     "find_rays": (cpu_kept._find_rays, 2, lambda: cpu_kept._rays((3, 4), 4, _RAYS, 1)),
     "find_voxels": (cpu_kept._find_voxels, 1, lambda: cpu_kept._voxels((3, 4), 4, _RAYS, 1)),
     "project_kept": (cpu_kept._project_kept, 1, lambda: _KEPT.project(_volume(), _stack())),
@@ -110,6 +108,8 @@ SOLVER = {
     ),
 }
 SELDOM = {
+    "project": (cpu_joseph._project, 2, lambda: cpu.project(_volume(), _stack(), _RAYS, 1)),
+    "backproject": (cpu_joseph._backproject, 1, lambda: cpu.backproject(_stack(), _volume(), _RAYS, 1)),
     "least_squares_dual": (
         cpu._least_squares_dual,
         0.5,

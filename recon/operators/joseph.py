@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from functools import cache
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -16,6 +19,24 @@ def rays_of(geometry: TiltGeometry) -> NDArray[np.float64]:
     angles = np.radians(geometry.tilts_deg)
     first = geometry.offsets - (geometry.detector[1] - 1) / 2 / geometry.fineness
     return np.stack([np.cos(angles), np.sin(angles), first], axis=1)
+
+
+def _kept(plane: tuple[int, int], geometry: TiltGeometry, rays: NDArray[np.float64], *, keep: bool) -> Any:
+    """A `recon.kernels.cpu_kept.Kept`; or None, and the kernels that do without one are there."""
+    from recon.kernels.cpu_kept import Kept
+
+    kept = Kept.of(plane, geometry.detector[1], rays, geometry.fineness) if keep else None
+    if kept is None:
+        _compile()
+    return kept
+
+
+@cache
+def _compile() -> None:
+    """Have the kernels compiled that most jobs do without, if that is still to do; see `recon.kernels.warm.warm`."""
+    from recon.kernels import warm
+
+    warm.warm(("project", "backproject"))
 
 
 class JosephProjector:
@@ -44,11 +65,7 @@ class JosephProjector:
         self.tilts_across = geometry.n_tilts
         rays, self._fineness = rays_of(geometry), geometry.fineness
         self._rays, self._kernels, self._on_device = namespace(like).asarray(rays), kernels(like), is_device_array(like)
-        self._kept = None
-        if keep and not self._on_device:
-            from recon.kernels.cpu_kept import Kept
-
-            self._kept = Kept.of((nz, nx), geometry.detector[1], rays, geometry.fineness)
+        self._kept = None if self._on_device else _kept((nz, nx), geometry, rays, keep=keep)
 
     def __call__(self, x: Array, out: Array) -> Array:
         check_array("volume (z, x, y)", x, self.domain_shape, on_device=self._on_device)
