@@ -86,24 +86,24 @@ def _turned(axes):  # type: ignore[no-untyped-def]
 
 # name -> (kernel, seconds that compiling it took on one core, a call)
 PROJECTION = {
-    "find_rays": (cpu_kept._find_rays, 2, lambda: cpu_kept._rays((3, 4), 4, _RAYS, 1)),
-    "find_voxels": (cpu_kept._find_voxels, 1, lambda: cpu_kept._voxels((3, 4), 4, _RAYS, 1)),
+    "find_rays": (cpu_kept._find_rays, 1.2, lambda: cpu_kept._rays((3, 4), 4, _RAYS, 1)),
+    "find_voxels": (cpu_kept._find_voxels, 0.5, lambda: cpu_kept._voxels((3, 4), 4, _RAYS, 1)),
     "project_kept": (cpu_kept._project_kept, 1, lambda: _KEPT.project(_volume(), _stack())),
-    "backproject_kept": (cpu_kept._backproject_kept, 1, lambda: _KEPT.backproject(_stack(), _volume())),
-    "warp": (cpu_warp._warp, 1, lambda: cpu.warp(_stack(), _stack(), _AFFINE)),
-    "warp_adjoint": (cpu_warp._warp_adjoint, 1, lambda: cpu.warp_adjoint(_stack(), _stack(), _AFFINE)),
+    "backproject_kept": (cpu_kept._backproject_kept, 0.6, lambda: _KEPT.backproject(_stack(), _volume())),
+    "warp": (cpu_warp._warp, 3, lambda: cpu.warp(_stack(), _stack(), _AFFINE)),
+    "warp_adjoint": (cpu_warp._warp_adjoint, 1.5, lambda: cpu.warp_adjoint(_stack(), _stack(), _AFFINE)),
 }
 SOLVER = {
-    "poisson_dual": (cpu._poisson_dual, 0.5, lambda: cpu.poisson_dual(*_stacks(5), _X, _X)),
+    "poisson_dual": (cpu._poisson_dual, 0.4, lambda: cpu.poisson_dual(*_stacks(5), _X, _X)),
     "ramp_filter": (cpu_ramp._ramp_filter, 1, lambda: cpu.ramp_filter(*_stacks(4), _FACTORS, _X, _X)),
     "ramp_dual": (cpu_ramp._ramp_dual, 1, lambda: cpu.ramp_dual(*_stacks(5), _FACTORS, _X, _X, _X)),
     "tgv_step": (cpu_tgv._tgv_step, 8, lambda: _step(np.float32)),
-    "tgv_divergence": (cpu_certificate._tgv_divergence, 2, lambda: _divergence(np.float32)),
-    "gradient_adjoint": (cpu_certificate._gradient_adjoint, 1, lambda: _adjoint(np.float32)),
-    "tgv_value": (cpu_certificate._tgv_value, 3, lambda: cpu.tgv_value(_volume(), _volume(3), np.zeros((3, 2)))),
+    "tgv_divergence": (cpu_certificate._tgv_divergence, 2.2, lambda: _divergence(np.float32)),
+    "gradient_adjoint": (cpu_certificate._gradient_adjoint, 0.4, lambda: _adjoint(np.float32)),
+    "tgv_value": (cpu_certificate._tgv_value, 2.5, lambda: cpu.tgv_value(_volume(), _volume(3), np.zeros((3, 2)))),
     "excess_sums": (
         cpu_certificate._excess_sums,
-        1,
+        0.4,
         lambda: cpu.excess_sums(*[_volume() for _ in "abc"], *_SUMS, np.zeros((3, 3))),
     ),
 }
