@@ -1,7 +1,7 @@
 """Projection on the CPU with pairs that are found once; model, order and so all bits are those of `cpu_joseph`.
 
-There each call finds the pairs of rows and their weights anew. With rows of 32 to 64 voxels that takes a quarter to a
-third of its time, and an iterative method asks for the same ones again and again: here they are kept.
+There each call finds the pairs of rows and their weights anew. With short rows that takes a good part of
+its time, and an iterative method asks for the same ones again and again: here they are kept.
 """
 
 from __future__ import annotations

@@ -24,8 +24,8 @@ from recon.series.volume import Volume
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-# Voxels from its border to its middle that a place has at least on larger voxels. In a particle of 128^3 places of 3
-# were found again in nearly all recordings, less deep ones, down to the 1.9 of `recon.features`, in 5 to 9 of 10.
+# Voxels from its border to its middle that a place has at least on larger voxels: with fewer, down to the 1.9 of
+# `recon.features`, it is found again in fewer of the simulated recordings.
 DEEP = 3.0
 KEPT = 0.95  # of the weight of the pixels that larger ones have at least
 

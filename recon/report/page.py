@@ -56,7 +56,7 @@ def write_report(folder: Path, name: str) -> Path:
 
 @contextmanager
 def _no_collection() -> Iterator[None]:
-    """Without a look for what is no longer used among the many small objects of figures: a tenth of the time."""
+    """Without a look for what is no longer used among the many small objects of figures."""
     collects = gc.isenabled()
     gc.disable()
     try:
